@@ -1,0 +1,16 @@
+"""vkcri: one Linux guest as a Kubernetes node. This package is the Kubernetes half; `bridge` is the runtime half.
+
+config, errors, lifecycle, backoff    what every process shares: names and settings, errors, the skeleton of a process
+api/        pure: quantities, selectors, pod accessors, CRI's log line
+queue/      state between processes over Unix sockets: the contract that a provider speaks (ARCHITECTURE.md)
+httpd, splice, certs                  HTTPS for many slow clients, bytes after an upgrade, keys and certificates
+kube/       the only user of the kubernetes package: client and reflector
+watcher/    api-watcher: everything said to and heard from the API server; it alone holds credentials for it
+kubelet/    log-server: the kubelet API and the log API for people
+proxy/      kube-proxy: Services into one nftables table
+apiserver/  the embedded API server, for a guest without a cluster
+cli         `vkcri`: doctor, status, logs, queue tail
+
+A package is a process; packages of two processes never import each other, and `vkcri` never imports `bridge`.
+`make check` holds these arrows.
+"""

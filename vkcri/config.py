@@ -1,0 +1,455 @@
+"""What a node is called and where it keeps things: the one place that names a path, a port or a range on the guest.
+
+`Instance` derives every name on the guest from the instance's name; the other dataclasses hold one process' settings
+each. A setting comes from, first match wins: the environment (the documented names), the TOML file
+(`/etc/<instance's folder name>/config.toml`, or VKCRI_CONFIG), the default. An unknown TOML key is an error, since a
+misspelt setting that is ignored costs an afternoon. Nothing here is reloaded: a restart is cheap.
+"""
+
+import dataclasses
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar, get_type_hints
+
+from vkcri.errors import ConfigError
+
+DEFAULT_INSTANCE = "vkcri"
+_NAME = re.compile(r"[a-z][a-z0-9]{0,7}-([1-9][0-9]?)")
+_C = TypeVar("_C", bound="Settings")
+
+
+def setting(default: Any, doc: str, *, env: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with its documentation and the environment variables that set it, first one set wins."""
+    return field(default=default, metadata={"doc": doc, "env": env})
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One node on this guest. The default instance `vkcri` has the documented paths; any other is named `NAME-N`,
+    1 <= N <= 99, and N shifts its ports and ranges, so that N must be unique on the guest."""
+
+    name: str = DEFAULT_INSTANCE
+
+    def __post_init__(self) -> None:
+        if self.name != DEFAULT_INSTANCE and not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"VKCRI_INSTANCE={self.name!r}: an instance is named '{DEFAULT_INSTANCE}' or NAME-N, with NAME of "
+                "at most 8 lower-case letters and digits and N from 1 to 99"
+            )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """The instance that VKCRI_INSTANCE names; the default one when unset or empty."""
+        return cls(environ.get("VKCRI_INSTANCE") or DEFAULT_INSTANCE)
+
+    @property
+    def is_default(self) -> bool:
+        return self.name == DEFAULT_INSTANCE
+
+    @property
+    def index(self) -> int:
+        """0 for the default instance, else the number that its name ends in."""
+        return 0 if self.is_default else int(self.name.rpartition("-")[2])
+
+    @property
+    def folder(self) -> str:
+        """The name of this instance's folders under /run, /var/lib, /var/log and /etc."""
+        return "vk-cri" if self.is_default else f"vk-cri-{self.name}"
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, locks and pid files: gone after a reboot."""
+        return Path("/run") / self.folder
+
+    @property
+    def state_dir(self) -> Path:
+        """What outlives a reboot: the embedded store, certificates, volumes, our containerd's root."""
+        return Path("/var/lib") / self.folder
+
+    @property
+    def log_dir(self) -> Path:
+        """The programs' logs, and container logs in pods/ below it."""
+        return Path("/var/log") / self.folder
+
+    @property
+    def config_file(self) -> Path:
+        return Path("/etc") / self.folder / "config.toml"
+
+    @property
+    def queues_dir(self) -> Path:
+        """The queue's sockets; mode 0700 is the boundary between root and everybody else."""
+        return self.run_dir / "queues"
+
+    @property
+    def locks_dir(self) -> Path:
+        return self.run_dir / "locks"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run_dir / "supervisor.sock"
+
+    @property
+    def pod_logs_dir(self) -> Path:
+        """Container logs: <namespace>_<pod>_<uid>/<container>/<restartCount>.log below it, CRI's line format."""
+        return self.log_dir / "pods"
+
+    @property
+    def volumes_dir(self) -> Path:
+        """<pod uid>/<plugin>/<volume> below it. run_dir/volumes is a link to it: /run is often noexec and small."""
+        return self.state_dir / "volumes"
+
+    @property
+    def volumes_link(self) -> Path:
+        return self.run_dir / "volumes"
+
+    @property
+    def instance_id_file(self) -> Path:
+        """A random id made once; the Node's annotation `vkcri/instance` carries it and so says whose Node it is."""
+        return self.state_dir / "instance-id"
+
+    @property
+    def certificates_dir(self) -> Path:
+        return self.state_dir / "pki"
+
+    @property
+    def store_file(self) -> Path:
+        """The embedded API server's SQLite database."""
+        return self.state_dir / "apiserver" / "store.db"
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """The embedded API server's admin.conf, 0600; KUBECONFIG set to it means embedded."""
+        return self.state_dir / "admin.conf"
+
+    @property
+    def node_kubeconfig(self) -> Path:
+        """The embedded API server's kubeconfig for `system:node:<name>`, 0600; api-watcher uses it."""
+        return self.state_dir / "node.conf"
+
+    @property
+    def log_api_token_file(self) -> Path:
+        """The token that the plain-HTTP log API wants, 0600."""
+        return self.state_dir / "log-api-token"
+
+    @property
+    def containerd_root(self) -> Path:
+        return self.state_dir / "containerd"
+
+    @property
+    def containerd_state(self) -> Path:
+        return self.run_dir / "containerd"
+
+    @property
+    def containerd_cni_dir(self) -> Path:
+        """The CNI folder of our own containerd; a user's containerd has its own (asked of CRI's Status)."""
+        return self.state_dir / "cni" / "net.d"
+
+    @property
+    def runtime_endpoint(self) -> str:
+        """The CRI endpoint unless CONTAINER_RUNTIME_ENDPOINT is set."""
+        socket_dir = Path("/run/containerd") if self.is_default else self.containerd_state
+        return f"unix://{socket_dir}/containerd.sock"
+
+    @property
+    def cri_label(self) -> str:
+        """The value of the CRI label `vkcri.instance`, by which we know our own sandboxes and containers."""
+        return self.name
+
+    @property
+    def cgroup_root(self) -> str:
+        """The cgroup, below each hierarchy's root, that holds kubepods/."""
+        return f"/{self.folder}"
+
+    @property
+    def nft_table(self) -> str:
+        """Our one nftables table (family inet; ip for nat where a kernel wants it)."""
+        return "vkcri" if self.is_default else f"vkcri_{self.name.replace('-', '_')}"
+
+    @property
+    def cni_name(self) -> str:
+        """The CNI network's name, and the file's: it sorts last, so that any configuration of the user's wins."""
+        return f"zzz-{self.folder}"
+
+    @property
+    def bridge_name(self) -> str:
+        """The Linux bridge of the default network; an interface name has at most 15 characters."""
+        return f"vkcri{self.index}"
+
+    @property
+    def pod_subnet(self) -> ipaddress.IPv4Network:
+        """Where the node has no spec.podCIDR."""
+        return ipaddress.IPv4Network(f"10.244.{self.index}.0/24")
+
+    @property
+    def service_range(self) -> ipaddress.IPv4Network:
+        """The embedded API server's ClusterIPs; the first is default/kubernetes."""
+        return ipaddress.IPv4Network(f"10.{100 + self.index}.0.0/20")
+
+    @property
+    def kubelet_port(self) -> int:
+        return 10250 + 10 * self.index
+
+    @property
+    def log_api_port(self) -> int:
+        """The plain-HTTP log API for people, on loopback."""
+        return 10255 + 10 * self.index
+
+    @property
+    def apiserver_port(self) -> int:
+        return 6443 + 10 * self.index
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """supervisord's program names, in the order of their start."""
+        return ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy")
+
+    def queue_socket(self, role: str) -> Path:
+        """The socket of a queue owner: watcher, provider, kubelet or proxy."""
+        return self.queues_dir / f"{role}.sock"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every process' settings share. Subclasses add theirs; `load` is the only constructor used outside tests."""
+
+    instance: Instance = field(default_factory=Instance)
+    log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR, for every program", env=("VKCRI_LOG_LEVEL",))
+
+    def __post_init__(self) -> None:
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ConfigError(f"log_level={self.log_level!r}: one of DEBUG, INFO, WARNING, ERROR")
+
+
+@dataclass(frozen=True)
+class ClusterSettings(Settings):
+    """Which API server, and as which node: read by every program that must know whether it runs embedded."""
+
+    kubeconfig: str = setting(
+        "", "the cluster to join; unset or embedded server's own: embedded", env=("KUBECONFIG",)
+    )
+    node_name: str = setting(
+        "", "the Node's name; default: the host's name", env=("VKUBELET_NODE_NAME", "DEFAULTNODE_NAME")
+    )
+    pod_ip: str = setting(
+        "", "the node's address; default: the default route's source address", env=("VKUBELET_POD_IP",)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "node_name", (self.node_name or socket.gethostname()).strip().lower())
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", self.node_name):
+            raise ConfigError(f"node_name={self.node_name!r} is not a DNS subdomain: set VKUBELET_NODE_NAME")
+        if self.pod_ip:
+            try:
+                ipaddress.ip_address(self.pod_ip)
+            except ValueError as error:
+                raise ConfigError(f"pod_ip={self.pod_ip!r}: VKUBELET_POD_IP wants an IP address") from error
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded API server serves this node: no kubeconfig, or one that the embedded server wrote."""
+        own = {self.instance.admin_kubeconfig, self.instance.node_kubeconfig}
+        return not self.kubeconfig or Path(self.kubeconfig).resolve() in {path.resolve() for path in own}
+
+    @property
+    def api_kubeconfig(self) -> Path:
+        """The kubeconfig that api-watcher uses: the node's own identity when embedded, else the one given."""
+        return self.instance.node_kubeconfig if self.embedded else Path(self.kubeconfig)
+
+    @property
+    def address(self) -> str:
+        """The node's InternalIP and status.hostIP. Raises ConfigError where none is set and none is found."""
+        return self.pod_ip or default_address()
+
+
+@dataclass(frozen=True)
+class WatcherSettings(ClusterSettings):
+    """api-watcher."""
+
+    taint_key: str = setting("virtual-kubelet.io/provider", "the taint's key", env=("VKUBELET_TAINT_KEY",))
+    taint_value: str = setting("cri", "the taint's value", env=("VKUBELET_TAINT_VALUE",))
+    taint_effect: str = setting(
+        "NoSchedule", "NoSchedule, PreferNoSchedule or NoExecute", env=("VKUBELET_TAINT_EFFECT",)
+    )
+    disable_taint: bool = setting(
+        False, "register without the taint (always so when embedded)", env=("VKUBELET_DISABLE_TAINT",)
+    )
+    kubelet_port: int = setting(0, "the daemon endpoint in the Node's status", env=("KUBELET_PORT",))
+    max_pods: int = setting(110, "pods that the node takes, as the kubelet's default")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _default_port(self, "kubelet_port", self.instance.kubelet_port)
+        if self.taint_effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+            raise ConfigError(
+                f"taint_effect={self.taint_effect!r}: VKUBELET_TAINT_EFFECT is NoSchedule, PreferNoSchedule, NoExecute"
+            )
+
+
+@dataclass(frozen=True)
+class RuntimeSettings(ClusterSettings):
+    """cri-bridge and the containerd launcher."""
+
+    runtime_endpoint: str = setting("", "the CRI socket", env=("CONTAINER_RUNTIME_ENDPOINT",))
+    provider: str = setting(
+        "", "a Python module or file with main() to run in the place of cri-bridge", env=("VKCRI_PROVIDER",)
+    )
+    cluster_dns: str = setting(
+        "", "pods' name server; default: default/kubernetes plus nine when joined, none when embedded"
+    )
+    cluster_domain: str = setting("cluster.local", "the cluster's DNS domain")
+    parallel_starts: int = setting(
+        4, "sandbox starts at a time: measured, 8 in parallel are slower than 4 on two cores"
+    )
+    max_pods: int = setting(110, "pods that the node takes, as the kubelet's default")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        endpoint = self.runtime_endpoint or self.instance.runtime_endpoint
+        if not endpoint.startswith("unix://"):
+            endpoint = f"unix://{endpoint}"
+        if not endpoint.startswith("unix:///"):
+            raise ConfigError(f"runtime_endpoint={endpoint!r}: CONTAINER_RUNTIME_ENDPOINT is unix:///path/to/socket")
+        object.__setattr__(self, "runtime_endpoint", endpoint)
+
+    @property
+    def runtime_socket(self) -> Path:
+        return Path(self.runtime_endpoint.removeprefix("unix://"))
+
+
+@dataclass(frozen=True)
+class KubeletSettings(ClusterSettings):
+    """log-server."""
+
+    kubelet_port: int = setting(0, "where the kubelet API is served, on every address", env=("KUBELET_PORT",))
+    cert_file: str = setting(
+        "", "the kubelet API's certificate; default: self-signed", env=("APISERVER_CERT_LOCATION",)
+    )
+    key_file: str = setting("", "its key", env=("APISERVER_KEY_LOCATION",))
+    log_api_address: str = setting("127.0.0.1", "where the plain-HTTP log API listens")
+    log_api_port: int = setting(0, "its port; default 10255")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _default_port(self, "kubelet_port", self.instance.kubelet_port)
+        _default_port(self, "log_api_port", self.instance.log_api_port)
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ConfigError("set both APISERVER_CERT_LOCATION and APISERVER_KEY_LOCATION, or neither")
+        for path in filter(None, (self.cert_file, self.key_file)):
+            if not Path(path).is_file():
+                raise ConfigError(f"{path}: no such file (APISERVER_CERT_LOCATION, APISERVER_KEY_LOCATION)")
+
+
+@dataclass(frozen=True)
+class ProxySettings(ClusterSettings):
+    """kube-proxy."""
+
+
+@dataclass(frozen=True)
+class ApiServerSettings(ClusterSettings):
+    """The embedded API server."""
+
+    apiserver_port: int = setting(0, "where the embedded API server listens, on every address; default 6443")
+    kubelet_port: int = setting(0, "where it finds the node's kubelet API", env=("KUBELET_PORT",))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _default_port(self, "apiserver_port", self.instance.apiserver_port)
+        _default_port(self, "kubelet_port", self.instance.kubelet_port)
+
+
+ALL_SETTINGS: tuple[type[Settings], ...] = (
+    WatcherSettings,
+    RuntimeSettings,
+    KubeletSettings,
+    ProxySettings,
+    ApiServerSettings,
+)
+
+
+def load(kind: type[_C], environ: Mapping[str, str] = os.environ) -> _C:
+    """The settings of one process. Raises ConfigError, with the file or variable and the cure, on anything wrong."""
+    instance = Instance.from_environ(environ)
+    path = Path(environ.get("VKCRI_CONFIG") or instance.config_file)
+    table = _read_toml(path, explicit=bool(environ.get("VKCRI_CONFIG")))
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        if "env" not in item.metadata:
+            continue
+        variable = next((name for name in item.metadata["env"] if environ.get(name)), None)
+        if variable is not None:
+            values[item.name] = _parse(environ[variable], hints[item.name], variable)
+        elif item.name in table:
+            if type(table[item.name]) is not hints[item.name]:
+                raise ConfigError(f"{path}: {item.name} wants {hints[item.name].__name__}, not {table[item.name]!r}")
+            values[item.name] = table[item.name]
+    return kind(instance=instance, **values)
+
+
+def default_address() -> str:
+    """The source address of the default route (no packet is sent). Raises ConfigError where there is no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: never answers, always takes the default route
+            return str(probe.getsockname()[0])
+        except OSError as error:
+            raise ConfigError(
+                f"no default route ({error.strerror}): set VKUBELET_POD_IP to this node's address"
+            ) from error
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Each setting's TOML key -> (its environment variables joined by ' or ', its documentation), for README's test."""
+    rows: dict[str, tuple[str, str]] = {}
+    for kind in ALL_SETTINGS:
+        for item in dataclasses.fields(kind):
+            if "doc" in item.metadata:
+                rows[item.name] = (" or ".join(item.metadata["env"]), item.metadata["doc"])
+    return rows
+
+
+def _read_toml(path: Path, *, explicit: bool) -> dict[str, Any]:
+    """The file's table; empty where the default file does not exist."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if explicit:
+            raise ConfigError(f"{path}: no such file (VKCRI_CONFIG)") from error
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    unknown = sorted(set(table) - set(documented()))
+    if unknown:
+        raise ConfigError(f"{path}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(documented()))}")
+    return table
+
+
+def _parse(text: str, wanted: type, variable: str) -> Any:
+    """An environment variable's text as the setting's type."""
+    if wanted is bool:
+        if text.lower() in ("1", "true", "yes", "on"):
+            return True
+        if text.lower() in ("0", "false", "no", "off"):
+            return False
+        raise ConfigError(f"{variable}={text!r}: true or false")
+    if wanted is int:
+        try:
+            return int(text)
+        except ValueError as error:
+            raise ConfigError(f"{variable}={text!r}: a number") from error
+    return text
+
+
+def _default_port(settings: Settings, name: str, default: int) -> None:
+    """Fill in a port that was left at 0, and refuse one that is none."""
+    port = getattr(settings, name) or default
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"{name}={port}: a port from 1 to 65535")
+    object.__setattr__(settings, name, port)

@@ -92,7 +92,8 @@ class Instance:
 
     @property
     def supervisor_socket(self) -> Path:
-        return self.run_dir / "supervisor.sock"
+        """In /run itself: supervisord makes no folders, and run_dir is gone after a reboot."""
+        return Path("/run") / f"{self.folder}.supervisor.sock"
 
     @property
     def pod_logs_dir(self) -> Path:

@@ -1,0 +1,73 @@
+# vkcri's verbs. `make run` and `make test` do all the set-up; `check` never writes, `fix` never judges.
+# Only git and make are assumed. VKCRI_INSTANCE=NAME-N addresses another node on the same guest.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(shell find protos -name '*.proto') protos/generate.py
+# pytest's workers: containers are started by containerd, so more workers than cores only queue up there
+WORKERS ?= 2
+TESTS ?= tests
+.DEFAULT_GOAL := help
+.PHONY: help install run stop reset test test-guest check fix protos bench clean
+
+help: ## what each verb does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml setup.py $(PROTOS) | $(BIN)/python
+	@echo "install: Python packages into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml setup.py $(PROTOS) | $(BIN)/python
+	@echo "install: Python packages for tests into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+install: ## install what is missing and nothing else (apt, a virtual environment)
+	@sh install/packages.sh run
+	@$(MAKE) --no-print-directory $(VENV)/.installed
+
+run: ## make this guest a node, wait until it is Ready, say what to type next
+	@sh install/joining.sh
+	@$(MAKE) --no-print-directory install
+	@$(BIN)/vkcri up
+
+stop: ## end everything that vkcri started; store, certificates and images stay
+	@if [ -x $(BIN)/vkcri ]; then $(BIN)/vkcri down; else echo "not installed: nothing to stop"; fi
+
+reset: stop ## stop, then remove store, certificates, volumes and images too
+	@if [ -x $(BIN)/vkcri ]; then $(BIN)/vkcri reset; fi
+
+protos: ## generate the code that is built and not committed
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python protos/generate.py
+
+test: ## all tests that this guest can run, outside the emulated one
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/pytest -n $(WORKERS) $(TESTS)
+
+check: ## formatting, lint, types, import contracts; changes nothing
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: ## format, and mend what the linter can mend
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+bench: ## print what README promises, measured here
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove what was built in this tree (not the node's state: that is reset)
+	@rm -rf $(VENV) build *.egg-info vkcri/pb bridge/pb vkcri/apiserver/schema.json .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,109 @@
+"""What `vkcri status` and `vkcri logs` show: programs, node and pods as lines, and the log API's bytes.
+
+Runs in the CLI, reads supervisord's socket, two topics and the HTTP log API; holds no state.
+"""
+
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vkcri.bringup import node_ready, read_topic
+from vkcri.config import ClusterSettings, KubeletSettings
+from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
+from vkcri.supervision import Supervisor
+
+_CHUNK = 65536
+
+
+def show(settings: ClusterSettings, say: Callable[[str], object]) -> int:
+    """Print the three tables; 0 when the node is Ready, else 1."""
+    for line in columns([("PROGRAM", "STATE", "PID", "AGE", "RESTARTS"), *_program_rows(settings)]):
+        say(line)
+    ready, reason = node_ready(settings)
+    say("")
+    say(f"NODE {settings.node_name}: {'Ready' if ready else f'NotReady: {reason}'}")
+    say("")
+    try:
+        rows = _pod_rows(settings)
+    except VkcriError as error:
+        say(f"PODS: not known: {error}")
+        return 1
+    for line in columns([("NAMESPACE", "POD", "PHASE", "READY", "RESTARTS", "IP"), *rows]):
+        say(line)
+    return 0 if ready else 1
+
+
+def logs(settings: KubeletSettings, namespace: str, pod: str, container: str | None, *, follow: bool, tail: int) -> int:
+    """Copy a container's log from the log API to stdout. Raises NotFound, Refused or Unavailable as the API says."""
+    path = "/".join(urllib.parse.quote(part, safe="") for part in (namespace, pod, container) if part)
+    query = urllib.parse.urlencode({k: v for k, v in {"follow": int(follow), "tail": tail}.items() if v not in (0, -1)})
+    url = f"http://{settings.log_api_address}:{settings.log_api_port}/logs/{path}?{query}"
+    token = settings.instance.log_api_token_file.read_text(encoding="utf-8").strip()
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=None if follow else 60) as answer:
+            while chunk := answer.read1(_CHUNK):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace").strip()
+        raise (NotFound if error.code == 404 else Refused)(text) from error
+    except (OSError, urllib.error.URLError) as error:
+        raise Unavailable(f"log-server does not answer: {error}") from error
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows as left-aligned columns, cut to the terminal's width."""
+    table = [tuple(str(cell) for cell in row) for row in rows]
+    widths = [max(len(row[index]) for row in table) for index in range(len(table[0]))]
+    limit = shutil.get_terminal_size((200, 24)).columns
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()[:limit] for row in table
+    ]
+
+
+def age(seconds: float) -> str:
+    """A duration as kubectl prints it: 45s, 12m, 3h, 2d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def _program_rows(settings: ClusterSettings) -> list[tuple[str, ...]]:
+    now = time.time()
+    rows: list[tuple[str, ...]] = []
+    for program in Supervisor(settings.instance).programs():
+        state = "MISCONFIGURED" if program.misconfigured else program.state
+        row = (program.name, state, str(program.pid or "-"), age(now - program.since), str(program.restarts))
+        rows.append(row)
+    return rows
+
+
+def _pod_rows(settings: ClusterSettings) -> list[tuple[str, ...]]:
+    statuses = read_topic(settings.instance, "provider", "pod-status")
+    return sorted(_pod_row(value) for value in statuses.values())
+
+
+def _pod_row(value: dict[str, Any]) -> tuple[str, ...]:
+    status = value.get("status", {})
+    containers = status.get("containerStatuses", [])
+    ready = sum(1 for container in containers if container.get("ready"))
+    restarts = sum(container.get("restartCount", 0) for container in containers)
+    phase = status.get("reason") or status.get("phase", "")
+    return (
+        value["namespace"],
+        value["name"],
+        phase,
+        f"{ready}/{len(containers)}",
+        str(restarts),
+        status.get("podIP", "-"),
+    )

@@ -163,27 +163,26 @@ class _Reading:
             if field is None:
                 self.unknown.append(where)
             elif item is not None:
-                read = self._contained(kind, name, field, item, where, check)
+                read = self._contained(kind, field, item, where, check)
                 if read in ([], {}) and _omitted_when_empty(kind, name, field):
                     continue
                 result[name] = read
         return result
 
-    def _contained(self, kind: str, name: str, field: Field, value: Any, path: str, check: bool) -> Any:
+    def _contained(self, kind: str, field: Field, value: Any, path: str, check: bool) -> Any:
         def element(item: Any, where: str) -> Any:
             return self._element(kind, field, item, where, check)
 
         if not field.container:
             return element(value, path)
-        expected: type = list if field.container == "list" else dict
-        if not isinstance(value, expected):
-            if check:
-                go = ("[]" if expected is list else "map[string]") + _GO_TYPES.get(field.type, f"v1.{field.type}")
-                raise _mismatch(kind, value, path, go)
-            return value
-        if field.container == "list":
+        if field.container == "list" and isinstance(value, list):
             return [element(item, f"{path}[{index}]") for index, item in enumerate(value)]
-        return {key: self._entry(field, item, f"{path}.{key}", element) for key, item in value.items()}
+        if field.container != "list" and isinstance(value, dict):
+            return {key: self._entry(field, item, f"{path}.{key}", element) for key, item in value.items()}
+        if check:
+            go = "[]" if field.container == "list" else "map[string]"
+            raise _mismatch(kind, value, path, go + _GO_TYPES.get(field.type, f"v1.{field.type}"))
+        return value
 
     @staticmethod
     def _entry(field: Field, item: Any, path: str, element: Callable[[Any, str], Any]) -> Any:

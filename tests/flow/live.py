@@ -1,0 +1,196 @@
+"""A whole node on an instance of its own, driven as a person drives it: make, kubectl, supervisorctl, curl.
+
+Used by the flow tests only. Nothing here looks inside the programs; what is asked of the guest (mounts, cgroups,
+processes, nft tables) is asked of the guest itself.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vkcri.config import Instance
+
+PROJECT = Path(__file__).resolve().parents[2]
+BIN = PROJECT / ".venv" / "bin"
+SHELL_IMAGE = "localhost/vkcri/shell:latest"
+_T = TypeVar("_T")
+
+
+def wait_for(what: str, probe: Callable[[], _T | None], seconds: float = 60.0) -> _T:
+    """The first value of `probe` that is true. Fails the test, with the last one, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {value!r}")
+        time.sleep(0.1)
+
+
+class LiveNode:
+    """One instance: `up` and `down` are make's, everything else is what a person would type."""
+
+    def __init__(self, name: str, **environment: str) -> None:
+        self.instance = Instance(name)
+        inherited = {key: value for key, value in os.environ.items() if key not in ("KUBECONFIG", "PYTHONWARNINGS")}
+        self.environment = {**inherited, "VKCRI_INSTANCE": name, "VKUBELET_NODE_NAME": name, **environment}
+
+    def run(self, *command: str, check: bool = True, timeout: float = 120.0, text: str | None = None) -> str:
+        """A command's output, both streams; AssertionError with all of it when it fails and `check` is set."""
+        done = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=self.environment,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or done.returncode == 0, (
+            f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{self.logs()}"
+        )
+        return done.stdout
+
+    def up(self) -> str:
+        return self.run("make", "run", timeout=400)
+
+    def down(self, *, check: bool = True) -> str:
+        return self.run("make", "stop", check=check, timeout=300)
+
+    def reset(self) -> None:
+        """What a test leaves behind: nothing."""
+        self.down(check=False)
+        self.run(str(BIN / "vkcri"), "reset", check=False)
+        assert self.leftovers() == []
+        for folder in (self.instance.state_dir, self.instance.log_dir, self.instance.run_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
+        kubeconfig = f"--kubeconfig={self.instance.admin_kubeconfig}"
+        return self.run("kubectl", kubeconfig, *arguments, text=text, check=check, timeout=timeout)
+
+    def apply(self, *manifests: dict[str, Any]) -> str:
+        items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        return self.kubectl("apply", "-f", "-", text=json.dumps(items))
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """An object (or list) as kubectl gives it in JSON; {} where it does not exist."""
+        text = self.kubectl("get", *arguments, "-o", "json", "--ignore-not-found")
+        return dict(json.loads(text)) if text.strip() else {}
+
+    def pod(self, name: str) -> dict[str, Any]:
+        return self.get("pod", name)
+
+    def wait_pod(
+        self, name: str, condition: Callable[[dict[str, Any]], object], seconds: float = 90.0
+    ) -> dict[str, Any]:
+        """The Pod once `condition` holds for it."""
+        try:
+            return wait_for(
+                f"pod {name}", lambda: ((pod := self.pod(name)) and condition(pod) and pod) or None, seconds
+            )
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}\n{self.kubectl('describe', 'pod', name, check=False)}\n{self.logs()}"
+            ) from error
+
+    def wait_ready(self, name: str, seconds: float = 90.0) -> dict[str, Any]:
+        return self.wait_pod(name, is_ready, seconds)
+
+    def supervisorctl(self, *arguments: str, check: bool = True) -> str:
+        conf = PROJECT / "supervisor.conf" if self.instance.is_default else self.instance.state_dir / "supervisor.conf"
+        return self.run(str(BIN / "supervisorctl"), "-c", str(conf), *arguments, check=check)
+
+    def pid(self, program: str) -> int:
+        return int(self.supervisorctl("pid", program).strip())
+
+    def supervisord_pid(self) -> int:
+        return int(self.supervisorctl("pid").strip())
+
+    def wait_running(self, program: str, but: int = 0) -> int:
+        """The pid of a program that runs and has another pid than `but`."""
+
+        def probe() -> int | None:
+            text = self.supervisorctl("pid", program, check=False).strip()
+            return int(text) if text.isdigit() and int(text) not in (0, but) else None
+
+        return wait_for(f"{program} runs again", probe)
+
+    def ctr(self, *arguments: str) -> str:
+        socket = self.instance.runtime_endpoint.removeprefix("unix://")
+        return self.run("ctr", "-a", socket, "-n", "k8s.io", *arguments)
+
+    def logs(self, lines: int = 15) -> str:
+        """The ends of the programs' logs, for a failure's message."""
+        parts = []
+        for path in sorted(self.instance.log_dir.glob("*.log")):
+            tail = path.read_text(errors="replace").splitlines()[-lines:]
+            parts.append(f"--- {path.name}\n" + "\n".join(tail))
+        return "\n".join(parts)
+
+    def leftovers(self) -> list[str]:
+        """What this instance still holds on the guest: processes, mounts, cgroups, nft tables, links."""
+        found = [f"process {line}" for line in _processes(self.instance)]
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        folders = (f"{self.instance.state_dir}/", f"{self.instance.run_dir}/")
+        found += [f"mount {line.split()[4]}" for line in mounts if line.split()[4].startswith(folders)]
+        cgroups = Path("/sys/fs/cgroup")
+        found += [f"cgroup {path}" for path in cgroups.glob(f"*{self.instance.cgroup_root}")]
+        found += [f"cgroup {path}" for path in cgroups.glob(self.instance.cgroup_root.lstrip("/"))]
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        found += [f"nft {line}" for line in tables.splitlines() if line.split()[-1] == self.instance.nft_table]
+        found += (
+            [f"link {self.instance.bridge_name}"]
+            if Path(f"/sys/class/net/{self.instance.bridge_name}").exists()
+            else []
+        )
+        return found
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def phase(pod: dict[str, Any]) -> str:
+    return str(pod.get("status", {}).get("phase", ""))
+
+
+def container(pod: dict[str, Any], name: str | None = None) -> dict[str, Any]:
+    """The status of one container; of the first when no name is given; {} where there is none yet."""
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return next((item for item in statuses if name in (None, item["name"])), {})
+
+
+def shell_pod(name: str, script: str, **spec: Any) -> dict[str, Any]:
+    """A Pod of one container `main` that runs a shell script on the image made on the spot."""
+    main = {"name": "main", "image": SHELL_IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]}
+    main.update(spec.pop("container", {}))
+    body = {"terminationGracePeriodSeconds": 2, **spec, "containers": [main, *spec.get("containers", [])]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": body}
+
+
+def _processes(instance: Instance) -> Iterator[str]:
+    """Command lines of processes that name this instance's folders or carry its environment."""
+    marks = (f"/{instance.folder}/".encode(), f"/{instance.folder}.supervisor".encode())
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended while we looked
+        ours = any(mark in command for mark in marks) or (
+            b"vkcri-" in command and f"VKCRI_INSTANCE={instance.name}".encode() in environment
+        )
+        if ours and command:
+            yield f"{folder.name} {command.replace(chr(0).encode(), b' ').decode(errors='replace')}"

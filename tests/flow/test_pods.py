@@ -1,0 +1,209 @@
+"""Pods as kubectl shows them: what works, and what a bad pod is told, on real containerd."""
+
+import re
+import time
+
+import pytest
+
+from tests.flow.live import LiveNode, container, phase, shell_pod, wait_for
+
+pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
+
+
+def events(node: LiveNode, pod: str) -> str:
+    return node.kubectl("get", "events", "--field-selector", f"involvedObject.name={pod}")
+
+
+def waiting(pod: dict[str, object]) -> str:
+    """The waiting reason of the first container."""
+    state = container(pod).get("state", {})
+    return str(state.get("waiting", {}).get("reason", ""))
+
+
+def test_init_containers_run_in_order_before_the_container(node: LiveNode) -> None:
+    mount = [{"name": "shared", "mountPath": "/shared"}]
+    init = [
+        {
+            "name": name,
+            "image": "localhost/vkcri/shell:latest",
+            "command": ["sh", "-c", f"echo {name} >> /shared/order"],
+            "volumeMounts": mount,
+        }
+        for name in ("first", "second")
+    ]
+    pod = shell_pod(
+        "ordered",
+        "cat /shared/order",
+        restartPolicy="Never",
+        initContainers=init,
+        volumes=[{"name": "shared", "emptyDir": {}}],
+        container={"volumeMounts": mount},
+    )
+    node.apply(pod)
+    done = node.wait_pod("ordered", lambda it: phase(it) == "Succeeded")
+    assert node.kubectl("logs", "ordered") == "first\nsecond\n"
+    assert [it["name"] for it in done["status"]["initContainerStatuses"]] == ["first", "second"]
+    assert container(done)["state"]["terminated"]["reason"] == "Completed"
+
+
+def test_a_failing_container_restarts_with_back_off_and_counts(node: LiveNode) -> None:
+    node.apply(shell_pod("crashing", "echo run; exit 3"))
+    pod = node.wait_pod("crashing", lambda it: container(it).get("restartCount", 0) >= 1 and waiting(it))
+    assert waiting(pod) == "CrashLoopBackOff"
+    assert container(pod)["lastState"]["terminated"]["exitCode"] == 3
+    assert "BackOff" in wait_for("the event", lambda: "BackOff" in (text := events(node, "crashing")) and text)
+    assert node.kubectl("logs", "crashing", "--previous") == "run\n"
+    node.kubectl("delete", "pod", "crashing", "--wait=true")
+
+
+def test_volumes_carry_their_objects_and_follow_them(node: LiveNode) -> None:
+    node.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"colour": "red"}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hidden"}, "stringData": {"word": "sesame"}},
+        shell_pod(
+            "reader",
+            "stat -f -c %T /hidden; cat /hidden/word; echo; while true; do cat /settings/colour; echo; sleep 0.2; done",
+            volumes=[
+                {"name": "settings", "configMap": {"name": "settings"}},
+                {"name": "hidden", "secret": {"secretName": "hidden", "defaultMode": 0o400}},
+            ],
+            container={
+                "volumeMounts": [
+                    {"name": "settings", "mountPath": "/settings"},
+                    {"name": "hidden", "mountPath": "/hidden"},
+                ]
+            },
+        ),
+    )
+    node.wait_ready("reader")
+    wait_for("the first lines", lambda: len(node.kubectl("logs", "reader").splitlines()) >= 3)
+    lines = node.kubectl("logs", "reader").splitlines()
+    assert lines[:3] == ["tmpfs", "sesame", "red"]
+    node.kubectl("patch", "configmap", "settings", "-p", '{"data":{"colour":"blue"}}')
+    changed = time.monotonic()
+    wait_for("the change", lambda: node.kubectl("logs", "reader", "--tail=1") == "blue\n", 20)
+    assert time.monotonic() - changed < 10
+    node.kubectl("delete", "pod", "reader", "--wait=true")
+
+
+def test_a_pods_token_reads_discovery_and_nobodys_logs(node: LiveNode) -> None:
+    token = "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)"
+    wget = f'wget -q -O - --no-check-certificate --header "Authorization: Bearer {token}"'
+    service = "https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT"
+    node.apply(
+        shell_pod(
+            "caller",
+            f"{wget} {service}/api; {wget} {service}/api/v1/pods 2>&1; {wget} https://$HOST_IP:"
+            f"{node.instance.kubelet_port}/pods 2>&1; true",
+            restartPolicy="Never",
+            container={"env": [{"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]},
+        )
+    )
+    node.wait_pod("caller", lambda it: phase(it) == "Succeeded")
+    text = node.kubectl("logs", "caller")
+    assert '"APIVersions"' in text
+    assert len(re.findall("403 Forbidden", text)) == 2, text
+
+
+def test_a_page_is_fetched_through_the_cluster_ip_and_a_deleted_endpoint_gets_nothing(node: LiveNode) -> None:
+    page = "mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"
+    web = [shell_pod(name, page) for name in ("web-one", "web-two")]
+    for pod in web:
+        pod["metadata"]["labels"] = {"app": "web"}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+    node.apply(*web, service)
+    for name in ("web-one", "web-two"):
+        node.wait_ready(name)
+    address = node.get("service", "web")["spec"]["clusterIP"]
+    client = f"while true; do wget -q -T 2 -O - http://{address}/ || echo failed; sleep 0.1; done"
+    node.apply(shell_pod("client", client))
+    node.wait_ready("client")
+    seen = wait_for(
+        "both endpoints answer",
+        lambda: {"web-one", "web-two"} <= set((text := node.kubectl("logs", "client", "--tail=60")).split()) and text,
+    )
+    assert "web-one" in seen
+    node.kubectl("delete", "pod", "web-one", "--wait=true")
+    wait_for("the next answers", lambda: node.kubectl("logs", "client", "--tail=30").split() == ["web-two"] * 30, 60)
+    node.kubectl("delete", "pod", "client", "web-two", "--wait=true")
+    node.kubectl("delete", "service", "web")
+
+
+def test_a_deleted_pod_has_its_grace(node: LiveNode) -> None:
+    script = "trap 'echo got TERM; exit 0' TERM; echo ready; while true; do sleep 0.1; done"
+    node.apply(shell_pod("graceful", script, terminationGracePeriodSeconds=20))
+    node.wait_ready("graceful")
+    wait_for("the trap is set", lambda: "ready" in node.kubectl("logs", "graceful"))
+    started = time.monotonic()
+    node.kubectl("delete", "pod", "graceful", "--wait=true")
+    assert time.monotonic() - started < 15
+    assert "Killing" in events(node, "graceful")
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "reason", "event"),
+    [
+        (
+            "volume-kind",
+            {"volumes": [{"name": "v", "iscsi": {"targetPortal": "127.0.0.1:3260", "iqn": "iqn.x", "lun": 0}}]},
+            "ContainerCreating",
+            "FailedMount",
+        ),
+        (
+            "absent-configmap",
+            {"volumes": [{"name": "v", "configMap": {"name": "absent"}}]},
+            "ContainerCreating",
+            "FailedMount",
+        ),
+        (
+            "absent-env",
+            {"container": {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "absent", "key": "k"}}}]}},
+            "CreateContainerConfigError",
+            "Failed",
+        ),
+        (
+            "absent-image",
+            {"container": {"image": "127.0.0.1:1/absent:1", "imagePullPolicy": "Always"}},
+            "ImagePullBackOff",
+            "BackOff",
+        ),
+    ],
+)
+def test_a_pod_that_cannot_start_says_why_and_leaves_nothing(
+    node: LiveNode, name: str, spec: dict[str, object], reason: str, event: str
+) -> None:
+    node.apply(shell_pod(name, "sleep 3600", **spec))
+    node.wait_pod(name, lambda it: waiting(it) == reason)
+    wait_for(f"event {event}", lambda: event in events(node, name), 20)
+    uid = node.pod(name)["metadata"]["uid"]
+    node.kubectl("delete", "pod", name, "--wait=true")
+    assert not (node.instance.volumes_dir / uid).exists()
+
+
+def test_a_command_that_does_not_exist_is_start_error_128(node: LiveNode) -> None:
+    node.apply(shell_pod("no-command", "", restartPolicy="Never", container={"command": ["/does/not/exist"]}))
+    pod = node.wait_pod("no-command", lambda it: phase(it) == "Failed")
+    terminated = container(pod)["state"]["terminated"]
+    assert (terminated["reason"], terminated["exitCode"]) == ("StartError", 128)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "field"),
+    [
+        (
+            [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/a"}],
+            "spec.containers[0].volumeMounts[1].mountPath",
+        ),
+        ([{"name": "v", "mountPath": "/a", "subPath": "../b"}], "spec.containers[0].volumeMounts[0].subPath"),
+        ([{"name": "unknown", "mountPath": "/a"}], "spec.containers[0].volumeMounts[0].name"),
+    ],
+)
+def test_a_bad_mount_is_refused_with_the_fields_path(node: LiveNode, mounts: list[dict[str, str]], field: str) -> None:
+    pod = shell_pod("bad", "true", volumes=[{"name": "v", "emptyDir": {}}], container={"volumeMounts": mounts})
+    with pytest.raises(AssertionError, match=re.escape(field)):
+        node.apply(pod)

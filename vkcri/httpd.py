@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from werkzeug import exceptions
@@ -45,7 +45,7 @@ _PLAIN_HTTP = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length:
 class ThreadStarter(Protocol):
     """What the server needs of vkcri.lifecycle.Process."""
 
-    def start_thread(self, name: str, target: Callable[[], None], /) -> threading.Thread: ...
+    def start_thread(self, name: str, target: Callable[[], None], *, may_end: bool = False) -> object: ...
 
 
 def tls_context(cert_file: str, key_file: str, *, client_ca: str = "") -> ssl.SSLContext:
@@ -76,6 +76,7 @@ class Connection(WSGIRequestHandler):
     def setup(self) -> None:
         self.connection = self.request
         self._wire = Wire(self.connection)
+        self.rfile = BytesIO()  # make_environ wants one; _answer puts the body in its place
         self.idle = True
         self._first = True
         self._linger = False
@@ -90,7 +91,8 @@ class Connection(WSGIRequestHandler):
     def disconnected(self) -> bool:
         """Whether the client has closed: for a stream with nothing to send. Reads nothing, and never blocks."""
         try:
-            first = socket.socket.recv(self.connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self.connection.settimeout(0)
+            first = socket.socket.recv(self.connection, 1, socket.MSG_PEEK)  # past SSLSocket's own, which has no peek
         except BlockingIOError:
             return False
         except OSError:
@@ -240,7 +242,7 @@ class Server(ThreadedWSGIServer):
 
     def start(self, process: ThreadStarter) -> None:
         """Accept from now on, on a thread of the process."""
-        process.start_thread(f"{self.name}-accept", self.serve)
+        process.start_thread(f"{self.name}-accept", self.serve, may_end=True)
 
     def serve(self) -> None:
         """The accept thread: returns after close()."""
@@ -317,7 +319,9 @@ class Server(ThreadedWSGIServer):
             connection.do_handshake()
         except ssl.SSLError as error:
             if error.reason == "HTTP_REQUEST":
+                connection.settimeout(LINGER_SECONDS)
                 socket.socket.send(connection, _PLAIN_HTTP)
+                socket.socket.recv(connection, 65536)  # unread bytes would reset the answer away
             raise
 
 

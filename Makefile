@@ -50,7 +50,12 @@ protos: ## generate the code that is built and not committed
 test: ## all tests that this guest can run, outside the emulated one
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/pytest -n $(WORKERS) $(TESTS)
+	@$(BIN)/pytest -n $(WORKERS) $(TESTS) --ignore tests/guest
+
+test-guest: ## README's session in a true Debian 12 guest, in emulation (about ten minutes)
+	@sh install/packages.sh guest
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/pytest tests/guest
 
 check: ## formatting, lint, types, import contracts; changes nothing
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev

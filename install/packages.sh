@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what is missing on this guest and nothing else: `sh install/packages.sh run|test`.
+# Install what is missing on this guest and nothing else: `sh install/packages.sh run|test|guest`.
 #
 # A command that is already there is never installed again, whoever put it there. Nothing is ever removed
 # (--no-remove). kubectl comes in a call of its own, since a failing kubernetes-client would leave every other package
@@ -37,6 +37,13 @@ have curl || want curl
 if [ "$purpose" = test ]; then
     have docker-registry || want docker-registry # pull, pull secret and pull policy tests, on loopback
     have skopeo || want skopeo
+fi
+
+if [ "$purpose" = guest ]; then
+    have debootstrap || want debootstrap
+    have qemu-system-x86_64 || want qemu-system-x86
+    have mke2fs || want e2fsprogs
+    ls /boot/vmlinuz-*-cloud-amd64 >/dev/null 2>&1 || want linux-image-cloud-amd64
 fi
 
 if [ -z "$missing" ] && have kubectl; then

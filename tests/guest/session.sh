@@ -1,0 +1,91 @@
+#!/bin/bash
+# The user's session inside the guest, in two boots: on the containerd that apt started, then on our own, then after a
+# reboot. Each step prints "ok NAME" or "not ok NAME" on the serial console; tests/guest/test_guest.py reads them.
+set -u
+cd /root/vkcri
+export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
+export PIP_NO_INDEX=1 # whatever make run still wanted to fetch would fail
+. .venv/bin/activate
+export KUBECONFIG=/var/lib/vk-cri/admin.conf
+
+step() { # NAME COMMAND...: run it, say how it went, show its output when it failed
+    local name=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        echo "ok $name"
+    else
+        echo "$output" | tail -n 25 | sed 's/^/  | /'
+        echo "not ok $name"
+    fi
+}
+within() { # SECONDS COMMAND...: again and again until it succeeds
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < deadline)) || { "$@"; return 1; }
+        sleep 1
+    done
+}
+pod_is() { [ "$(kubectl get pod "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
+logged() { kubectl logs "$1" | grep -q "$2"; }
+node_ready() { kubectl get nodes | grep -q ' Ready '; }
+nothing_left() { # no process, mount, cgroup or table of ours
+    ! pgrep -f '/root/vkcri/.venv/bin/(supervisord|vkcri-)' && ! grep -q ' /var/lib/vk-cri/' /proc/self/mountinfo &&
+        [ ! -d /sys/fs/cgroup/vk-cri ] && ! nft list tables | grep -q vkcri
+}
+container_id() { kubectl get pod "$1" -o 'jsonpath={.status.containerStatuses[0].containerID}'; }
+survives_restart() { # the container goes on when cri-bridge is restarted
+    local before after
+    before=$(container_id hello)
+    supervisorctl -c supervisor.conf restart cri-bridge && sleep 10 || return 1
+    after=$(container_id hello)
+    [ -n "$before" ] && [ "$before" = "$after" ] &&
+        [ "$(kubectl get pod hello -o 'jsonpath={.status.containerStatuses[0].restartCount}')" = 0 ]
+}
+session() { # PREFIX: README's session, and the pods that the emulation is for
+    step "$1: make run" make run KUBECONFIG=
+    step "$1: node Ready" within 60 node_ready
+    step "$1: apply hello" kubectl apply -f examples/hello.yaml
+    step "$1: apply pods" kubectl apply -f tests/guest/pods.yaml
+    step "$1: hello runs" within 240 pod_is hello Running
+    step "$1: hello's log" within 60 logged hello 'line 2'
+    step "$1: an emptyDir's file is executed" within 240 logged executes 'executed'
+    step "$1: once succeeds" within 240 pod_is once Succeeded
+    step "$1: memory limit kills" within 240 pod_is hungry Failed
+    step "$1: OOMKilled" sh -c "kubectl get pod hungry -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}' | grep -qx OOMKilled"
+    step "$1: describe" kubectl describe pod hello
+    step "$1: a restart of cri-bridge leaves the container" survives_restart
+}
+
+echo
+echo "guest: $(cat /proc/sys/kernel/osrelease), $(stat -f -c %T /sys/fs/cgroup), /run $(findmnt -n -o OPTIONS /run)"
+if [ ! -e /root/phase ]; then
+    ip link set ens3 up 2>/dev/null || ip link set "$(ip -o link | awk -F': ' '$2 != "lo" {print $2; exit}')" up
+fi
+card=$(ip -o link | awk -F': ' '$2 ~ /^(en|eth)/ {print $2; exit}')
+ip address replace 10.0.2.15/24 dev "$card" && ip link set "$card" up && ip route replace default via 10.0.2.2
+case "$(cat /root/phase 2>/dev/null)" in
+"")
+    session "apt's containerd"
+    step "apt's containerd: it is left alone" systemctl is-active containerd
+    step "apt's containerd: make stop" make stop
+    step "apt's containerd: nothing is left" nothing_left
+    step "apt's containerd: make reset" make reset
+    systemctl disable --now containerd
+    session "own containerd"
+    echo rebooted >/root/phase
+    sync
+    systemctl reboot --no-block
+    sleep infinity
+    ;;
+rebooted)
+    step "after the reboot: make run" make run KUBECONFIG=
+    step "after the reboot: hello runs again" within 240 pod_is hello Running
+    step "after the reboot: hello's log" within 60 logged hello 'line 2'
+    step "after the reboot: a finished pod stays finished" pod_is once Succeeded
+    step "after the reboot: it did not run again" sh -c "! ctr -n k8s.io containers list 'labels.\"io.kubernetes.pod.name\"==once' | grep -q k8s"
+    step "after the reboot: make stop" make stop
+    step "after the reboot: nothing is left" nothing_left
+    ;;
+esac
+echo "session: end"

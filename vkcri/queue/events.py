@@ -1,0 +1,111 @@
+"""Kubernetes Events as state: a key for each object, reason and message, its value counting the repeats.
+
+api-watcher turns the topic `events` of each role into Events of the API server. Any thread may record; entries go an
+hour after they were last seen, as the API server's own do, and the oldest go first beyond a thousand.
+"""
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vkcri.queue.publisher import Publisher
+
+TOPIC = "events"
+KEEP = timedelta(hours=1)
+MOST = 1000
+MESSAGE_LIMIT = 1024  # Kubernetes' own limit on an Event's message
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class EventRecorder:
+    """Records into a publisher's topic `events`, which it marks synced at once: nothing is kept over a restart."""
+
+    def __init__(
+        self, publisher: Publisher, component: str, host: str, clock: Callable[[], datetime] = _utc_now
+    ) -> None:
+        self._publisher = publisher
+        self._source = {"component": component, "host": host}
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._seen: dict[str, datetime] = {}
+        publisher.mark_synced(TOPIC)
+        publisher.every_few_seconds(self.collect)
+
+    def event(self, involved: dict[str, Any], type_: str, reason: str, message: str) -> None:
+        """One more time. involved: an ObjectReference; type_: Normal or Warning; reason: a word in CamelCase."""
+        if len(message) > MESSAGE_LIMIT:
+            message = message[: MESSAGE_LIMIT - 3] + "..."
+        key = event_key(involved, type_, reason, message)
+        now = self._clock()
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                entry = self._new(involved, type_, reason, message, now)
+            entry["count"] += 1
+            entry["lastTimestamp"] = _format(now)
+            self._entries[key] = entry
+            self._entries.move_to_end(key)
+            self._seen[key] = now
+            self._publisher.put(TOPIC, key, json.dumps(entry, separators=(",", ":")).encode())
+        self.collect()
+
+    def collect(self) -> None:
+        """Drop what was last seen an hour ago, and the oldest beyond the limit."""
+        now = self._clock()
+        with self._lock:
+            while self._entries:
+                key = next(iter(self._entries))
+                if len(self._entries) <= MOST and now - self._seen[key] < KEEP:
+                    return
+                del self._entries[key], self._seen[key]
+                self._publisher.delete(TOPIC, key)
+
+    def _new(self, involved: dict[str, Any], type_: str, reason: str, message: str, now: datetime) -> dict[str, Any]:
+        return {
+            "involvedObject": involved,
+            "type": type_,
+            "reason": reason,
+            "message": message,
+            "count": 0,
+            "firstTimestamp": _format(now),
+            "lastTimestamp": _format(now),
+            "source": self._source,
+        }
+
+
+def event_key(involved: dict[str, Any], type_: str, reason: str, message: str) -> str:
+    """NAMESPACE/KIND/NAME/UID/REASON/HASH; events about an object without namespace live in `default`. A container's
+    fieldPath is part of the hash, so that two containers of a pod with the same trouble are two events."""
+    text = "\n".join(filter(None, (type_, involved.get("fieldPath", ""), message)))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    place = (involved.get("namespace") or "default", involved.get("kind", ""), involved.get("name", ""))
+    return "/".join((*place, involved.get("uid", ""), reason, digest))
+
+
+def pod_reference(pod: dict[str, Any], container: str | None = None, init: bool = False) -> dict[str, Any]:
+    """The ObjectReference of a pod, or of a container in it."""
+    metadata = pod.get("metadata", {})
+    reference = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "namespace": metadata.get("namespace", ""),
+        "name": metadata.get("name", ""),
+        "uid": metadata.get("uid", ""),
+    }
+    if metadata.get("resourceVersion"):
+        reference["resourceVersion"] = metadata["resourceVersion"]
+    if container is not None:
+        reference["fieldPath"] = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+    return reference
+
+
+def _format(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,274 @@
+"""The only user of CRI gRPC: a method an RPC, a deadline each, failures as vkcri's errors, one debug line a call.
+
+Methods take and give CRI's own messages (bridge.pb.runtime.v1.api_pb2). Thread-safe: one channel serves all workers. A
+message of the runtime is kept word by word in the error, since reasons are read from it. Nothing of a request is
+logged but its ids: environment variables are secrets.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar, cast
+
+import grpc
+
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from vkcri.errors import Conflict, Invalid, NotFound, Refused, Unavailable, VkcriError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SECONDS = 120.0  # the kubelet's --runtime-request-timeout
+SANDBOX_SECONDS = 240.0  # the kubelet gives RunPodSandbox twice the default
+PULL_SECONDS = 1800.0
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_RUNTIME = "/runtime.v1.RuntimeService/"
+_IMAGE = "/runtime.v1.ImageService/"
+_OPTIONS = [
+    ("grpc.default_authority", "localhost"),  # containerd's server refuses a socket path as authority
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A restarted containerd is found again at once: the default back-off grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+]
+_ERRORS: dict[grpc.StatusCode, type[VkcriError]] = {
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.INVALID_ARGUMENT: Invalid,
+    grpc.StatusCode.OUT_OF_RANGE: Invalid,
+    grpc.StatusCode.ALREADY_EXISTS: Conflict,
+    grpc.StatusCode.FAILED_PRECONDITION: Conflict,
+    grpc.StatusCode.ABORTED: Conflict,
+    grpc.StatusCode.UNIMPLEMENTED: Refused,
+    grpc.StatusCode.PERMISSION_DENIED: Refused,
+    grpc.StatusCode.UNAUTHENTICATED: Refused,
+}
+
+
+class _Message(Protocol):
+    def SerializeToString(self) -> bytes: ...  # noqa: N802  (protobuf's name)
+
+
+_Q = TypeVar("_Q", bound=_Message)
+_A = TypeVar("_A")
+
+
+def error_of(method: str, failure: grpc.RpcError) -> VkcriError:
+    """One of our errors for a gRPC failure, with the runtime's own words. UNKNOWN, which containerd answers to most
+    failures of its own, is Unavailable: the caller retries with back-off."""
+    call = cast(grpc.Call, failure)
+    code, details = call.code(), call.details() or ""
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(f"{method}: no answer within its deadline")
+    return _ERRORS.get(code, Unavailable)(details or f"{method}: {code.name}")
+
+
+class Runtime:
+    """CRI v1 at one endpoint. Every method raises Unavailable where the runtime is away or too slow, Refused where it
+    does not know the RPC, and NotFound, Invalid or Conflict as the runtime says."""
+
+    def __init__(self, endpoint: str) -> None:
+        """`endpoint`: unix:///path/to/socket. Connects at the first call and again whenever needed."""
+        self.endpoint = endpoint
+        self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        self._calls: dict[str, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Cancel what is under way and close the channel."""
+        self._channel.close()
+
+    def _unary(self, path: str, request: _Q, answer: type[_A], seconds: float) -> _A:
+        method = path.rpartition("/")[2]
+        started = time.monotonic()
+        try:
+            result = self._call(path, request, answer)(request, timeout=seconds)
+        except grpc.RpcError as failure:
+            error = error_of(method, failure)
+            log.debug("%s failed after %.3f s: %s: %s", method, time.monotonic() - started, type(error).__name__, error)
+            raise error from failure
+        except ValueError as failure:  # grpc's answer to a call on a closed channel
+            raise Unavailable(f"{method}: {failure}") from failure
+        log.debug("%s took %.3f s", method, time.monotonic() - started)
+        return cast(_A, result)
+
+    def _call(self, path: str, request: _Q, answer: type[_A]) -> Callable[..., Any]:
+        """The channel's callable for a method, made once."""
+        with self._lock:
+            if path not in self._calls:
+                self._calls[path] = self._channel.unary_unary(
+                    path,
+                    request_serializer=type(request).SerializeToString,
+                    response_deserializer=cast(Any, answer).FromString,
+                )
+            return self._calls[path]
+
+    def container_events(self) -> Iterator[cri.ContainerEventResponse]:
+        """CRI's own event stream, until it breaks. Raises Refused where the runtime has none (containerd 1.x)."""
+        path = _RUNTIME + "GetContainerEvents"
+        call = self._channel.unary_stream(
+            path,
+            request_serializer=cri.GetEventsRequest.SerializeToString,
+            response_deserializer=cri.ContainerEventResponse.FromString,
+        )
+        try:
+            yield from call(cri.GetEventsRequest())
+        except grpc.RpcError as failure:
+            raise error_of("GetContainerEvents", failure) from failure
+
+    def version(self, request: cri.VersionRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.VersionResponse:
+        return self._unary(_RUNTIME + "Version", request, cri.VersionResponse, seconds)
+
+    def status(self, request: cri.StatusRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.StatusResponse:
+        return self._unary(_RUNTIME + "Status", request, cri.StatusResponse, seconds)
+
+    def run_pod_sandbox(
+        self, request: cri.RunPodSandboxRequest, *, seconds: float = SANDBOX_SECONDS
+    ) -> cri.RunPodSandboxResponse:
+        """Create and start a sandbox with its network. Slow: CNI and the pause container."""
+        return self._unary(_RUNTIME + "RunPodSandbox", request, cri.RunPodSandboxResponse, seconds)
+
+    def stop_pod_sandbox(
+        self, request: cri.StopPodSandboxRequest, *, seconds: float = SANDBOX_SECONDS
+    ) -> cri.StopPodSandboxResponse:
+        """Stop a sandbox and all of its containers; idempotent."""
+        return self._unary(_RUNTIME + "StopPodSandbox", request, cri.StopPodSandboxResponse, seconds)
+
+    def remove_pod_sandbox(
+        self, request: cri.RemovePodSandboxRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.RemovePodSandboxResponse:
+        """Remove a sandbox and its containers; idempotent."""
+        return self._unary(_RUNTIME + "RemovePodSandbox", request, cri.RemovePodSandboxResponse, seconds)
+
+    def pod_sandbox_status(
+        self, request: cri.PodSandboxStatusRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.PodSandboxStatusResponse:
+        """Raises NotFound for a sandbox that is gone."""
+        return self._unary(_RUNTIME + "PodSandboxStatus", request, cri.PodSandboxStatusResponse, seconds)
+
+    def list_pod_sandbox(
+        self, request: cri.ListPodSandboxRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ListPodSandboxResponse:
+        return self._unary(_RUNTIME + "ListPodSandbox", request, cri.ListPodSandboxResponse, seconds)
+
+    def create_container(
+        self, request: cri.CreateContainerRequest, *, seconds: float = SANDBOX_SECONDS
+    ) -> cri.CreateContainerResponse:
+        return self._unary(_RUNTIME + "CreateContainer", request, cri.CreateContainerResponse, seconds)
+
+    def start_container(
+        self, request: cri.StartContainerRequest, *, seconds: float = SANDBOX_SECONDS
+    ) -> cri.StartContainerResponse:
+        """Start; a command that does not exist is an error here and exit 128 in the status."""
+        return self._unary(_RUNTIME + "StartContainer", request, cri.StartContainerResponse, seconds)
+
+    def stop_container(
+        self, request: cri.StopContainerRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.StopContainerResponse:
+        """Stop with request.timeout seconds of grace; idempotent. The deadline is the grace and two minutes."""
+        seconds = max(seconds, request.timeout + DEFAULT_SECONDS)
+        return self._unary(_RUNTIME + "StopContainer", request, cri.StopContainerResponse, seconds)
+
+    def remove_container(
+        self, request: cri.RemoveContainerRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.RemoveContainerResponse:
+        """Remove a container; idempotent."""
+        return self._unary(_RUNTIME + "RemoveContainer", request, cri.RemoveContainerResponse, seconds)
+
+    def list_containers(
+        self, request: cri.ListContainersRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ListContainersResponse:
+        return self._unary(_RUNTIME + "ListContainers", request, cri.ListContainersResponse, seconds)
+
+    def container_status(
+        self, request: cri.ContainerStatusRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ContainerStatusResponse:
+        """Raises NotFound for a container that is gone."""
+        return self._unary(_RUNTIME + "ContainerStatus", request, cri.ContainerStatusResponse, seconds)
+
+    def update_container_resources(
+        self, request: cri.UpdateContainerResourcesRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.UpdateContainerResourcesResponse:
+        return self._unary(
+            _RUNTIME + "UpdateContainerResources", request, cri.UpdateContainerResourcesResponse, seconds
+        )
+
+    def reopen_container_log(
+        self, request: cri.ReopenContainerLogRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ReopenContainerLogResponse:
+        return self._unary(_RUNTIME + "ReopenContainerLog", request, cri.ReopenContainerLogResponse, seconds)
+
+    def exec_sync(self, request: cri.ExecSyncRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.ExecSyncResponse:
+        """Run a command to its end; request.timeout seconds, 0 for the deadline alone."""
+        return self._unary(_RUNTIME + "ExecSync", request, cri.ExecSyncResponse, seconds)
+
+    def exec(self, request: cri.ExecRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.ExecResponse:
+        """A streaming URL that serves one exec session."""
+        return self._unary(_RUNTIME + "Exec", request, cri.ExecResponse, seconds)
+
+    def attach(self, request: cri.AttachRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.AttachResponse:
+        """A streaming URL that serves one attach session."""
+        return self._unary(_RUNTIME + "Attach", request, cri.AttachResponse, seconds)
+
+    def port_forward(
+        self, request: cri.PortForwardRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.PortForwardResponse:
+        """A streaming URL that serves one port-forward session."""
+        return self._unary(_RUNTIME + "PortForward", request, cri.PortForwardResponse, seconds)
+
+    def container_stats(
+        self, request: cri.ContainerStatsRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ContainerStatsResponse:
+        return self._unary(_RUNTIME + "ContainerStats", request, cri.ContainerStatsResponse, seconds)
+
+    def list_container_stats(
+        self, request: cri.ListContainerStatsRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ListContainerStatsResponse:
+        return self._unary(_RUNTIME + "ListContainerStats", request, cri.ListContainerStatsResponse, seconds)
+
+    def pod_sandbox_stats(
+        self, request: cri.PodSandboxStatsRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.PodSandboxStatsResponse:
+        return self._unary(_RUNTIME + "PodSandboxStats", request, cri.PodSandboxStatsResponse, seconds)
+
+    def list_pod_sandbox_stats(
+        self, request: cri.ListPodSandboxStatsRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ListPodSandboxStatsResponse:
+        return self._unary(_RUNTIME + "ListPodSandboxStats", request, cri.ListPodSandboxStatsResponse, seconds)
+
+    def update_runtime_config(
+        self, request: cri.UpdateRuntimeConfigRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.UpdateRuntimeConfigResponse:
+        return self._unary(_RUNTIME + "UpdateRuntimeConfig", request, cri.UpdateRuntimeConfigResponse, seconds)
+
+    def runtime_config(
+        self, request: cri.RuntimeConfigRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.RuntimeConfigResponse:
+        return self._unary(_RUNTIME + "RuntimeConfig", request, cri.RuntimeConfigResponse, seconds)
+
+    def list_images(
+        self, request: cri.ListImagesRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ListImagesResponse:
+        return self._unary(_IMAGE + "ListImages", request, cri.ListImagesResponse, seconds)
+
+    def image_status(
+        self, request: cri.ImageStatusRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ImageStatusResponse:
+        """The response has no image where it is not there."""
+        return self._unary(_IMAGE + "ImageStatus", request, cri.ImageStatusResponse, seconds)
+
+    def pull_image(self, request: cri.PullImageRequest, *, seconds: float = PULL_SECONDS) -> cri.PullImageResponse:
+        """Pull; the deadline is the caller's, since a pull may take long. Raises Refused on bad credentials."""
+        return self._unary(_IMAGE + "PullImage", request, cri.PullImageResponse, seconds)
+
+    def remove_image(
+        self, request: cri.RemoveImageRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.RemoveImageResponse:
+        return self._unary(_IMAGE + "RemoveImage", request, cri.RemoveImageResponse, seconds)
+
+    def image_fs_info(
+        self, request: cri.ImageFsInfoRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.ImageFsInfoResponse:
+        return self._unary(_IMAGE + "ImageFsInfo", request, cri.ImageFsInfoResponse, seconds)

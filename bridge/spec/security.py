@@ -1,0 +1,285 @@
+"""The security context of sandboxes and containers, pod level and container level joined as the kubelet joins them.
+Pure.
+
+A request that this runtime does not vouch for is refused here, never dropped.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from bridge.pb.runtime.v1 import api_pb2
+from bridge.spec import names
+from bridge.spec.context import ImageRef, PodContext
+from vkcri.api import pods
+from vkcri.config import Instance
+from vkcri.errors import Invalid
+
+MASKED_PATHS = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_wmem",
+    }
+)
+_APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+_MOST_ID = 2**31 - 1
+Context = Mapping[str, Any]
+
+
+def sandbox_security(pod: pods.Pod, ctx: PodContext) -> api_pb2.LinuxSandboxSecurityContext:
+    """Raises Invalid for what this runtime cannot do."""
+    context = _pod_context(pod)
+    formed = api_pb2.LinuxSandboxSecurityContext(
+        privileged=any(
+            (container.get("securityContext") or {}).get("privileged") for _, container in pods.all_containers(pod)
+        ),
+        namespace_options=namespaces(pod),
+        supplemental_groups=_groups(pod, ctx),
+        supplemental_groups_policy=_groups_policy(context, ctx),
+        seccomp=api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.RuntimeDefault),
+    )
+    for field in ("runAsUser", "runAsGroup"):
+        if context.get(field) is not None:
+            target = formed.run_as_user if field == "runAsUser" else formed.run_as_group
+            target.value = int(context[field])
+            target.SetInParent()
+    if context.get("seLinuxOptions"):
+        formed.selinux_options.CopyFrom(_selinux(context["seLinuxOptions"]))
+    return formed
+
+
+def container_security(
+    pod: pods.Pod, container: Mapping[str, Any], ctx: PodContext
+) -> api_pb2.LinuxContainerSecurityContext:
+    """Raises Invalid with the kubelet's message (runAsNonRoot, unknown profiles) or for what the runtime cannot do."""
+    image = ctx.image or ImageRef("", "")
+    effective = effective_context(pod, container)
+    verify_non_root(pod, container, effective, image)
+    apparmor, legacy_apparmor = _apparmor(pod, container)
+    unmasked = effective.get("procMount") == "Unmasked"
+    formed = api_pb2.LinuxContainerSecurityContext(
+        privileged=bool(effective.get("privileged")),
+        readonly_rootfs=bool(effective.get("readOnlyRootFilesystem")),
+        no_new_privs=effective.get("allowPrivilegeEscalation") is False,
+        namespace_options=_container_namespaces(pod, ctx),
+        supplemental_groups=_groups(pod, ctx),
+        supplemental_groups_policy=_groups_policy(_pod_context(pod), ctx),
+        masked_paths=() if unmasked else MASKED_PATHS,
+        readonly_paths=() if unmasked else READONLY_PATHS,
+        seccomp=_seccomp(effective, ctx.instance),
+        apparmor=apparmor,
+        apparmor_profile=legacy_apparmor,
+    )
+    _set_identity(formed, effective, image)
+    capabilities = effective.get("capabilities")
+    if capabilities:
+        formed.capabilities.add_capabilities.extend(capabilities.get("add") or [])
+        formed.capabilities.drop_capabilities.extend(capabilities.get("drop") or [])
+    if effective.get("seLinuxOptions"):
+        formed.selinux_options.CopyFrom(_selinux(effective["seLinuxOptions"]))
+    return formed
+
+
+def effective_context(pod: pods.Pod, container: Mapping[str, Any]) -> dict[str, Any]:
+    """The container's securityContext over the pod's, field by field."""
+    own = {key: value for key, value in (container.get("securityContext") or {}).items() if value is not None}
+    shared = {
+        key: _pod_context(pod)[key]
+        for key in ("runAsUser", "runAsGroup", "runAsNonRoot", "seLinuxOptions", "seccompProfile", "appArmorProfile")
+        if _pod_context(pod).get(key) is not None
+    }
+    return {**shared, **own}
+
+
+def verify_non_root(pod: pods.Pod, container: Mapping[str, Any], effective: Context, image: ImageRef) -> None:
+    """Raises Invalid where runAsNonRoot is asked for and the user is root or cannot be told."""
+    if not effective.get("runAsNonRoot"):
+        return
+    where = f'(pod: "{names.describe(pod)}", container: {container["name"]})'
+    if effective.get("runAsUser") is not None:
+        if int(effective["runAsUser"]) == 0:
+            raise Invalid(f"container's runAsUser breaks non-root policy {where}")
+        return
+    uid, username = image.user
+    if uid is None:
+        raise Invalid(
+            f"container has runAsNonRoot and image has non-numeric user ({username}), "
+            f"cannot verify user is non-root {where}"
+        )
+    if uid == 0:
+        raise Invalid(f"container has runAsNonRoot and image will run as root {where}")
+    if not 0 < uid <= _MOST_ID:
+        raise Invalid(
+            f"container has runAsNonRoot and image has an invalid user id ({uid}). (Must be 1-({_MOST_ID})): "
+            f"must be between 0 and {_MOST_ID}, inclusive {where}"
+        )
+
+
+def namespaces(pod: pods.Pod) -> api_pb2.NamespaceOption:
+    """Network, PID and IPC of the node or the pod; a PID namespace a container unless shareProcessNamespace."""
+    spec = pods.spec(pod)
+    if spec.get("hostUsers") is False:
+        raise Invalid("hostUsers: false asks for a user namespace, which this node does not offer")
+    pid = api_pb2.POD if spec.get("shareProcessNamespace") else api_pb2.CONTAINER
+    return api_pb2.NamespaceOption(
+        network=api_pb2.NODE if spec.get("hostNetwork") else api_pb2.POD,
+        pid=api_pb2.NODE if spec.get("hostPID") else pid,
+        ipc=api_pb2.NODE if spec.get("hostIPC") else api_pb2.POD,
+    )
+
+
+def sysctls(pod: pods.Pod) -> dict[str, str]:
+    """The pod's sysctls, with dots as separators."""
+    return {normal_sysctl(str(item["name"])): str(item["value"]) for item in _pod_context(pod).get("sysctls") or []}
+
+
+def normal_sysctl(name: str) -> str:
+    """`net/ipv4/conf/eth0.100/x` and `net.ipv4.x` as one spelling: the first separator decides, as in sysctl(8)."""
+    slash, dot = name.find("/"), name.find(".")
+    if slash < 0 or (0 <= dot < slash):
+        return name
+    return name.translate(str.maketrans("/.", "./"))
+
+
+def forbidden_sysctl(pod: pods.Pod, allowed: Collection[str] = ()) -> str | None:
+    """The message of a SysctlForbidden refusal, or None: only safe sysctls and `allowed` (names or PREFIX*) may be set,
+    and none of a namespace that the pod shares with the node."""
+    for name in sysctls(pod):
+        if name not in SAFE_SYSCTLS and not any(_allows(pattern, name) for pattern in allowed):
+            return f'forbidden sysctl: "{name}" not allowlisted'
+        if name.startswith("net.") and pods.spec(pod).get("hostNetwork"):
+            return f'forbidden sysctl: "{name}" not allowed with host net enabled'
+        if name.startswith(("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")) and pods.spec(pod).get("hostIPC"):
+            return f'forbidden sysctl: "{name}" not allowed with host ipc enabled'
+    return None
+
+
+def _allows(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
+def _pod_context(pod: pods.Pod) -> Context:
+    return pods.spec(pod).get("securityContext") or {}
+
+
+def _set_identity(formed: api_pb2.LinuxContainerSecurityContext, effective: Context, image: ImageRef) -> None:
+    """Who runs it: the spec's ids, else the image's user by number or by name."""
+    if effective.get("runAsUser") is not None:
+        formed.run_as_user.value = int(effective["runAsUser"])
+        formed.run_as_user.SetInParent()
+    else:
+        uid, formed.run_as_username = image.user
+        if uid is not None:
+            formed.run_as_user.value = uid
+            formed.run_as_user.SetInParent()
+    if effective.get("runAsGroup") is not None:
+        formed.run_as_group.value = int(effective["runAsGroup"])
+        formed.run_as_group.SetInParent()
+
+
+def _container_namespaces(pod: pods.Pod, ctx: PodContext) -> api_pb2.NamespaceOption:
+    options = namespaces(pod)
+    if ctx.target_container_id and options.pid == api_pb2.CONTAINER:
+        options.pid = api_pb2.TARGET
+        options.target_id = ctx.target_container_id
+    return options
+
+
+def _groups(pod: pods.Pod, ctx: PodContext) -> list[int]:
+    """fsGroup, the pod's supplementalGroups, and the volumes' own."""
+    context = _pod_context(pod)
+    groups = [int(context["fsGroup"])] if context.get("fsGroup") is not None else []
+    groups += [int(group) for group in context.get("supplementalGroups") or []]
+    groups += [group for volume in ctx.volumes.values() for group in volume.groups]
+    return list(dict.fromkeys(groups))
+
+
+def _groups_policy(context: Context, ctx: PodContext) -> api_pb2.SupplementalGroupsPolicy:
+    policy = context.get("supplementalGroupsPolicy") or "Merge"
+    if policy not in ("Merge", "Strict"):
+        raise Invalid(f"unsupported supplementalGroupsPolicy: {policy}")
+    if policy == "Strict" and not ctx.features.supplemental_groups_policy:
+        raise Invalid("supplementalGroupsPolicy=Strict is not supported by this node's runtime")
+    return api_pb2.Strict if policy == "Strict" else api_pb2.Merge
+
+
+def _seccomp(effective: Context, instance: Instance) -> api_pb2.SecurityProfile:
+    """Unconfined where neither level names one; a Localhost profile lies below the state folder's seccomp/."""
+    profile = effective.get("seccompProfile") or {}
+    kind = profile.get("type") or "Unconfined"
+    if kind == "RuntimeDefault":
+        return api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.RuntimeDefault)
+    if kind == "Unconfined":
+        return api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.Unconfined)
+    if kind != "Localhost":
+        raise Invalid(f'unknown seccomp profile type: "{kind}"')
+    name = profile.get("localhostProfile")
+    if not name:
+        raise Invalid("localhostProfile must be set if seccompProfile type is Localhost.")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise Invalid(f'localhostProfile: Invalid value: "{name}": must be a path below the profile folder')
+    path = instance.state_dir / "seccomp" / name
+    return api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.Localhost, localhost_ref=str(path))
+
+
+def _apparmor(pod: pods.Pod, container: Mapping[str, Any]) -> tuple[api_pb2.SecurityProfile | None, str]:
+    """The profile, new style and old style; (None, "") leaves it to the runtime. Before the field there was an
+    annotation a container, which still counts where no field is set."""
+    profile = effective_context(pod, container).get("appArmorProfile")
+    if not profile:
+        profile = _apparmor_of_annotation(pods.annotations(pod).get(f"{_APPARMOR_ANNOTATION}{container['name']}"))
+    if not profile:
+        return None, ""
+    kind = profile.get("type")
+    if kind == "RuntimeDefault":
+        return api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.RuntimeDefault), "runtime/default"
+    if kind == "Unconfined":
+        return api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.Unconfined), "unconfined"
+    if kind != "Localhost":
+        raise Invalid(f'unknown apparmor profile type: "{kind}"')
+    name = profile.get("localhostProfile")
+    if not name:
+        raise Invalid("missing localhost apparmor profile name")
+    formed = api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.Localhost, localhost_ref=name)
+    return formed, f"localhost/{name}"
+
+
+def _apparmor_of_annotation(value: str | None) -> dict[str, str] | None:
+    if not value:
+        return None
+    if value.startswith("localhost/"):
+        return {"type": "Localhost", "localhostProfile": value.removeprefix("localhost/")}
+    return {"type": {"runtime/default": "RuntimeDefault", "unconfined": "Unconfined"}.get(value, value)}
+
+
+def _selinux(options: Context) -> api_pb2.SELinuxOption:
+    return api_pb2.SELinuxOption(
+        user=options.get("user") or "",
+        role=options.get("role") or "",
+        type=options.get("type") or "",
+        level=options.get("level") or "",
+    )

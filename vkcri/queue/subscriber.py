@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vkcri.backoff import Backoff
-from vkcri.errors import Invalid, VkcriError
+from vkcri.errors import VkcriError
 from vkcri.lifecycle import Process
 from vkcri.queue import messages
 from vkcri.queue.channel import Channel
@@ -128,25 +128,11 @@ class Subscription:
 
     def _take(self, payload: bytes) -> None:
         message = messages.parse_owner(payload)
-        kind = message.WhichOneof("kind")
-        if kind == "put":
-            with self._changed:
-                changes = self._view.put(message.put.key, message.put.value, message.put.source)
-        elif kind == "delete":
-            with self._changed:
-                changes = self._view.delete(message.delete.key)
-        elif kind == "synced":
-            with self._changed:
-                changes = self._view.mark(message.synced.source)
-        elif kind == "failure":
-            messages.raise_failure(message.failure)
-        elif kind == "answer":
-            raise Invalid(f"{self.path.name} sent an answer to a subscription")
-        else:
-            return
+        with self._changed:
+            changes = self._view.apply(message)
         for change in changes:
             self._on_change(change)
-        if kind == "synced":
+        if message.HasField("synced"):
             self._announce(message.synced.source)
 
     def _announce(self, source: str) -> None:

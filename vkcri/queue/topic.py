@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vkcri.errors import Invalid
+from vkcri.pb import queue_pb2 as pb
 from vkcri.queue import messages
 from vkcri.queue.messages import Change
 
@@ -154,6 +155,22 @@ class View:
     def connected(self) -> None:
         """A new connection: whatever is held counts as unconfirmed until this owner says it again."""
         self._confirmed.clear()
+
+    def apply(self, message: pb.OwnerMessage) -> list[Change]:
+        """Take what the owner sent; returns what changed. Raises the owner's error, Invalid for what belongs into no
+        subscription."""
+        kind = message.WhichOneof("kind")
+        if kind == "put":
+            return self.put(message.put.key, message.put.value, message.put.source)
+        if kind == "delete":
+            return self.delete(message.delete.key)
+        if kind == "synced":
+            return self.mark(message.synced.source)
+        if kind == "failure":
+            messages.raise_failure(message.failure)
+        if kind != "ping":
+            raise Invalid(f"topic {self.topic}: a message of kind {kind} in a subscription")
+        return []
 
     def put(self, key: str, value: bytes, source: str) -> list[Change]:
         """Returns the change, or nothing where that is held already."""

@@ -13,6 +13,7 @@ import click
 from vkcri import supervision
 from vkcri.config import ClusterSettings, Instance, KubeletSettings
 from vkcri.errors import ConfigError, Unavailable, VkcriError
+from vkcri.lifecycle import EXIT_STAYS
 from vkcri.supervision import Supervisor
 
 _POLL_SECONDS = 0.1
@@ -115,7 +116,10 @@ def stop(instance: Instance) -> int:
         supervision.run_program("vkcri-cri-bridge", "--cleanup", instance),
         supervision.run_program("vkcri-kube-proxy", "--cleanup", instance),
     ]
-    supervisor.shutdown()
+    if EXIT_STAYS in statuses:
+        click.echo("supervisord stays, since it runs the containerd that others use: supervisorctl shutdown ends both")
+    else:
+        supervisor.shutdown()
     return next((status for status in statuses if status), 0)
 
 

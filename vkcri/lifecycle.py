@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from vkcri.config import Instance, Settings, load
-from vkcri.errors import ConfigError, VkcriError
+from vkcri.errors import ConfigError, Refused, VkcriError
 from vkcri.selfwatch import Expectation, SelfWatch
 
 EXIT_CONFIG = 78
+EXIT_STAYS = 3  # --cleanup: something that others use stays, on purpose
 OUTLIVE_STARTSECS = 1.5  # supervisor.conf has startsecs=1; an exit before that would count as a failed start
 LOCK_POLL = 0.2
 DRAIN_SECONDS = 30.0
@@ -298,7 +299,7 @@ def _cleanup(program: str, kind: type[_S], cleanup: Callable[[_S], None] | None)
         sys.exit(EXIT_CONFIG)
     except VkcriError as error:
         print(f"{program}: cleanup: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(EXIT_STAYS if isinstance(error, Refused) else 1)
 
 
 def _exit_config(program: str, error: ConfigError) -> NoReturn:

@@ -44,8 +44,8 @@ def publisher(folder: Path, process: Process, **options: float) -> Publisher:
     return owner
 
 
-def subscription(folder: Path, process: Process, topic: str = "pods", **options: float) -> Subscription:
-    subscriber = Subscription(folder / "watcher.sock", topic, lambda _change: None, **options)
+def subscription(folder: Path, process: Process, topic: str = "pods", silence: float = 15) -> Subscription:
+    subscriber = Subscription(folder / "watcher.sock", topic, lambda _change: None, silence_seconds=silence)
     subscriber.start(process)
     return subscriber
 
@@ -174,7 +174,7 @@ def test_a_stalled_owner_is_noticed_and_found_again(folder: Path, process: Proce
 def test_a_quiet_owner_that_pings_is_not_given_up(folder: Path, process: Process) -> None:
     publisher(folder, process, ping_seconds=0.05)
     losses: list[bool] = []
-    reader = subscription(folder, process, silence_seconds=0.5)
+    reader = subscription(folder, process, silence=0.5)
     wait_for(lambda: reader.connected)
     deadline = time.monotonic() + 1.2
     while time.monotonic() < deadline:

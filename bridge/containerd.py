@@ -1,213 +1,203 @@
-"""The launcher of our own containerd: it becomes containerd, or says why that is not needed and exits 0.
+"""The launcher of our own containerd: supervisord's program `containerd`.
 
-Needed unless CRI answers at the configured endpoint. Someone else's containerd is used as it is and never reconfigured.
-Ours has its own root, state and CNI folder and a configuration written here from what the guest can do. It is exec'ed
-without our lock (close-on-exec), which its shims would inherit; PR_SET_PDEATHSIG stays across exec, so that it never
-outlives its supervisord, while shims and containers do. Its bolt database in our root is its lock.
+It decides once, in its main thread: another containerd serves CRI at the endpoint (say so, exit 0), something without
+CRI is there (exit 78), or ours is needed (write its configuration and become it by exec). The exec keeps the pid and
+PR_SET_PDEATHSIG, and closes the program's lock, which shims would otherwise hold after its end: from then on the lock
+is containerd's own database. A containerd that somebody else started is used as it is.
 """
 
 import logging
 import os
-import shutil
+import signal
 import socket
-import subprocess
-import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.images_local import PAUSE_IMAGE
+from bridge.containerd_config import SEARCH_PATH, config_file, detect, render
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from vkcri.config import RuntimeSettings
-from vkcri.errors import ConfigError, Refused, Unavailable, VkcriError
+from vkcri.config import Instance, RuntimeSettings
+from vkcri.errors import ConfigError, Invalid, NotFound, Refused, Unavailable
 from vkcri.lifecycle import OUTLIVE_STARTSECS, Process, program_main
 
+_CALL_SECONDS = 5.0
+_ANSWER_SECONDS = 30.0  # how long something that listens may take to answer CRI, a containerd that starts included
+_LOG_LEVELS = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error"}
 log = logging.getLogger(__name__)
-
-CNI_FOLDERS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
-CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
-_CAP_SYS_RESOURCE = 24
-_ANSWER_SECONDS = 5.0
-_POLL_SECONDS = 0.2
-_CONFIG = """\
-# Written by vkcri at each start; a change here is lost.
-version = 2
-root = "{root}"
-state = "{state}"
-disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.tracing.processor.v1.otlp"]
-
-[grpc]
-  address = "{socket}"
-
-[ttrpc]
-  address = "{socket}.ttrpc"
-
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{root}/opt"
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause}"
-  stream_server_address = "127.0.0.1"
-  restrict_oom_score_adj = {restrict_oom_score_adj}
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{cni_bin}"
-    conf_dir = "{cni_conf}"
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "/etc/containerd/certs.d"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "{snapshotter}"
-    default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        SystemdCgroup = false
-"""
 
 
 def launch(process: Process, settings: RuntimeSettings) -> None:
-    """Run our own containerd where no CRI runtime answers at the endpoint."""
-    while pid := our_pid(settings):
-        log.warning("our containerd of before still runs (pid %d); waiting for its end", pid)
-        if process.wait(_POLL_SECONDS * 5):
-            return
-    version = answering(settings)
-    if version is not None:
+    """containerd, where none serves CRI at the endpoint."""
+    _wait_for_predecessor(process, settings.instance)
+    if process.stopping.is_set():
+        return
+    identity = _serving(process, settings)
+    if identity is not None:
         log.info(
-            "%s answers at %s and is used as it is: our own is not needed. Should it go away for good: "
-            "supervisorctl start containerd",
-            version,
+            "not needed: %s answers CRI at %s and is used as it is; should it go away, start it again (for example "
+            "systemctl start containerd), or let vkcri run its own: supervisorctl start containerd",
+            identity,
             settings.runtime_endpoint,
         )
         process.wait(OUTLIVE_STARTSECS)
         return
-    config = write_config(settings)
-    settings.runtime_socket.parent.mkdir(parents=True, exist_ok=True)
-    program = require("containerd")
-    log.info("no CRI runtime answers at %s: starting our own with %s", settings.runtime_endpoint, config)
-    os.execv(program, [program, "--config", str(config), "--log-level", "warn"])
+    if not process.stopping.is_set():
+        become(settings)
 
 
-def answering(settings: RuntimeSettings) -> str | None:
-    """Name and version of the CRI runtime at the endpoint; None where nothing listens. Raises ConfigError where
-    something listens that does not speak CRI v1, Unavailable where it does not answer in time."""
+def check(settings: RuntimeSettings) -> str:
+    """What would be done here, for --check. Raises ConfigError with the cure."""
+    if own_pid(settings.instance) is not None:
+        return "vkcri's own containerd runs"
+    identity = identify(settings)
+    if identity is not None:
+        return f"{identity} serves CRI at {settings.runtime_endpoint}"
+    conditions = detect(settings.instance)
+    return f"would run {conditions.containerd} {conditions.version[0]}.{conditions.version[1]} as vkcri's own"
+
+
+def write_config(settings: RuntimeSettings) -> tuple[str, Path]:
+    """Detect the guest's conditions and write our configuration; gives containerd's path and the file's."""
+    instance = settings.instance
+    conditions = detect(instance)
+    if not conditions.lowers_oom_score:
+        log.info("this guest does not let root lower an oom_score_adj: pods run with containerd's own")
+    if not conditions.overlay:
+        log.warning("%s does not take overlayfs: the native snapshotter copies every layer", instance.containerd_root)
+    path = config_file(instance)
+    for folder in (instance.containerd_cni_dir, settings.runtime_socket.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    text = render(instance, settings.runtime_socket, conditions)
+    scratch = path.with_suffix(".new")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+    return conditions.containerd, path
+
+
+def command(settings: RuntimeSettings, containerd: str, config: Path) -> list[str]:
+    """Our containerd's command line; its configuration's path is what `own_pid` knows it by."""
+    return [containerd, "--config", os.fspath(config), "--log-level", _LOG_LEVELS[settings.log_level]]
+
+
+def environment() -> dict[str, str]:
+    """containerd calls runc, shims and CNI plugins by name, and those call iptables."""
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{SEARCH_PATH}".lstrip(":")}
+
+
+def become(settings: RuntimeSettings) -> None:
+    """Replace this process by containerd. Raises ConfigError where it cannot run here."""
+    containerd, config = write_config(settings)
+    log.info("nothing serves CRI at %s: starting vkcri's own containerd, %s", settings.runtime_endpoint, config)
+    reset_signals()
+    os.chdir("/")
     try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_ANSWER_SECONDS)
-            probe.connect(str(settings.runtime_socket))
-    except (FileNotFoundError, ConnectionRefusedError):
-        return None
+        os.execve(containerd, command(settings, containerd, config), environment())
     except OSError as error:
-        raise Unavailable(f"{settings.runtime_socket}: {error.strerror or error}") from error
+        raise ConfigError(f"{containerd}: {error.strerror}") from error
+
+
+def reset_signals() -> None:
+    """Python ignores these two, and an ignored signal is inherited through exec, by containerd and all containers."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+
+def identify(settings: RuntimeSettings) -> str | None:
+    """Who serves CRI at the endpoint, None where nobody listens. Raises ConfigError where a listener does not speak
+    CRI v1, Unavailable where it does not answer in time."""
+    if not _listens(settings.runtime_socket):
+        return None
     runtime = Runtime(settings.runtime_endpoint)
     try:
-        version = runtime.version(cri.VersionRequest(), seconds=_ANSWER_SECONDS)
-        runtime.status(cri.StatusRequest(), seconds=_ANSWER_SECONDS)
-    except Refused as error:
+        version = runtime.version(cri.VersionRequest(version="v1"), seconds=_CALL_SECONDS)
+        runtime.status(cri.StatusRequest(), seconds=_CALL_SECONDS)
+    except (Refused, Invalid, NotFound) as error:
         raise ConfigError(
-            f"what listens at {settings.runtime_endpoint} does not speak CRI v1 ({error}): remove 'cri' from "
-            "disabled_plugins in its config.toml, or set CONTAINER_RUNTIME_ENDPOINT to another socket"
+            f'{settings.runtime_endpoint} answers, but not CRI v1 ({error}): take "cri" out of disabled_plugins in its '
+            "configuration (/etc/containerd/config.toml) and restart it, or name another socket with "
+            "CONTAINER_RUNTIME_ENDPOINT"
         ) from error
     finally:
         runtime.close()
     return f"{version.runtime_name} {version.runtime_version}"
 
 
-def config_path(settings: RuntimeSettings) -> Path:
-    """Our containerd's configuration; its path on a command line is how our containerd is known."""
-    return settings.instance.containerd_root / "config.toml"
-
-
-def our_pid(settings: RuntimeSettings) -> int | None:
-    """The pid of the containerd that this instance started, found by its --config; None where it does not run."""
-    wanted = str(config_path(settings)).encode()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended while we looked
-        if wanted in words and words[0].endswith(b"containerd"):
-            return int(folder.name)
+def own_pid(instance: Instance) -> int | None:
+    """The process id of our own containerd: the one that was started with our configuration file."""
+    mark = os.fsencode(config_file(instance))
+    for pid, words in processes():
+        if mark in words and words[0].rpartition(b"/")[2] == b"containerd":
+            return pid
     return None
 
 
-def write_config(settings: RuntimeSettings) -> Path:
-    """Write the configuration from what the guest can do. Raises ConfigError with the cure."""
-    instance = settings.instance
-    require("runc")
-    path = config_path(settings)
-    for folder in (path.parent, instance.containerd_state, instance.containerd_cni_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-    text = _CONFIG.format(
-        root=instance.containerd_root,
-        state=instance.containerd_state,
-        socket=settings.runtime_socket,
-        pause=PAUSE_IMAGE,
-        restrict_oom_score_adj=str(not may_lower_oom_score()).lower(),
-        cni_bin=cni_folder(),
-        cni_conf=instance.containerd_cni_dir,
-        snapshotter="overlayfs" if overlay_works(instance.containerd_root) else "native",
-    )
-    path.write_text(text, encoding="utf-8")
-    return path
+def processes() -> Iterator[tuple[int, list[bytes]]]:
+    """Every process with its command line's words; kernel threads and those that just ended have none."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                text = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue  # it ended while we looked
+            if text:
+                yield int(folder.name), text.rstrip(b"\0").split(b"\0")
 
 
-def require(program: str) -> str:
-    """The program's path. Raises ConfigError with the package that has it."""
-    found = shutil.which(program)
-    if found is None:
-        raise ConfigError(
-            f"{program} is not installed: apt-get install {program}, or set CONTAINER_RUNTIME_ENDPOINT to a runtime"
-        )
-    return found
+def _wait_for_predecessor(process: Process, instance: Instance) -> None:
+    """Our own containerd may still be ending after its supervisord was killed, or be another supervisord's. The first
+    is hurried up, the second waited for."""
+    told = 0
+    while (pid := own_pid(instance)) is not None:
+        orphan = _parent(pid) in (None, 1)
+        if told != pid:
+            log.warning("vkcri's own containerd runs already, pid %d; waiting for its end", pid)
+            told = pid
+            if orphan:
+                try:
+                    os.kill(pid, signal.SIGTERM)
+                except ProcessLookupError:
+                    continue
+        if process.wait(0.2):
+            return
 
 
-def cni_folder() -> Path:
-    """The folder that has every CNI plugin of the default network. Raises ConfigError where none has."""
-    for folder in CNI_FOLDERS:
-        if all((folder / plugin).exists() for plugin in CNI_PLUGINS):
-            return folder
-    raise ConfigError(
-        f"no folder of {', '.join(map(str, CNI_FOLDERS))} has the CNI plugins {', '.join(CNI_PLUGINS)}: "
-        "apt-get install containernetworking-plugins"
-    )
-
-
-def may_lower_oom_score() -> bool:
-    """Whether oom_score_adj may go below its present value: without CAP_SYS_RESOURCE runc fails when it tries."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return bool(int(value, 16) >> _CAP_SYS_RESOURCE & 1)
-    return False
-
-
-def overlay_works(folder: Path) -> bool:
-    """Whether overlayfs can be mounted with its upper folder on this file system, tried in a namespace of its own."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        for name in ("lower", "upper", "work", "merged"):
-            (Path(scratch) / name).mkdir()
-        options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
-        command = ["unshare", "--mount", "mount", "-t", "overlay", "overlay", "-o", options, f"{scratch}/merged"]
+def _serving(process: Process, settings: RuntimeSettings) -> str | None:
+    """`identify`, with patience for a containerd that is just starting. Raises Unavailable when that is used up."""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while True:
         try:
-            done = subprocess.run(command, capture_output=True, timeout=30, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            log.warning("overlayfs could not be tried (%s): using the native snapshotter", error)
+            return identify(settings)
+        except Unavailable as error:
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"{settings.runtime_endpoint} is listened on but answers no CRI call: {error}"
+                ) from error
+            if process.wait(0.5):
+                return None
+
+
+def _listens(path: Path) -> bool:
+    """Whether a process accepts connections there; a socket file without one is a leftover."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CALL_SECONDS)
+        try:
+            probe.connect(os.fspath(path))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             return False
-        return done.returncode == 0
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; CONTAINER_RUNTIME_ENDPOINT names CRI's socket") from error
+    return True
 
 
-def check(settings: RuntimeSettings) -> str:
-    """For `vkcri doctor`: what is there or what is missing. Raises ConfigError."""
+def _parent(pid: int) -> int | None:
+    """The parent's process id; None where the process is gone."""
     try:
-        version = answering(settings)
-    except ConfigError:
-        raise
-    except VkcriError as error:
-        raise ConfigError(f"{settings.runtime_endpoint}: {error}") from error
-    if version is not None:
-        return f"{version} answers at {settings.runtime_endpoint}"
-    return f"{require('containerd')}, {require('runc')} and CNI plugins in {cni_folder()} are there for our own"
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 main = program_main("containerd", RuntimeSettings, launch, check=check)

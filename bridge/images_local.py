@@ -1,193 +1,252 @@
-"""Images made on the spot, where no registry answers: a pause program and a shell, from the guest's own files.
+"""Images made on the spot, for a guest that no registry answers: the pause image and a small shell image.
 
-OCI image archives are built in memory (tarfile, json, sha256) and imported by `ctr`, which works on a containerd that
-someone else started as well. The pause image is imported under the name that the runtime reports. Runs in cri-bridge
-at its start; the only user of `ctr`.
+Built in memory from Debian's static `catatonit` and `busybox` as OCI archives, the same bytes each time, and given to
+containerd by `ctr`, whose only user this module is. Called by the bridge at its start and by whoever finds an image
+gone; `ensure_*` do nothing, and ask nobody on the network, where the image is there.
 """
 
+import gzip
 import hashlib
 import io
 import json
 import logging
+import os
 import platform
-import re
 import shutil
+import struct
 import subprocess
 import tarfile
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from vkcri.config import RuntimeSettings
-from vkcri.errors import ConfigError, Refused, Unavailable, VkcriError
-
-log = logging.getLogger(__name__)
+from vkcri.errors import Refused, Unavailable, VkcriError
 
 PAUSE_IMAGE = "localhost/vkcri/pause:latest"
 SHELL_IMAGE = "localhost/vkcri/shell:latest"
+PINNED_LABEL = "io.cri-containerd.pinned=pinned"  # containerd 1.7 and later report it; kubelets then never remove it
+_IMPORT_SECONDS = 120.0
 _PULL_SECONDS = 20.0
-_IMPORT_SECONDS = 60.0
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
+_VISIBLE_SECONDS = 20.0  # CRI learns of an import from an event
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
+_PT_INTERP = 3
+log = logging.getLogger(__name__)
 
 
-@dataclass
-class Layer:
-    """One image layer in the making: files by absolute path, as an uncompressed tar with all times zero."""
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a layer: a folder (neither content nor link), a file or a link. Owner root, time zero."""
 
-    _buffer: io.BytesIO = field(default_factory=io.BytesIO)
-    _seen: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self._tar = tarfile.TarFile(fileobj=self._buffer, mode="w", format=tarfile.GNU_FORMAT)
-
-    def folder(self, path: str, mode: int = 0o755) -> None:
-        if path not in self._seen:
-            self._add(path, tarfile.DIRTYPE, mode)
-
-    def file(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        self._parents(path)
-        self._add(path, tarfile.REGTYPE, mode, data=data)
-
-    def link(self, path: str, target: str) -> None:
-        self._parents(path)
-        if path not in self._seen:
-            self._add(path, tarfile.SYMTYPE, 0o777, target=target)
-
-    def close(self) -> bytes:
-        """The finished tar."""
-        self._tar.close()
-        return self._buffer.getvalue()
-
-    def _parents(self, path: str) -> None:
-        for parent in reversed(Path(path).parents):
-            if str(parent) != "/":
-                self.folder(str(parent))
-
-    def _add(self, path: str, kind: bytes, mode: int, *, data: bytes = b"", target: str = "") -> None:
-        self._seen.add(path)
-        entry = tarfile.TarInfo(path.lstrip("/"))
-        entry.type, entry.mode, entry.size, entry.linkname = kind, mode, len(data), target
-        self._tar.addfile(entry, io.BytesIO(data))
+    path: str
+    mode: int
+    content: bytes | None = None
+    link: str = ""
 
 
-def archive(name: str, layer: bytes, config: dict[str, object]) -> bytes:
-    """An OCI image archive of one layer. `config`: the image's runtime configuration (Entrypoint, Cmd, Env, ...)."""
-    blobs: dict[str, bytes] = {}
+def ensure_pause(runtime: Runtime, socket: Path, *, seconds: float = _PULL_SECONDS) -> str:
+    """Make sure that the sandbox image is there under the name that the runtime itself reports; gives the name. In this
+    order: it is there; a pull of at most `seconds`; made here. Raises Refused with the cure, or Unavailable."""
+    info = status_info(runtime)
+    config = info.get("config", {})
+    name = str(config.get("sandboxImage") or PAUSE_IMAGE)
+    local = name.startswith("localhost/")
+    if not image_present(runtime, name) and (local or not _pull(runtime, name, seconds)):
+        import_image(runtime, socket, name, pause_archive(name), snapshotter_of(config))
+    return name
 
-    def blob(data: bytes, media: str) -> dict[str, object]:
-        digest = hashlib.sha256(data).hexdigest()
-        blobs[f"blobs/sha256/{digest}"] = data
-        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data)}
 
-    layer_blob = blob(layer, _LAYER)
-    machine = platform.machine()
-    image = {
-        "architecture": _ARCHITECTURES.get(machine, machine),
-        "os": "linux",
-        "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]},
-    }
-    config_blob = blob(_json(image), _CONFIG)
-    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": config_blob, "layers": [layer_blob]}
-    entry = blob(_json(manifest), _MANIFEST)
-    entry["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name}
-    files = {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), **blobs}
-    files["index.json"] = _json({"schemaVersion": 2, "manifests": [entry]})
-    outer = Layer()
-    for path, data in files.items():
-        outer.file(f"/{path}", data)
-    return outer.close()
+def ensure_shell(runtime: Runtime, socket: Path) -> str:
+    """Make sure that the examples' shell image is there; gives its name. Raises Refused with the cure, Unavailable."""
+    if not image_present(runtime, SHELL_IMAGE):
+        snapshotter = snapshotter_of(status_info(runtime).get("config", {}))
+        import_image(runtime, socket, SHELL_IMAGE, shell_archive(SHELL_IMAGE), snapshotter)
+    return SHELL_IMAGE
+
+
+def status_info(runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """CRI's verbose Status: the runtime's own JSON by name (`config`, `cniconfig`), {} for what it does not tell."""
+    answer = runtime.status(cri.StatusRequest(verbose=True), seconds=10.0)
+    info: dict[str, dict[str, Any]] = {}
+    for name, text in answer.info.items():
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue  # some entries are plain words, such as golang's version
+        if isinstance(value, dict):
+            info[name] = value
+    return info
+
+
+def snapshotter_of(config: Mapping[str, Any]) -> str:
+    """The snapshotter that the runtime uses for containers; "" where it does not say."""
+    return str(config.get("containerd", {}).get("snapshotter") or config.get("snapshotter") or "")
+
+
+def image_present(runtime: Runtime, name: str) -> bool:
+    """Whether CRI knows the image by this name."""
+    return runtime.image_status(cri.ImageStatusRequest(image=cri.ImageSpec(image=name)), seconds=10.0).HasField("image")
+
+
+def import_image(runtime: Runtime, socket: Path, name: str, archive: bytes, snapshotter: str = "") -> None:
+    """Give an OCI archive to the containerd at this socket and wait until CRI shows it. Raises Refused where ctr is
+    missing or says no, Unavailable where it takes too long."""
+    options = ["--snapshotter", snapshotter] if snapshotter else []
+    _ctr(socket, ["images", "import", *options, "-"], archive)
+    try:
+        _ctr(socket, ["images", "label", name, PINNED_LABEL])
+    except Refused as error:
+        log.warning("%s is imported but not marked as pinned: %s", name, error)
+    deadline = time.monotonic() + _VISIBLE_SECONDS
+    while not image_present(runtime, name):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{name} was imported at {socket}, but CRI does not show it: is that CRI's containerd?")
+        time.sleep(0.05)
+    log.info("%s made here and imported", name)
 
 
 def pause_archive(name: str) -> bytes:
-    """catatonit as the pause program: it reaps zombies and waits. Raises ConfigError where it is not installed."""
-    layer = Layer()
-    _program(layer, "/pause", _require("catatonit"))
-    return archive(name, layer.close(), {"Entrypoint": ["/pause", "-P"]})
+    """An image whose one process waits for ever and reaps: what a sandbox needs."""
+    layer = [Entry("pause", 0o755, _static_program("catatonit", "catatonit"))]
+    return oci_archive(name, layer, {"Entrypoint": ["/pause", "-P"], "Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
 
 
-def shell_archive(name: str = SHELL_IMAGE) -> bytes:
-    """busybox with a link an applet, root and nobody, and /tmp. Raises ConfigError where it is not installed."""
-    busybox = _require("busybox", "busybox-static")
-    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, timeout=10, check=True).stdout.split()
-    layer = Layer()
-    _program(layer, "/bin/busybox", busybox)
-    for applet in applets:
-        layer.link(f"/bin/{applet}", "busybox")
-    layer.file("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
-    layer.file("/etc/group", b"root:x:0:\nnogroup:x:65534:\n")
-    layer.folder("/root", 0o700)
-    layer.folder("/tmp", 0o1777)
-    return archive(name, layer.close(), {"Cmd": ["/bin/sh"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]})
+def shell_archive(name: str) -> bytes:
+    """An image with busybox under all its applets' names, root and nobody, and a /tmp for everybody."""
+    program = _static_program("busybox", "busybox-static")
+    return oci_archive(name, _shell_entries(program), {"Cmd": ["sh"], "Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
 
 
-def ensure_images(runtime: Runtime, settings: RuntimeSettings) -> None:
-    """Make sure that pause and shell image are there: pulled where a registry answers (pause only), else made. Raises
-    Unavailable where the runtime is away, ConfigError where a program to make them from is missing."""
-    pause = pause_name(runtime)
-    if not _present(runtime, pause) and not _pulled(runtime, pause):
-        import_archive(settings, pause_archive(pause))
-        log.info("made the pause image %s from catatonit, since no registry answers", pause)
-    if not _present(runtime, SHELL_IMAGE):
-        import_archive(settings, shell_archive())
-        log.info("made the shell image %s from busybox", SHELL_IMAGE)
+def oci_archive(name: str, entries: Iterable[Entry], config: Mapping[str, Any]) -> bytes:
+    """An OCI image layout of one layer as a tar. `config`: the image's execution parameters, in OCI's field names. The
+    same input gives the same bytes, so a second import changes nothing."""
+    plain = _tar(entries)
+    layer = gzip.compress(plain, 6, mtime=0)
+    image = {
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": dict(config),
+        "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
+    }
+    oci = "application/vnd.oci.image"
+    image_bytes = json.dumps(image, sort_keys=True).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{oci}.manifest.v1+json",
+        "config": _descriptor(f"{oci}.config.v1+json", image_bytes),
+        "layers": [_descriptor(f"{oci}.layer.v1.tar+gzip", layer)],
+    }
+    manifest_bytes = json.dumps(manifest, sort_keys=True).encode()
+    names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
+    described = {**_descriptor(f"{oci}.manifest.v1+json", manifest_bytes), "annotations": names}
+    files = [Entry("oci-layout", 0o644, b'{"imageLayoutVersion": "1.0.0"}')]
+    files += [Entry(f"blobs/sha256/{_digest(blob)[7:]}", 0o644, blob) for blob in (layer, image_bytes, manifest_bytes)]
+    files.append(Entry("index.json", 0o644, json.dumps({"schemaVersion": 2, "manifests": [described]}).encode()))
+    return _tar(files)
 
 
-def pause_name(runtime: Runtime) -> str:
-    """The sandbox image that the runtime's own configuration names (Status, verbose); ours where it names none."""
-    info = runtime.status(cri.StatusRequest(verbose=True)).info
-    found = re.search(r'"sandbox(?:Image)?"\s*:\s*"([^"]+)"', info.get("config", ""))
-    return found[1] if found else PAUSE_IMAGE
+def _shell_entries(busybox: bytes) -> list[Entry]:
+    entries = [Entry(path, 0o755) for path in ("bin", "etc", "home", "root", "usr", "usr/bin", "var", "var/log")]
+    entries += [Entry("tmp", 0o1777), Entry("var/tmp", 0o1777), Entry("bin/busybox", 0o755, busybox)]
+    entries += [Entry(f"bin/{name}", 0o777, link="/bin/busybox") for name in _applets() if name != "busybox"]
+    entries.append(Entry("usr/bin/env", 0o777, link="/bin/busybox"))
+    users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+    entries.append(Entry("etc/passwd", 0o644, users.encode()))
+    entries.append(Entry("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n"))
+    return entries
 
 
-def import_archive(settings: RuntimeSettings, data: bytes) -> None:
-    """Import an OCI archive into the runtime's CRI namespace. Raises Refused with ctr's words."""
-    command = [_require("ctr", "containerd"), "--address", str(settings.runtime_socket), "--namespace", "k8s.io"]
+def _applets() -> list[str]:
+    """busybox' own list of the names that it answers to."""
     try:
         done = subprocess.run(
-            [*command, "images", "import", "-"], input=data, capture_output=True, timeout=_IMPORT_SECONDS, check=False
+            [_find("busybox", "busybox-static"), "--list"], capture_output=True, timeout=20, check=True
         )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"ctr images import took more than {_IMPORT_SECONDS:.0f} s") from error
-    if done.returncode != 0:
-        raise Refused(f"ctr images import: {done.stderr.decode(errors='replace').strip()}")
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Refused(f"busybox --list: {error}") from error
+    return done.stdout.decode().split()
 
 
-def _present(runtime: Runtime, name: str) -> bool:
-    request = cri.ImageStatusRequest(image=cri.ImageSpec(image=name))
-    return runtime.image_status(request).HasField("image")
-
-
-def _pulled(runtime: Runtime, name: str) -> bool:
-    """Whether a registry gave it; one that is named localhost has none."""
-    if name.startswith("localhost/"):
-        return False
+def _pull(runtime: Runtime, name: str, seconds: float) -> bool:
+    """Whether a pull worked; what hindered it is logged, since the next step is making the image here."""
     try:
-        runtime.pull_image(cri.PullImageRequest(image=cri.ImageSpec(image=name)), seconds=_PULL_SECONDS)
+        runtime.pull_image(cri.PullImageRequest(image=cri.ImageSpec(image=name)), seconds=seconds)
     except VkcriError as error:
-        log.info("the pause image %s cannot be pulled: %s", name, error)
+        log.info("the sandbox image %s cannot be pulled (%s); made here instead", name, error)
         return False
     return True
 
 
-def _program(layer: Layer, path: str, source: str) -> None:
-    """A program with the shared libraries that it wants, each under its own path, so that it runs in an empty root."""
-    layer.file(path, Path(source).read_bytes(), 0o755)
-    listed = subprocess.run(["ldd", source], capture_output=True, text=True, timeout=10, check=False)
-    for library in sorted(set(re.findall(r"(/\S+) \(0x", listed.stdout))):
-        layer.file(library, Path(library).read_bytes(), 0o755)
+def _ctr(socket: Path, arguments: list[str], archive: bytes | None = None) -> None:
+    command = [_find("ctr", "containerd"), "-a", os.fspath(socket), "-n", "k8s.io", *arguments]
+    try:
+        done = subprocess.run(
+            command, input=archive or b"", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_IMPORT_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"ctr {' '.join(arguments[:2])} at {socket}: not done after {error.timeout:.0f} s") from error
+    except OSError as error:
+        raise Refused(f"ctr: {error}") from error
+    if done.returncode != 0:
+        raise Refused(f"ctr {' '.join(arguments[:2])} at {socket}: {done.stdout.decode(errors='replace').strip()}")
 
 
-def _require(program: str, package: str = "") -> str:
-    found = shutil.which(program)
+def _find(program: str, package: str) -> str:
+    found = shutil.which(program) or shutil.which(program, path=_PATH)
     if found is None:
-        raise ConfigError(f"{program} is not installed: apt-get install {package or program}")
+        raise Refused(f"{program} is not installed: apt-get install {package}")
     return found
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+def _static_program(program: str, package: str) -> bytes:
+    """The bytes of a statically linked program. Raises Refused where it is missing or wants a dynamic linker, which an
+    image of one file does not have."""
+    content = Path(_find(program, package)).read_bytes()
+    if content[:4] != b"\x7fELF" or _wants_linker(content):
+        raise Refused(f"{program} on this guest is not a static program: apt-get install {package}")
+    return content
+
+
+def _wants_linker(elf: bytes) -> bool:
+    """Whether an ELF file's program headers name an interpreter."""
+    wide, order = elf[4] == 2, "<" if elf[5] == 1 else ">"
+    offset, size_at = (
+        (struct.unpack_from(f"{order}Q", elf, 32)[0], 54)
+        if wide
+        else (
+            struct.unpack_from(f"{order}I", elf, 28)[0],
+            42,
+        )
+    )
+    size, count = struct.unpack_from(f"{order}HH", elf, size_at)
+    return any(struct.unpack_from(f"{order}I", elf, offset + n * size)[0] == _PT_INTERP for n in range(count))
+
+
+def _tar(entries: Iterable[Entry]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for entry in entries:
+            item = tarfile.TarInfo(entry.path)
+            item.mode = entry.mode
+            item.uname = item.gname = "root"
+            if entry.link:
+                item.type, item.linkname = tarfile.SYMTYPE, entry.link
+            elif entry.content is None:
+                item.type = tarfile.DIRTYPE
+            else:
+                item.size = len(entry.content)
+            archive.addfile(item, io.BytesIO(entry.content or b""))
+    return buffer.getvalue()
+
+
+def _descriptor(media_type: str, blob: bytes) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob)}
+
+
+def _digest(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"

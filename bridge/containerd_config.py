@@ -1,0 +1,203 @@
+"""The configuration of our own containerd, from what this guest can do: detected, not assumed.
+
+`detect` looks at the guest (programs, capabilities, file system), `render` is pure and writes the TOML, in version 2
+for containerd 1.x and version 3 for 2.x. Only the launcher and the clean-up use it. A containerd that somebody else
+started is never configured here.
+"""
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bridge.images_local import PAUSE_IMAGE
+from bridge.volumes import mounting
+from vkcri.config import Instance
+from vkcri.errors import ConfigError, Unavailable
+
+SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CNI_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/usr/local/lib/cni")
+CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
+REGISTRIES_DIR = "/etc/containerd/certs.d"  # containerd's own convention for mirrors and private CAs
+_LOWEST_OOM_SCORE = "-998"  # what CRI gives to a pause container; the kernel lets only CAP_SYS_RESOURCE lower it
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the guest has. `version`: containerd's major and minor; `lowers_oom_score`: root may protect a process from
+    the OOM killer, which a guest without CAP_SYS_RESOURCE may not; `overlay`: the root's file system takes it."""
+
+    containerd: str
+    version: tuple[int, int]
+    cni_bin_dir: str
+    lowers_oom_score: bool
+    overlay: bool
+
+
+def find_program(name: str, package: str) -> str:
+    """The program's path. Raises ConfigError with the cure where it is missing."""
+    found = shutil.which(name) or shutil.which(name, path=SEARCH_PATH)
+    if found is None:
+        raise ConfigError(f"{name} is not installed: apt-get install {package}")
+    return found
+
+
+def config_file(instance: Instance) -> Path:
+    """Where our configuration is written, and by which our containerd is known among processes."""
+    return instance.state_dir / "containerd.toml"
+
+
+def detect(instance: Instance) -> Conditions:
+    """Look at the guest. Raises ConfigError with the cure where something is missing that no pod can do without."""
+    containerd = find_program("containerd", "containerd")
+    find_program("runc", "runc")
+    instance.containerd_root.mkdir(parents=True, exist_ok=True, mode=0o711)
+    return Conditions(
+        containerd=containerd,
+        version=_version(containerd),
+        cni_bin_dir=_cni_bin_dir(),
+        lowers_oom_score=_lowers_oom_score(Path("/proc/self/oom_score_adj")),
+        overlay=_takes_overlay(instance.containerd_root),
+    )
+
+
+def render(instance: Instance, socket: Path, conditions: Conditions) -> str:
+    """The configuration file's text."""
+    write = _version_3 if conditions.version >= (2, 0) else _version_2
+    return write(instance, socket, conditions)
+
+
+def _version_2(instance: Instance, socket: Path, conditions: Conditions) -> str:
+    cri = 'plugins."io.containerd.grpc.v1.cri"'
+    return f"""# Written by vkcri for its own containerd; changes are lost at its next start.
+version = 2
+{_common(instance, socket)}
+[{cri}]
+  sandbox_image = "{PAUSE_IMAGE}"
+  restrict_oom_score_adj = {_toml(not conditions.lowers_oom_score)}
+  netns_mounts_under_state_dir = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+[{cri}.cni]
+  bin_dir = "{conditions.cni_bin_dir}"
+  conf_dir = "{instance.containerd_cni_dir}"
+[{cri}.registry]
+  config_path = "{REGISTRIES_DIR}"
+[{cri}.containerd]
+  snapshotter = "{_snapshotter(conditions)}"
+[{cri}.containerd.runtimes.runc]
+{_runc(cri + ".containerd.runtimes.runc", instance)}"""
+
+
+def _version_3(instance: Instance, socket: Path, conditions: Conditions) -> str:
+    runtime, images = 'plugins."io.containerd.cri.v1.runtime"', 'plugins."io.containerd.cri.v1.images"'
+    bins = "bin_dirs" if conditions.version >= (2, 1) else "bin_dir"
+    folder = f'"{conditions.cni_bin_dir}"'
+    return f"""# Written by vkcri for its own containerd; changes are lost at its next start.
+version = 3
+{_common(instance, socket)}
+[{images}]
+  snapshotter = "{_snapshotter(conditions)}"
+[{images}.pinned_images]
+  sandbox = "{PAUSE_IMAGE}"
+[{images}.registry]
+  config_path = "{REGISTRIES_DIR}"
+[{runtime}]
+  restrict_oom_score_adj = {_toml(not conditions.lowers_oom_score)}
+  netns_mounts_under_state_dir = true
+[{runtime}.cni]
+  {bins} = {f"[{folder}]" if bins == "bin_dirs" else folder}
+  conf_dir = "{instance.containerd_cni_dir}"
+[plugins."io.containerd.grpc.v1.cri"]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+[{runtime}.containerd.runtimes.runc]
+{_runc(runtime + ".containerd.runtimes.runc", instance)}"""
+
+
+def _common(instance: Instance, socket: Path) -> str:
+    """What both versions say alike. The ttrpc address follows the socket's."""
+    return f"""root = "{instance.containerd_root}"
+state = "{instance.containerd_state}"
+[grpc]
+  address = "{socket}"
+"""
+
+
+def _runc(table: str, instance: Instance) -> str:
+    """runc with cgroupfs paths (the bridge makes the cgroups itself) and a root of our own, so that nothing of ours
+    lies in a folder that another containerd uses."""
+    return f"""  runtime_type = "io.containerd.runc.v2"
+[{table}.options]
+  SystemdCgroup = false
+  Root = "{instance.containerd_state}/runc"
+"""
+
+
+def _toml(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _snapshotter(conditions: Conditions) -> str:
+    return "overlayfs" if conditions.overlay else "native"
+
+
+def _version(containerd: str) -> tuple[int, int]:
+    """From `containerd --version`: `containerd <package> <version> <revision>`, the version with or without a v."""
+    try:
+        done = subprocess.run([containerd, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"{containerd} --version: {error}") from error
+    found = re.search(r"\sv?(\d+)\.(\d+)", done.stdout)
+    if found is None:
+        raise ConfigError(f"{containerd} --version says {done.stdout.strip()!r}: vkcri knows containerd 1.6 and later")
+    version = int(found[1]), int(found[2])
+    if version < (1, 6):
+        raise ConfigError(
+            f"{containerd} is {version[0]}.{version[1]}: CRI v1 comes with 1.6; apt-get install containerd"
+        )
+    return version
+
+
+def _cni_bin_dir() -> str:
+    """The first folder that holds every plugin that the default network needs."""
+    for folder in CNI_FOLDERS:
+        if all((Path(folder) / plugin).exists() for plugin in CNI_PLUGINS):
+            return folder
+    raise ConfigError(
+        f"no CNI plugins ({', '.join(CNI_PLUGINS)}) in {', '.join(CNI_FOLDERS)}: "
+        "apt-get install containernetworking-plugins"
+    )
+
+
+def _lowers_oom_score(path: Path) -> bool:
+    """Try it on this process and put it back: a capability may be held and still be refused, as in some containers."""
+    before = path.read_text(encoding="ascii")
+    try:
+        path.write_text(_LOWEST_OOM_SCORE, encoding="ascii")
+    except PermissionError:
+        return False
+    path.write_text(before, encoding="ascii")
+    return True
+
+
+def _takes_overlay(root: Path) -> bool:
+    """Mount an overlay in the root: some file systems (overlayfs itself, NFS) do not take one as its upper layer."""
+    with TemporaryDirectory(prefix="overlay-", dir=root) as scratch:
+        folder = Path(scratch)
+        for name in ("lower", "upper", "work", "merged"):
+            (folder / name).mkdir()
+        options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work"
+        try:
+            mounting.mount("overlay", folder / "merged", "overlay", options=options)
+        except Unavailable:
+            return False
+        try:
+            (folder / "merged" / "file").write_bytes(b"")
+        except OSError:
+            return False
+        finally:
+            mounting.unmount(folder / "merged")
+        return True

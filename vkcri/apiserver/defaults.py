@@ -1,0 +1,216 @@
+"""What an absent field means: the defaults that Kubernetes 1.37 writes into objects of the served kinds.
+
+Pure; changes the object in place, which the caller has copied. Defaults come before admission and validation, on create
+and on update alike. What needs the store (ClusterIPs, the service account's volume) is admission's. Source:
+pkg/apis/core/v1/defaults.go and its siblings.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from vkcri.api import pods
+from vkcri.apiserver.resources import Resource
+
+Object = dict[str, Any]
+_TERMINATION_PATH: Final = "/dev/termination-log"
+_VOLUME_SOURCES_WITH_MODE: Final = ("configMap", "secret", "downwardAPI", "projected")
+_PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+
+
+def apply(resource: Resource, obj: Object) -> None:
+    """Fill in the defaults of one object."""
+    rule = _RULES.get(resource.key)
+    if rule is not None:
+        rule(obj)
+
+
+def pod(obj: Object) -> None:
+    """A Pod: its spec, containers and volumes."""
+    spec = obj.setdefault("spec", {})
+    _pod_spec(spec)
+    for kind, container in pods.all_containers(obj):
+        _container(container, host_network=bool(spec.get("hostNetwork")), ephemeral=kind == "ephemeral")
+    for volume in spec.get("volumes") or []:
+        _volume(volume)
+    if spec.get("resources") is not None:
+        _requests_from_limits(spec["resources"])
+
+
+def _pod_spec(spec: Object) -> None:
+    defaults: Object = {
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 30,
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
+        "enableServiceLinks": True,
+        "securityContext": {},
+    }
+    _fill(spec, defaults)
+    name = spec.get("serviceAccountName") or spec.get("serviceAccount")
+    if name:  # the deprecated field follows the other, and stands in for it
+        spec["serviceAccountName"] = spec["serviceAccount"] = name
+    if spec.get("terminationGracePeriodSeconds", 0) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
+    for constraint in spec.get("topologySpreadConstraints") or []:
+        _fill(constraint, {"nodeAffinityPolicy": "Honor", "nodeTaintsPolicy": "Ignore"})
+
+
+def _container(container: Object, *, host_network: bool, ephemeral: bool) -> None:
+    container.setdefault("resources", {})
+    _fill(container, {"terminationMessagePath": _TERMINATION_PATH, "terminationMessagePolicy": "File"})
+    if not container.get("imagePullPolicy"):
+        container["imagePullPolicy"] = pull_policy(container.get("image") or "")
+    for port in container.get("ports") or []:
+        _fill(port, {"protocol": "TCP"})
+        if host_network and not port.get("hostPort") and port.get("containerPort"):
+            port["hostPort"] = port["containerPort"]
+    if not ephemeral:
+        _requests_from_limits(container["resources"])
+    for entry in container.get("env") or []:
+        source = entry.get("valueFrom") or {}
+        _field_ref(source)
+    for name in _PROBES:
+        if container.get(name) is not None:
+            _probe(container[name])
+    for hook in (container.get("lifecycle") or {}).values():
+        if isinstance(hook, dict):
+            _http_get(hook)
+
+
+def pull_policy(image: str) -> str:
+    """Always for the tag latest, given or implied, else IfNotPresent."""
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    if not tag and not digest:
+        tag = "latest"
+    return "Always" if tag == "latest" else "IfNotPresent"
+
+
+def _requests_from_limits(resources: Object) -> None:
+    """An absent request is its limit."""
+    for name, amount in (resources.get("limits") or {}).items():
+        resources.setdefault("requests", {}).setdefault(name, amount)
+
+
+def _probe(probe: Object) -> None:
+    _fill(probe, {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3})
+    _http_get(probe)
+    if probe.get("grpc") is not None:
+        probe["grpc"].setdefault("service", "")
+
+
+def _http_get(holder: Object) -> None:
+    action = holder.get("httpGet")
+    if action is not None:
+        _fill(action, {"path": "/", "scheme": "HTTP"})
+
+
+def _field_ref(holder: Object) -> None:
+    if holder.get("fieldRef") is not None:
+        _fill(holder["fieldRef"], {"apiVersion": "v1"})
+    if holder.get("resourceFieldRef") is not None:
+        _fill(holder["resourceFieldRef"], {"divisor": "0"})
+
+
+def _volume(volume: Object) -> None:
+    if not any(key != "name" for key in volume):
+        volume["emptyDir"] = {}
+    for source in _VOLUME_SOURCES_WITH_MODE:
+        if volume.get(source) is not None:
+            volume[source].setdefault("defaultMode", 0o644)
+    for item in (volume.get("downwardAPI") or {}).get("items") or []:
+        _field_ref(item)
+    for projection in (volume.get("projected") or {}).get("sources") or []:
+        if projection.get("serviceAccountToken") is not None:
+            projection["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+        for item in (projection.get("downwardAPI") or {}).get("items") or []:
+            _field_ref(item)
+    if volume.get("hostPath") is not None:
+        volume["hostPath"].setdefault("type", "")
+    if volume.get("ephemeral") is not None:
+        _fill((volume["ephemeral"].get("volumeClaimTemplate") or {}).get("spec") or {}, {"volumeMode": "Filesystem"})
+    if volume.get("image") is not None and not volume["image"].get("pullPolicy"):
+        volume["image"]["pullPolicy"] = pull_policy(volume["image"].get("reference") or "")
+    _other_volume_sources(volume)
+
+
+def _other_volume_sources(volume: Object) -> None:
+    """The sources of other storage: stored as given, told by the bridge that it cannot mount them."""
+    rules: tuple[tuple[str, Object], ...] = (
+        ("iscsi", {"iscsiInterface": "default"}),
+        ("rbd", {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"}),
+        ("azureDisk", {"cachingMode": "ReadWrite", "fsType": "ext4", "readOnly": False, "kind": "Shared"}),
+        ("scaleIO", {"storageMode": "ThinProvisioned", "fsType": "xfs"}),
+    )
+    for source, defaults in rules:
+        if volume.get(source) is not None:
+            _fill(volume[source], defaults)
+
+
+def service(obj: Object) -> None:
+    """A Service, save for its addresses."""
+    spec = obj.setdefault("spec", {})
+    _fill(spec, {"sessionAffinity": "None", "type": "ClusterIP"})
+    if spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
+    else:
+        client = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
+        client.setdefault("timeoutSeconds", 10800)
+    for port in spec.get("ports") or []:
+        _fill(port, {"protocol": "TCP"})
+        if port.get("targetPort") in (None, 0, "") and port.get("port") is not None:
+            port["targetPort"] = port["port"]
+    if spec["type"] in ("NodePort", "LoadBalancer"):
+        _fill(spec, {"externalTrafficPolicy": "Cluster"})
+    if spec["type"] in ("ClusterIP", "NodePort", "LoadBalancer"):
+        _fill(spec, {"internalTrafficPolicy": "Cluster"})
+    if spec["type"] == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+
+
+def secret(obj: Object) -> None:
+    _fill(obj, {"type": "Opaque"})
+
+
+def namespace(obj: Object) -> None:
+    """The label that selectors match a namespace by."""
+    name = obj["metadata"].get("name")
+    if name:
+        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
+
+
+def node(obj: Object) -> None:
+    """A Node's allocatable follows its capacity where absent."""
+    status = obj.setdefault("status", {})
+    if status.get("capacity") and not status.get("allocatable"):
+        status["allocatable"] = dict(status["capacity"])
+
+
+def endpoints(obj: Object) -> None:
+    for subset in obj.get("subsets") or []:
+        for port in subset.get("ports") or []:
+            _fill(port, {"protocol": "TCP"})
+
+
+def endpoint_slice(obj: Object) -> None:
+    for port in obj.get("ports") or []:
+        port.setdefault("name", "")
+        _fill(port, {"protocol": "TCP"})
+
+
+def _fill(holder: Object, values: Object) -> None:
+    """Set what is absent or empty text."""
+    for key, value in values.items():
+        if holder.get(key) in (None, ""):
+            holder[key] = value
+
+
+_RULES: Final[dict[str, Callable[[Object], None]]] = {
+    "/pods": pod,
+    "/services": service,
+    "/secrets": secret,
+    "/namespaces": namespace,
+    "/nodes": node,
+    "/endpoints": endpoints,
+    "discovery.k8s.io/endpointslices": endpoint_slice,
+}

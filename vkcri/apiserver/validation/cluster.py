@@ -1,0 +1,93 @@
+"""Namespaces, nodes, leases, events. Pure."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from vkcri.apiserver.status import FieldError
+from vkcri.apiserver.validation import fields
+
+Errors = Iterator[FieldError]
+_EFFECTS: Final = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+
+
+def namespace(obj: Mapping[str, Any]) -> Errors:
+    for index, finalizer in enumerate((obj.get("spec") or {}).get("finalizers") or []):
+        path = f"spec.finalizers[{index}]"
+        if finalizer != "kubernetes":
+            yield from fields.qualified_name(path, finalizer)
+            if "/" not in finalizer:
+                text = "name is neither a standard finalizer name nor is it fully qualified"
+                yield fields.invalid(path, finalizer, text)
+
+
+def node(obj: Mapping[str, Any]) -> Errors:
+    spec = obj.get("spec") or {}
+    seen: set[tuple[str, str]] = set()
+    for index, taint in enumerate(spec.get("taints") or []):
+        path = f"spec.taints[{index}]"
+        key, effect = taint.get("key") or "", taint.get("effect") or ""
+        yield from fields.qualified_name(f"{path}.key", key)
+        yield from fields.label_value(f"{path}.value", taint.get("value") or "")
+        yield from fields.one_of(f"{path}.effect", effect, _EFFECTS)
+        if (key, effect) in seen:
+            yield fields.duplicate(path, taint)
+        seen.add((key, effect))
+    for index, cidr in enumerate(spec.get("podCIDRs") or []):
+        try:
+            ipaddress.ip_network(cidr)
+        except ValueError:
+            text = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+            yield fields.invalid(f"spec.podCIDRs[{index}]", cidr, text)
+    yield from node_status(obj, obj)
+
+
+def node_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
+    """Of the spec only unschedulable, taints and a first podCIDR and providerID may change."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
+    for field in ("podCIDR", "podCIDRs", "providerID"):
+        if before.get(field) and spec.get(field) != before[field]:
+            what = f'{field} except from "" to valid'
+            yield fields.forbidden(f"spec.{field}", f"node updates may not change {what}")
+
+
+def node_status(new: Mapping[str, Any], _old: Mapping[str, Any]) -> Errors:
+    """Addresses once each, amounts not negative."""
+    status = new.get("status") or {}
+    seen: set[tuple[Any, Any]] = set()
+    for index, address in enumerate(status.get("addresses") or []):
+        pair = (address.get("type"), address.get("address"))
+        if pair in seen:
+            yield fields.duplicate(f"status.addresses[{index}]", address)
+        seen.add(pair)
+    for part in ("capacity", "allocatable"):
+        for name, amount in (status.get(part) or {}).items():
+            yield from fields.quantity(f"status.{part}[{name}]", amount)
+
+
+def lease(obj: Mapping[str, Any]) -> Errors:
+    spec = obj.get("spec") or {}
+    for field in ("leaseDurationSeconds", "leaseTransitions"):
+        amount = spec.get(field)
+        least = 1 if field == "leaseDurationSeconds" else 0
+        if amount is not None and amount < least:
+            text = "must be greater than 0" if least else "must be greater than or equal to 0"
+            yield fields.invalid(f"spec.{field}", amount, text)
+
+
+def event(obj: Mapping[str, Any]) -> Errors:
+    """An event lives where its object lives: in the same namespace, or in default for one without."""
+    namespace_, involved = obj["metadata"].get("namespace"), obj.get("involvedObject") or {}
+    where = involved.get("namespace") or ""
+    if where != namespace_ and not (where == "" and namespace_ in ("default", "kube-system")):
+        yield fields.invalid("involvedObject.namespace", where, "does not match event.namespace")
+    if not obj.get("eventTime"):
+        return
+    for field, most in (("reportingComponent", 253), ("reportingInstance", 128), ("action", 128), ("reason", 128)):
+        value = obj.get(field) or ""
+        if not value:
+            yield fields.required(field)
+        elif len(value) > most:
+            yield fields.invalid(field, "", f"can have at most {most} characters")
+    if len(obj.get("message") or "") > 1024:
+        yield fields.invalid("message", "", "can have at most 1024 characters")

@@ -1,0 +1,78 @@
+"""Probes and lifecycle hooks: one action each, times that make sense. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from vkcri.apiserver.status import FieldError
+from vkcri.apiserver.validation import fields
+
+Errors = Iterator[FieldError]
+_ACTIONS: Final = ("exec", "grpc", "httpGet", "tcpSocket")
+_HOOK_ACTIONS: Final = ("exec", "httpGet", "sleep", "tcpSocket")
+_TIMES: Final = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
+
+
+def probe(path: str, given: Mapping[str, Any], *, kind: str) -> Errors:
+    """A probe; `kind` livenessProbe, readinessProbe or startupProbe."""
+    yield from _action(path, given, _ACTIONS)
+    for name in _TIMES:
+        yield from fields.not_negative(f"{path}.{name}", given.get(name))
+    grace = given.get("terminationGracePeriodSeconds")
+    if grace is not None and kind == "readinessProbe":
+        text = "must not be set for readinessProbes"
+        yield fields.invalid(f"{path}.terminationGracePeriodSeconds", grace, text)
+    elif grace is not None and grace <= 0:
+        yield fields.invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than 0")
+    if kind != "readinessProbe" and given.get("successThreshold", 1) != 1:
+        yield fields.invalid(f"{path}.successThreshold", given["successThreshold"], "must be 1")
+
+
+def lifecycle(path: str, given: Mapping[str, Any]) -> Errors:
+    """postStart and preStop."""
+    for name in ("postStart", "preStop"):
+        if given.get(name) is not None:
+            yield from _action(f"{path}.{name}", given[name], _HOOK_ACTIONS)
+            seconds = (given[name].get("sleep") or {}).get("seconds")
+            if seconds is not None and seconds < 0:
+                text = "must be greater than or equal to 0 and less than terminationGracePeriodSeconds"
+                yield fields.invalid(f"{path}.{name}.sleep", seconds, text)
+    if given.get("stopSignal"):
+        yield from _stop_signal(f"{path}.stopSignal", given["stopSignal"])
+
+
+def _stop_signal(path: str, given: str) -> Errors:
+    if not given.startswith("SIG"):
+        yield fields.invalid(path, given, "must be the name of a signal, such as SIGTERM")
+
+
+def _action(path: str, given: Mapping[str, Any], actions: tuple[str, ...]) -> Errors:
+    """Exactly one of the actions, and that one right."""
+    found = [name for name in actions if given.get(name) is not None]
+    if not found:
+        yield fields.required(path, "must specify a handler type")
+    for name in found[1:]:
+        yield fields.forbidden(f"{path}.{name}", "may not specify more than 1 handler type")
+    if not found:
+        return
+    first, where = given[found[0]], f"{path}.{found[0]}"
+    if found[0] == "exec" and not first.get("command"):
+        yield fields.required(f"{where}.command")
+    elif found[0] == "httpGet":
+        yield from _http_get(where, first)
+    elif found[0] in ("tcpSocket", "grpc"):
+        yield from fields.port(f"{where}.port", first.get("port"))
+
+
+def _http_get(path: str, action: Mapping[str, Any]) -> Errors:
+    if not action.get("path"):
+        yield fields.required(f"{path}.path")
+    yield from fields.port(f"{path}.port", action.get("port"))
+    yield from fields.one_of(f"{path}.scheme", action.get("scheme"), ("HTTP", "HTTPS"))
+    for header in action.get("httpHeaders") or []:
+        name = header.get("name") or ""
+        if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name):
+            text = (
+                "a valid HTTP header must consist of alphanumeric characters or '-' "
+                "(e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')"
+            )
+            yield fields.invalid(f"{path}.httpHeaders", name, text)

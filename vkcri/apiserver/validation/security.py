@@ -1,0 +1,82 @@
+"""Security contexts of pods and containers. Pure. Whether a host supports what is asked is the bridge's to say."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from vkcri.apiserver.status import FieldError
+from vkcri.apiserver.validation import fields
+
+Errors = Iterator[FieldError]
+_MOST_ID: Final = 2**31 - 1
+_PROFILES: Final = ("Localhost", "RuntimeDefault", "Unconfined")
+_IDS: Final = ("runAsUser", "runAsGroup", "fsGroup")
+
+
+def validate_pod(spec: Mapping[str, Any]) -> Errors:
+    context, path = spec.get("securityContext") or {}, "spec.securityContext"
+    yield from _common(path, context)
+    for index, group in enumerate(context.get("supplementalGroups") or []):
+        yield from _identity(f"{path}.supplementalGroups[{index}]", group)
+    policy = context.get("supplementalGroupsPolicy")
+    yield from fields.one_of(f"{path}.supplementalGroupsPolicy", policy, ("Merge", "Strict"), optional=True)
+    policy = context.get("fsGroupChangePolicy")
+    yield from fields.one_of(f"{path}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch"), optional=True)
+    names: set[str] = set()
+    for index, sysctl in enumerate(context.get("sysctls") or []):
+        where, name = f"{path}.sysctls[{index}].name", sysctl.get("name") or ""
+        if not name:
+            yield fields.required(where)
+        elif name in names:
+            yield fields.duplicate(where, name)
+        elif (name.startswith("net.") and spec.get("hostNetwork")) or (_is_ipc(name) and spec.get("hostIPC")):
+            namespace = "hostNetwork" if name.startswith("net.") else "hostIPC"
+            yield fields.invalid(where, name, f"may not be specified when '{namespace}' is true")
+        names.add(name)
+
+
+def _is_ipc(name: str) -> bool:
+    return name.startswith(("kernel.shm", "kernel.msg", "fs.mqueue.")) or name == "kernel.sem"
+
+
+def validate_container(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
+    context = container.get("securityContext") or {}
+    yield from _common(path, context)
+    added = (context.get("capabilities") or {}).get("add") or []
+    if context.get("allowPrivilegeEscalation") is False:
+        if context.get("privileged"):
+            text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+            yield fields.invalid(path, context, text)
+        if "CAP_SYS_ADMIN" in added:
+            text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+            yield fields.invalid(path, context, text)
+    mount = context.get("procMount")
+    yield from fields.one_of(f"{path}.procMount", mount, ("Default", "Unmasked"), optional=True)
+    if mount == "Unmasked" and spec.get("hostUsers") is not False:
+        yield fields.invalid(f"{path}.procMount", mount, "`hostUsers` must be false to use `Unmasked`")
+
+
+def _common(path: str, context: Mapping[str, Any]) -> Errors:
+    for name in _IDS:
+        if context.get(name) is not None:
+            yield from _identity(f"{path}.{name}", context[name])
+    for name in ("seccompProfile", "appArmorProfile"):
+        profile = context.get(name)
+        if profile is None:
+            continue
+        where, kind = f"{path}.{name}", profile.get("type") or ""
+        yield from fields.one_of(f"{where}.type", kind, _PROFILES)
+        local = profile.get("localhostProfile")
+        if kind == "Localhost" and not local:
+            yield fields.required(
+                f"{where}.localhostProfile", f"must be set when {name.removesuffix('Profile')} type is Localhost"
+            )
+        elif kind != "Localhost" and local is not None:
+            text = f"can only be set when {name.removesuffix('Profile')} type is Localhost"
+            yield fields.invalid(f"{where}.localhostProfile", local, text)
+        elif local and name == "seccompProfile":
+            yield from fields.local_path(f"{where}.localhostProfile", local)
+
+
+def _identity(path: str, value: int) -> Errors:
+    if not 0 <= value <= _MOST_ID:
+        yield fields.invalid(path, value, "must be between 0 and 2147483647, inclusive")

@@ -1,8 +1,8 @@
 """What `make stop` removes: everything of this instance on the guest, and nothing of anybody else's.
 
 Called once the programs are gone (`vkcri-cri-bridge --cleanup`), so it takes no lock; idempotent. Each step is tried
-even when another fails, and what stays is named. Store, certificates, images and the volumes' content stay. Where our own
-containerd is away it is started for the time of the clean-up, since only it knows its sandboxes.
+even when another fails, and what stays is named. Store, certificates, images and the content of volumes stay. Where our
+own containerd is away it is started for the time of the clean-up, since only it knows its sandboxes.
 """
 
 import contextlib

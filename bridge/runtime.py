@@ -24,7 +24,7 @@ PULL_SECONDS = 1800.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _RUNTIME = "/runtime.v1.RuntimeService/"
 _IMAGE = "/runtime.v1.ImageService/"
-_OPTIONS = [
+OPTIONS = [
     ("grpc.default_authority", "localhost"),  # containerd's server refuses a socket path as authority
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -72,7 +72,7 @@ class Runtime:
     def __init__(self, endpoint: str) -> None:
         """`endpoint`: unix:///path/to/socket. Connects at the first call and again whenever needed."""
         self.endpoint = endpoint
-        self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        self._channel = grpc.insecure_channel(endpoint, options=OPTIONS)
         self._calls: dict[str, Callable[..., Any]] = {}
         self._lock = threading.Lock()
 

@@ -12,6 +12,7 @@ OWNERS = ("vkcri", "bridge")
 
 def protos(root: Path) -> None:
     """Compile every .proto below protos/<owner> into <owner>/pb. Raises SystemExit with protoc's status on an error."""
+    import grpc_tools
     from grpc_tools import protoc
 
     for owner in OWNERS:
@@ -21,13 +22,16 @@ def protos(root: Path) -> None:
             continue
         target = root / owner / "pb"
         target.mkdir(parents=True, exist_ok=True)
-        for stale in target.rglob("*_pb2.py*"):
-            stale.unlink()
         # The mapping `<owner>/pb=<source>` makes protoc see the files where their Python modules will be imported from.
-        arguments = ["protoc", f"-I{owner}/pb={source}", f"--python_out={root}", f"--pyi_out={root}"]
+        includes = [f"-I{owner}/pb={source}", f"-I{Path(grpc_tools.__file__).parent / '_proto'}"]
+        arguments = ["protoc", *includes, f"--python_out={root}", f"--pyi_out={root}"]
         status = protoc.main([*arguments, *(f"{owner}/pb/{file.relative_to(source)}" for file in files)])
         if status != 0:
             raise SystemExit(status)
+        made = {target / file.relative_to(source).with_name(f"{file.stem}_pb2.py") for file in files}
+        for stale in set(target.rglob("*_pb2.py")) - made:
+            stale.unlink()
+            stale.with_suffix(".pyi").unlink(missing_ok=True)
         for folder in (target, *(path for path in target.rglob("*") if path.is_dir() and path.name != "__pycache__")):
             (folder / "__init__.py").touch()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vkcri.apiserver.status import StatusError
-from vkcri.apiserver.watch import ADDED, DELETED, MODIFIED, Delivery, Event, History, Predicate, Watch, encode
+from vkcri.apiserver.watch import ADDED, BOOKMARK, DELETED, MODIFIED, Delivery, Event, History, Predicate, Watch, encode
 from vkcri.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -135,15 +135,19 @@ class Store:
         predicate: Predicate | None = None,
         timeout: float | None = None,
         bookmark_interval: float | None = None,
+        mark_initial_end: bool = False,
     ) -> Watch:
-        """Changes after `since_rv`; None: first an ADDED for every object there is. `timeout` seconds in all, a
-        bookmark every `bookmark_interval` seconds. Raises StatusError 410 for a version too old, or not yet given."""
+        """Changes after `since_rv`; None: first an ADDED for every object there is, and with `mark_initial_end` a
+        bookmark that says so. `timeout` seconds in all, a bookmark every `bookmark_interval` seconds. Raises
+        StatusError 410 for a version too old, or not yet given."""
         history = self._history(resource_key)
         initial: list[Delivery] = []
         with self._lock:
             if since_rv is None:
                 since_rv = self._published
                 initial = self._initial(resource_key, namespace, predicate)
+                if mark_initial_end:
+                    initial.append(Delivery(BOOKMARK, b"", since_rv, initial_end=True))
             elif since_rv > self._published:
                 raise StatusError.expired(f"resource version {since_rv} is newer than this server's {self._published}")
             else:

@@ -97,11 +97,13 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One watch event as its reader sees it; `value` is empty for a bookmark."""
+    """One watch event as its reader sees it; `value` is empty for a bookmark. `initial_end`: the bookmark that follows
+    the objects that were there at the start."""
 
     type: str
     value: bytes
     rv: int
+    initial_end: bool = False
 
 
 class Watch:
@@ -149,17 +151,19 @@ class Watch:
             else:
                 yield item.type, json.loads(item.value), item.rv
 
-    def deliveries(self) -> Iterator[Delivery]:
-        """The watch's events, and a bookmark at each interval, until closed or timed out."""
+    def deliveries(self, *, alive: Callable[[], bool] = lambda: True, poll: float | None = None) -> Iterator[Delivery]:
+        """The watch's events, and a bookmark at each interval, until closed, timed out, or not `alive()`, which is
+        asked every `poll` seconds."""
         next_bookmark = self._next_bookmark()
-        while not self._closed:
+        while not self._closed and alive():
             now = self._clock()
             if self._deadline is not None and now >= self._deadline:
                 return
-            wakes = [moment for moment in (self._deadline, next_bookmark) if moment is not None]
-            yield from self.next(min(wakes) - now if wakes else None)
+            wakes = [moment - now for moment in (self._deadline, next_bookmark) if moment is not None]
+            wakes += [] if poll is None else [poll]
+            yield from self.next(min(wakes) if wakes else None)
             if next_bookmark is not None and self._clock() >= next_bookmark and not self._closed:
-                # The version is read before the history is drained, so that no change at or before it is still unsent.
+                # The version is read before the history is drained, so no change at or before it is still unsent.
                 published = self._published()
                 yield from self.next(0)
                 self._cursor = max(self._cursor, published)

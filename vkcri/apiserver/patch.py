@@ -1,0 +1,85 @@
+"""PATCH: the three kinds of patch that change a stored object, by their media type.
+
+Pure. JSON patch is the jsonpatch package's, merge patch is RFC 7386, strategic merge is strategic.py. Server-side apply
+is refused: it needs field ownership that this server does not keep, and a partial one would lose other owners' fields.
+"""
+
+import copy
+from typing import Any, Final
+
+import jsonpatch
+import jsonpointer
+
+from vkcri.apiserver import negotiate, strategic
+from vkcri.apiserver.resources import Resource
+from vkcri.apiserver.status import StatusError
+from vkcri.errors import Invalid
+
+Object = dict[str, Any]
+JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC: Final = "application/strategic-merge-patch+json"
+APPLY: Final = ("application/apply-patch+yaml", "application/apply-patch+cbor")
+MOST_OPERATIONS: Final = 10000
+
+
+def apply(content_type: str, resource: Resource, old: Object, data: bytes) -> tuple[Object, list[str]]:
+    """(the patched object, fields that the patch gives twice); `old` is not changed. Raises StatusError 400, 413, 415,
+    422."""
+    media = content_type.partition(";")[0].strip().lower()
+    if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC):
+        raise _unsupported(media)
+    if len(data) > negotiate.LARGEST_BODY:
+        raise StatusError.too_large(f"the patch has more than {negotiate.LARGEST_BODY} bytes")
+    value, duplicates = negotiate.parse_json(data)
+    if media == JSON_PATCH:
+        return _json_patch(old, value), duplicates
+    if not isinstance(value, dict):
+        raise StatusError.bad_request("a merge patch is an object")
+    if media == MERGE_PATCH:
+        return merge(old, value), duplicates
+    try:
+        return strategic.merge(resource.kind, old, value), duplicates
+    except Invalid as error:
+        raise StatusError.bad_request(f"the strategic merge patch cannot be applied: {error}") from error
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return copy.deepcopy(patch)
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge(result.get(name), value)
+    return result
+
+
+def _json_patch(old: Object, operations: Any) -> Object:
+    if not isinstance(operations, list) or not all(isinstance(item, dict) for item in operations):
+        raise StatusError.bad_request("a JSON patch is a list of operations")
+    if len(operations) > MOST_OPERATIONS:
+        raise StatusError.too_large(f"a JSON patch has at most {MOST_OPERATIONS} operations")
+    try:
+        result = jsonpatch.JsonPatch(operations).apply(copy.deepcopy(old))
+    except jsonpatch.InvalidJsonPatch as error:
+        raise StatusError.bad_request(f"the JSON patch is not valid: {error}") from error
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError) as error:
+        raise StatusError(422, "Invalid", f"the JSON patch cannot be applied: {error}") from error
+    if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
+        raise StatusError(422, "Invalid", "the JSON patch leaves no object with metadata")
+    return result
+
+
+def _unsupported(media: str) -> StatusError:
+    accepted = ", ".join((JSON_PATCH, MERGE_PATCH, STRATEGIC))
+    if media in APPLY:
+        return StatusError.unsupported_media_type(
+            "server-side apply is not served here: use client-side apply (kubectl apply without --server-side); "
+            f"accepted patch types: {accepted}"
+        )
+    return StatusError.unsupported_media_type(
+        f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+    )

@@ -1,0 +1,309 @@
+"""Each kind's columns and cells, as `kubectl get` shows them for a real API server.
+
+Pure; `now` (epoch seconds) is passed in. Columns, their order and the words in the cells are those of Kubernetes'
+pkg/printers/internalversion, since people and scripts read them. Pods, which have most, are in printers_pod.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vkcri.api import selectors, times
+from vkcri.errors import Invalid
+
+Object = Mapping[str, Any]
+NONE: Final = "<none>"
+UNKNOWN: Final = "<unknown>"
+_ROLE: Final = "node-role.kubernetes.io/"
+_OLD_ROLE: Final = "kubernetes.io/role"
+_SERVICE_PORTS_SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class Column:
+    """`priority` 1: shown with -o wide only."""
+
+    name: str
+    description: str
+    priority: int = 0
+    type: str = "string"
+    format: str = ""
+
+    def as_definition(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "type": self.type,
+            "format": self.format,
+            "description": self.description,
+            "priority": self.priority,
+        }
+
+
+@dataclass(frozen=True)
+class Printer:
+    """A kind's columns, and the cells of one object in their order."""
+
+    columns: tuple[Column, ...]
+    cells: Callable[[Object, float], list[Any]]
+    conditions: Callable[[Object], list[dict[str, Any]]] = lambda _obj: []
+
+
+NAME: Final = Column("Name", "the object's name, unique in its namespace", format="name")
+AGE: Final = Column("Age", "the time since the object was created")
+
+
+def of(resource_key: str) -> Printer:
+    """The printer of a kind; name and age for one without its own."""
+    if resource_key == "/pods":
+        from vkcri.apiserver import printers_pod
+
+        return printers_pod.PRINTER
+    return _PRINTERS.get(resource_key, _PLAIN)
+
+
+def age(stamp: str | None, now: float) -> str:
+    """The time since an RFC 3339 stamp, as `kubectl get` writes it."""
+    if not stamp:
+        return UNKNOWN
+    try:
+        return duration(now - times.to_epoch(stamp))
+    except Invalid:
+        return UNKNOWN
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 45s, 2m5s, 47h, 3d1h, 2y30d (k8s.io/apimachinery's HumanDuration)."""
+    whole = int(seconds)
+    if whole < -1:
+        return "<invalid>"
+    minutes, hours = whole // 60, whole // 3600
+    if whole < 120:
+        return f"{max(whole, 0)}s"
+    if minutes < 10:
+        return _two(minutes, "m", whole % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 24 * 8:
+        return _two(hours // 24, "d", hours % 24, "h")
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24}d"
+    if hours < 24 * 365 * 8:
+        return _two(hours // 24 // 365, "y", hours // 24 % 365, "d")
+    return f"{hours // 24 // 365}y"
+
+
+def created(obj: Object, now: float) -> str:
+    """The Age cell."""
+    return age(obj["metadata"].get("creationTimestamp"), now)
+
+
+def name_of(obj: Object) -> str:
+    return str(obj["metadata"].get("name", ""))
+
+
+def _two(first: int, unit: str, second: int, smaller: str) -> str:
+    return f"{first}{unit}{second}{smaller}" if second else f"{first}{unit}"
+
+
+def _node(obj: Object, now: float) -> list[Any]:
+    status, spec = obj.get("status") or {}, obj.get("spec") or {}
+    info = status.get("nodeInfo") or {}
+    ready = next((item for item in status.get("conditions") or [] if item.get("type") == "Ready"), None)
+    state = "Unknown" if ready is None else {"True": "Ready", "False": "NotReady"}.get(ready.get("status"), "NotReady")
+    if spec.get("unschedulable"):
+        state += ",SchedulingDisabled"
+    addresses = {item.get("type"): item.get("address") for item in reversed(status.get("addresses") or [])}
+    return [
+        name_of(obj),
+        state,
+        ",".join(_roles(obj)) or NONE,
+        created(obj, now),
+        info.get("kubeletVersion", ""),
+        addresses.get("InternalIP", NONE),
+        addresses.get("ExternalIP", NONE),
+        info.get("osImage") or UNKNOWN,
+        info.get("kernelVersion") or UNKNOWN,
+        info.get("containerRuntimeVersion") or UNKNOWN,
+    ]
+
+
+def _roles(obj: Object) -> list[str]:
+    found = set()
+    for label, value in (obj["metadata"].get("labels") or {}).items():
+        if label.startswith(_ROLE) and len(label) > len(_ROLE):
+            found.add(label.removeprefix(_ROLE))
+        elif label == _OLD_ROLE and value:
+            found.add(value)
+    return sorted(found)
+
+
+def _service(obj: Object, now: float) -> list[Any]:
+    spec = obj.get("spec") or {}
+    selector = spec.get("selector")
+    return [
+        name_of(obj),
+        spec.get("type", ""),
+        ",".join(spec.get("clusterIPs") or []) or spec.get("clusterIP") or NONE,
+        _external_address(obj),
+        ",".join(_service_port(port) for port in spec.get("ports") or []) or NONE,
+        created(obj, now),
+        str(selectors.from_map(selector)) if selector else NONE,
+    ]
+
+
+def _external_address(obj: Object) -> str:
+    spec = obj.get("spec") or {}
+    external = list(spec.get("externalIPs") or [])
+    if spec.get("type") == "ExternalName":
+        return str(spec.get("externalName", ""))
+    if spec.get("type") == "LoadBalancer":
+        ingress = ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+        external = [item.get("ip") or item.get("hostname") or "" for item in ingress] + external
+        return ",".join(external) or "<pending>"
+    return ",".join(external) or NONE
+
+
+def _service_port(port: Object) -> str:
+    node = f":{port['nodePort']}" if port.get("nodePort") else ""
+    return f"{port.get('port')}{node}/{port.get('protocol', 'TCP')}"
+
+
+def _event(obj: Object, now: float) -> list[Any]:
+    series, source = obj.get("series") or {}, obj.get("source") or {}
+    about = obj.get("involvedObject") or {}
+    event_time = obj.get("eventTime")
+    first = obj.get("firstTimestamp") or event_time
+    last = series.get("lastObservedTime") or obj.get("lastTimestamp") or first
+    target = f"{about.get('kind', '').lower()}/{about.get('name', '')}"
+    component = source.get("component") or obj.get("reportingComponent") or ""
+    host = source.get("host") or obj.get("reportingInstance") or ""
+    count = series.get("count") or obj.get("count") or (1 if event_time else 0)
+    return [
+        age(last, now),
+        obj.get("type", ""),
+        obj.get("reason", ""),
+        target,
+        about.get("fieldPath", ""),
+        ", ".join(part for part in (component, host) if part),
+        str(obj.get("message", "")).strip(),
+        age(first, now),
+        count,
+        name_of(obj),
+    ]
+
+
+def _endpoints(obj: Object, now: float) -> list[Any]:
+    pairs = [
+        f"{address.get('ip')}:{port.get('port')}"
+        for subset in obj.get("subsets") or []
+        for port in subset.get("ports") or []
+        for address in subset.get("addresses") or []
+    ]
+    return [name_of(obj), _shortened(pairs), created(obj, now)]
+
+
+def _endpoint_slice(obj: Object, now: float) -> list[Any]:
+    ports = [str(port.get("port") or "*") for port in obj.get("ports") or []]
+    addresses = [address for item in obj.get("endpoints") or [] for address in item.get("addresses") or []]
+    shown = _shortened(ports, "<unset>"), _shortened(addresses, "<unset>")
+    return [name_of(obj), obj.get("addressType", ""), *shown, created(obj, now)]
+
+
+def _shortened(items: list[str], none: str = NONE) -> str:
+    """At most three, and how many more there are."""
+    if not items:
+        return none
+    more = len(items) - _SERVICE_PORTS_SHOWN
+    return ",".join(items[:_SERVICE_PORTS_SHOWN]) + (f" + {more} more..." if more > 0 else "")
+
+
+def _namespace(obj: Object, now: float) -> list[Any]:
+    return [name_of(obj), (obj.get("status") or {}).get("phase", ""), created(obj, now)]
+
+
+def _config_map(obj: Object, now: float) -> list[Any]:
+    return [name_of(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), created(obj, now)]
+
+
+def _secret(obj: Object, now: float) -> list[Any]:
+    return [name_of(obj), obj.get("type", ""), len(obj.get("data") or {}), created(obj, now)]
+
+
+def _service_account(obj: Object, now: float) -> list[Any]:
+    return [name_of(obj), len(obj.get("secrets") or []), created(obj, now)]
+
+
+def _lease(obj: Object, now: float) -> list[Any]:
+    return [name_of(obj), (obj.get("spec") or {}).get("holderIdentity", ""), created(obj, now)]
+
+
+_PLAIN: Final = Printer((NAME, AGE), lambda obj, now: [name_of(obj), created(obj, now)])
+_PRINTERS: Final[dict[str, Printer]] = {
+    "/configmaps": Printer((NAME, Column("Data", "how many keys it has", type="integer"), AGE), _config_map),
+    "/secrets": Printer(
+        (NAME, Column("Type", "what the data is for"), Column("Data", "how many keys it has", type="integer"), AGE),
+        _secret,
+    ),
+    "/serviceaccounts": Printer(
+        (NAME, Column("Secrets", "how many secrets it may use", type="integer"), AGE), _service_account
+    ),
+    "/namespaces": Printer((NAME, Column("Status", "Active or Terminating"), AGE), _namespace),
+    "/nodes": Printer(
+        (
+            NAME,
+            Column("Status", "whether it is ready and takes pods"),
+            Column("Roles", "the roles that its labels give it"),
+            AGE,
+            Column("Version", "its agent's version"),
+            Column("Internal-IP", "its first internal address", 1),
+            Column("External-IP", "its first external address", 1),
+            Column("OS-Image", "its operating system", 1),
+            Column("Kernel-Version", "its kernel", 1),
+            Column("Container-Runtime", "its container runtime", 1),
+        ),
+        _node,
+    ),
+    "/services": Printer(
+        (
+            NAME,
+            Column("Type", "how it is exposed"),
+            Column("Cluster-IP", "its addresses inside the cluster"),
+            Column("External-IP", "its addresses outside the cluster"),
+            Column("Port(s)", "port, node port and protocol"),
+            AGE,
+            Column("Selector", "which pods it leads to", 1),
+        ),
+        _service,
+    ),
+    "/events": Printer(
+        (
+            Column("Last Seen", "when it happened last"),
+            Column("Type", "Normal or Warning"),
+            Column("Reason", "what happened, in one word"),
+            Column("Object", "what it happened to"),
+            Column("Subobject", "the part that it happened to", 1),
+            Column("Source", "who saw it", 1),
+            Column("Message", "what happened"),
+            Column("First Seen", "when it happened first", 1),
+            Column("Count", "how often it happened", 1, "integer"),
+            Column("Name", "the event's name", 1, format="name"),
+        ),
+        _event,
+    ),
+    "/endpoints": Printer((NAME, Column("Endpoints", "addresses and ports"), AGE), _endpoints),
+    "discovery.k8s.io/endpointslices": Printer(
+        (
+            NAME,
+            Column("AddressType", "IPv4, IPv6 or FQDN"),
+            Column("Ports", "port numbers"),
+            Column("Endpoints", "addresses"),
+            AGE,
+        ),
+        _endpoint_slice,
+    ),
+    "coordination.k8s.io/leases": Printer((NAME, Column("Holder", "who holds it"), AGE), _lease),
+}

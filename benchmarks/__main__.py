@@ -1,0 +1,29 @@
+"""`make bench`: print what README promises, measured here. `python -m benchmarks NAME...` runs some of them.
+
+Each benchmark is a module of this folder with main(), which prints its lines and returns nothing. Machines are noisy:
+ratios come from one run, and figures are medians.
+"""
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+
+def names() -> list[str]:
+    return sorted(item.name for item in pkgutil.iter_modules([str(Path(__file__).parent)]) if item.name[0] != "_")
+
+
+def main(wanted: list[str]) -> int:
+    """Run the named benchmarks, all where none is named; 2 for an unknown name."""
+    unknown = sorted(set(wanted) - set(names()))
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}; there are: {', '.join(names())}", file=sys.stderr)
+        return 2
+    for name in wanted or names():
+        importlib.import_module(f"benchmarks.{name}").main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

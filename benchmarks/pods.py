@@ -1,7 +1,8 @@
 """Create to Ready through the whole node, against a plain loop of the same CRI calls; `make run` to Ready; memory.
 
 A node of its own instance is brought up. Pods and raw sandboxes alternate in one run, so that both meet the same
-machine; the ratio of the medians is the figure. Memory is PSS of supervisord and its programs with 20 pods, a line each.
+machine; the ratio of the medians is the figure. Memory is PSS of supervisord and its programs with 20 pods, a line
+each.
 """
 
 import json

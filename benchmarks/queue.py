@@ -1,6 +1,6 @@
 """The queue's cost: 10,000 updates over 250 keys to three subscribers in processes of their own, over real sockets.
 
-`python benchmarks/queue.py` prints one line: seconds until all three hold the newest values, CPU a message (owner and
+`python -m benchmarks.queue` prints one line: seconds until all three hold the newest values, CPU a message (owner and
 subscribers together, for each update that was written), and whether all ended equal. Exit status 1 if not.
 """
 

@@ -4,13 +4,12 @@ It imports no process: it asks supervisord's socket for programs, the queue for 
 own `--check` and `--cleanup`. Errors are one line and an exit status: 78 for a configuration error, 1 for all others.
 """
 
-import json
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 import click
 
@@ -141,12 +140,13 @@ def queue() -> None:
 @told
 def queue_tail(instance: Instance, topic: str, role: str) -> int:
     """Print a topic's snapshot, puts, deletes and synced as JSON lines until interrupted."""
-    from vkcri.queue.tail import tail
+    from vkcri.queue.tail import socket_of, tail
 
-    def show(line: dict[str, Any]) -> None:
-        click.echo(json.dumps(line, separators=(",", ":")))
-
-    return tail(instance, topic, show, role=role or None)
+    try:
+        tail(socket_of(instance, topic, role or None), topic, click.echo)
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 @main.command("supervisor-conf")

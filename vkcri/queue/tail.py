@@ -54,6 +54,23 @@ def tail(path: Path, topic: str, write: Callable[[str], object], *, follow: bool
             write(json.dumps(line, ensure_ascii=False))
 
 
+def snapshot(path: Path, topic: str, wait: float, *, source: str = "") -> dict[str, Any]:
+    """A topic's values now, parsed, by key, once its owner has synced that source. Raises Unavailable where the owner
+    is away or not synced within `wait` seconds."""
+    values: dict[str, Any] = {}
+    for message in _messages(path, topic, wait):
+        kind = message.WhichOneof("kind")
+        if kind == "put":
+            values[message.put.key] = messages.from_json(message.put.value, message.put.key)
+        elif kind == "delete":
+            values.pop(message.delete.key, None)
+        elif kind == "synced" and message.synced.source == source:
+            return values
+        elif kind == "failure":
+            messages.raise_failure(message.failure)
+    raise Unavailable(f"{path.name}: {topic} is not synced yet")
+
+
 def _messages(path: Path, topic: str, wait: float | None) -> Iterator[pb.OwnerMessage]:
     """What the owner sends; with `wait` only what comes before its first ping or that many seconds: a ping means that
     it has nothing more to send."""

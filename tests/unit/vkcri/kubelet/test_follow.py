@@ -1,0 +1,282 @@
+"""Following real files that grow, rotate, vanish and end."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.vkcri.kubelet.test_logs import record
+from vkcri.kubelet import follow as follow_module
+from vkcri.kubelet.follow import FolderWatches, Hint, follow
+from vkcri.kubelet.logs import Options
+
+DEADLINE = 10.0
+
+
+class Container:
+    """What the runtime does to a log file, and whether the container runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "0.log"
+        self.path.touch()
+        self._file = self.path.open("ab", buffering=0)
+        self.running = True
+        self.rotations = 0
+
+    def say(self, text: bytes, *, partial: bool = False) -> None:
+        self._file.write(record(0, text, partial=partial))
+
+    def rename(self) -> None:
+        """Rotation's first half: what is written now still goes to the old file."""
+        self.rotations += 1
+        self.path.rename(self.path.with_name(f"0.log.20261123-1000{self.rotations:02d}"))
+
+    def reopen(self) -> None:
+        self._file.close()
+        self._file = self.path.open("ab", buffering=0)
+
+    def end(self) -> None:
+        self.running = False
+        self._file.close()
+
+
+class Follower:
+    """A follower on its own thread."""
+
+    def __init__(self, watches: FolderWatches, container: Container, options: Options) -> None:
+        self.text = b""
+        self.ended = threading.Event()
+        self.stopped = False
+        self.pause = threading.Event()
+        self.pause.set()
+        self._arguments = (watches, container, options)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        watches, container, options = self._arguments
+        with watches.hints(container.path.parent) as hint:
+            for block in follow(
+                container.path, options, hint, running=lambda: container.running, stop=lambda: self.stopped
+            ):
+                self.text += block
+                self.pause.wait(DEADLINE)
+        self.ended.set()
+
+    def has(self, text: bytes) -> None:
+        eventually(lambda: self.text == text)
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.pause.set()
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    made = Container(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def watches() -> Iterator[FolderWatches]:
+    made = FolderWatches()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(watches: FolderWatches, container: Container) -> Iterator[Callable[..., Follower]]:
+    followers: list[Follower] = []
+
+    def make(**options: object) -> Follower:
+        followers.append(Follower(watches, container, Options(follow=True, **options)))  # type: ignore[arg-type]
+        return followers[-1]
+
+    yield make
+    for follower in followers:
+        follower.stop()
+
+
+def test_lines_arrive_as_they_are_written(container: Container, start: Callable[..., Follower]) -> None:
+    container.say(b"before")
+    follower = start()
+    follower.has(b"before\n")
+    container.say(b"part ", partial=True)
+    follower.has(b"before\npart ")
+    container.say(b"whole")
+    follower.has(b"before\npart whole\n")
+
+
+def test_hint_brings_a_line_long_before_the_next_look(
+    container: Container, start: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_module, "LOOK_SECONDS", 1000.0)
+    container.say(b"00")
+    follower = start()
+    follower.has(b"00\n")
+    delays = []
+    for number in range(1, 20):
+        started = time.monotonic()
+        container.say(b"%02d" % number)
+        eventually(lambda: len(follower.text) == 3 * (number + 1))  # noqa: B023
+        delays.append(time.monotonic() - started)
+    assert sorted(delays)[10] < 0.5
+    follower.stopped = True
+    container.say(b"wakes it for its end")
+
+
+def test_ends_once_the_container_ended_and_all_is_read(container: Container, start: Callable[..., Follower]) -> None:
+    follower = start()
+    for number in range(1000):
+        container.say(b"%d" % number)
+    container.say(b"no newline", partial=True)
+    container.end()
+    assert follower.ended.wait(DEADLINE)
+    assert follower.text == b"".join(b"%d\n" % number for number in range(1000)) + b"no newline"
+
+
+def test_rotation_loses_and_repeats_nothing(container: Container, start: Callable[..., Follower]) -> None:
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    expected = b"first\n"
+    for number in range(300):
+        if number % 20 == 10:
+            container.rename()
+        if number % 20 == 15:
+            container.reopen()
+        container.say(b"%d" % number)
+        expected += b"%d\n" % number
+    follower.has(expected)
+
+
+def test_begins_in_the_middle_of_a_rotation(container: Container, start: Callable[..., Follower]) -> None:
+    container.say(b"old")
+    container.rename()
+    follower = start()
+    follower.has(b"old\n")
+    container.reopen()
+    container.say(b"new")
+    follower.has(b"old\nnew\n")
+
+
+def test_slow_reader_gets_every_rotation_in_between(container: Container, start: Callable[..., Follower]) -> None:
+    follower = start()
+    follower.pause.clear()
+    container.say(b"first")
+    follower.has(b"first\n")
+    expected = b"first\n"
+    for number in range(4):
+        container.say(b"%d" % number)
+        container.rename()
+        container.say(b"late %d" % number)
+        container.reopen()
+        expected += b"%d\nlate %d\n" % (number, number)
+    container.say(b"last")
+    follower.pause.set()
+    follower.has(expected + b"last\n")
+
+
+def test_slow_reader_costs_no_other_follower_anything(container: Container, start: Callable[..., Follower]) -> None:
+    stuck, other = start(), start()
+    stuck.pause.clear()
+    for number in range(100):
+        container.say(b"%d" % number)
+    other.has(b"".join(b"%d\n" % number for number in range(100)))
+    assert len(stuck.text) < len(other.text)
+
+
+def test_tail_begins_at_the_last_lines_and_limit_ends_the_stream(
+    container: Container, start: Callable[..., Follower]
+) -> None:
+    for number in range(10):
+        container.say(b"%d" % number)
+    follower = start(tail=2, limit=7)
+    follower.has(b"8\n9\n")
+    container.say(b"ten")
+    assert follower.ended.wait(DEADLINE)
+    assert follower.text == b"8\n9\nten"
+
+
+def test_truncated_file_is_read_from_its_start(container: Container, start: Callable[..., Follower]) -> None:
+    container.say(b"a long line before the cut")
+    follower = start()
+    follower.has(b"a long line before the cut\n")
+    container.path.write_bytes(b"")
+    container.say(b"after")
+    follower.has(b"a long line before the cut\nafter\n")
+
+
+def test_removed_folder_ends_the_follower_of_an_ended_container(
+    container: Container, start: Callable[..., Follower]
+) -> None:
+    container.say(b"all")
+    follower = start()
+    follower.has(b"all\n")
+    container.path.unlink()
+    container.path.parent.rmdir()
+    container.end()
+    assert follower.ended.wait(DEADLINE)
+
+
+def test_stop_ends_it(container: Container, start: Callable[..., Follower]) -> None:
+    del container
+    follower = start()
+    follower.stopped = True
+    assert follower.ended.wait(DEADLINE)
+
+
+def test_folder_is_watched_once_and_only_while_followed(
+    container: Container, start: Callable[..., Follower], watches: FolderWatches
+) -> None:
+    followers = [start(), start()]
+    eventually(lambda: watches.followers() == 2)
+    assert watches.watched() == [container.path.parent]
+    followers[0].stop()
+    assert watches.watched() == [container.path.parent]
+    followers[1].stop()
+    assert (watches.followers(), watches.watched()) == (0, [])
+
+
+def test_without_a_watch_it_looks_by_itself(tmp_path: Path, watches: FolderWatches) -> None:
+    with watches.hints(tmp_path / "absent") as hint:
+        assert not hint.watched
+        started = time.monotonic()
+        hint.wait()
+        assert time.monotonic() - started < follow_module.LOOK_SECONDS
+
+
+def test_hint_given_before_the_wait_is_kept() -> None:
+    hint = Hint()
+    hint.watched = True
+    hint.give()
+    started = time.monotonic()
+    hint.wait()
+    assert time.monotonic() - started < follow_module.LOOK_SECONDS / 2
+
+
+def test_sixty_followers_of_sixty_containers(watches: FolderWatches, tmp_path: Path) -> None:
+    containers = []
+    for number in range(60):
+        (tmp_path / str(number)).mkdir()
+        containers.append(Container(tmp_path / str(number)))
+    followers = [Follower(watches, container, Options(follow=True)) for container in containers]
+    for number, container in enumerate(containers):
+        container.say(b"%d" % number)
+        container.end()
+    for number, follower in enumerate(followers):
+        assert follower.ended.wait(DEADLINE)
+        assert follower.text == b"%d\n" % number
+    assert watches.watched() == []

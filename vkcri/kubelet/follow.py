@@ -1,0 +1,194 @@
+"""A log that still grows, followed across rotation until its container has ended and its last byte was read.
+
+`follow` runs on the thread of the request that asks. `FolderWatches` is one watchdog Observer, with a watch of a
+container's folder only while somebody follows it; its events are hints, and every LOOK_SECONDS there is a look without
+one. Rotation renames N.log to N.log.TIME and makes a new N.log: the old file is drained, then those between, then the
+new one. A follower that reads slowly holds its own files open and costs nobody else anything.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from watchdog.events import (
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from vkcri.kubelet.logs import Options, RecordReader, Renderer, open_at, rotations
+
+LOOK_SECONDS = 1.0
+UNWATCHED_SECONDS = 0.2  # where inotify has no watch left
+LOG = logging.getLogger(__name__)
+_EVENTS: list[type[FileSystemEvent]] = [FileModifiedEvent, FileCreatedEvent, FileMovedEvent, FileDeletedEvent]
+
+
+class Hint:
+    """Wakes one follower. `watched` is False where it must look more often by itself."""
+
+    def __init__(self) -> None:
+        self.watched = False
+        self._event = threading.Event()
+
+    def give(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    def wait(self) -> None:
+        """Until a hint, or until it is time for a look."""
+        self._event.wait(LOOK_SECONDS if self.watched else UNWATCHED_SECONDS)
+
+
+class _Folder(FileSystemEventHandler):
+    """A followed folder and its followers."""
+
+    def __init__(self) -> None:
+        self.hints: frozenset[Hint] = frozenset()
+        self.watch: ObservedWatch | None = None
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        del event
+        for hint in self.hints:
+            hint.give()
+
+
+class FolderWatches:
+    """Watches of folders, counted by their followers. Thread-safe; the Observer runs from the first follower on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folders: dict[Path, _Folder] = {}
+        self._observer: BaseObserver | None = None
+
+    @contextmanager
+    def hints(self, folder: Path) -> Iterator[Hint]:
+        """A Hint for changes in that folder, as long as the context lasts."""
+        hint = Hint()
+        with self._lock:
+            entry = self._folders.setdefault(folder, _Folder())
+            entry.hints |= {hint}
+            if entry.watch is None:
+                entry.watch = self._schedule(folder, entry)
+            hint.watched = entry.watch is not None
+        try:
+            yield hint
+        finally:
+            with self._lock:
+                entry.hints -= {hint}
+                if not entry.hints:
+                    del self._folders[folder]
+                    self._unschedule(entry)
+
+    def followers(self) -> int:
+        """How many follow now."""
+        with self._lock:
+            return sum(len(entry.hints) for entry in self._folders.values())
+
+    def watched(self) -> list[Path]:
+        """The folders that the kernel watches for us now."""
+        with self._lock:
+            return [folder for folder, entry in self._folders.items() if entry.watch is not None]
+
+    def close(self) -> None:
+        """End the Observer's threads."""
+        with self._lock:
+            observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join()
+
+    def _schedule(self, folder: Path, entry: _Folder) -> ObservedWatch | None:
+        if self._observer is None:
+            self._observer = Observer()
+            self._observer.start()
+        try:
+            return self._observer.schedule(entry, str(folder), event_filter=_EVENTS)
+        except OSError as error:  # the folder is gone, or inotify's limits are reached
+            LOG.warning("%s is looked at %g times a second, not watched: %s", folder, 1 / UNWATCHED_SECONDS, error)
+            return None
+
+    def _unschedule(self, entry: _Folder) -> None:
+        if entry.watch is not None and self._observer is not None:
+            self._observer.unschedule(entry.watch)
+
+
+def follow(
+    path: Path, options: Options, hint: Hint, *, running: Callable[[], bool], stop: Callable[[], bool]
+) -> Iterator[bytes]:
+    """The log's text from the options' start on, as it is written. The file is opened before the first block is asked
+    for. Ends once `running` is False and all is read, the limit is reached, or `stop` is True.
+
+    `hint` may be given by others too, when what `running` says has changed. Raises NotFound.
+    """
+    file, _ = open_at(path, options)
+    return _follow(path, file, options, hint, running, stop)
+
+
+def _follow(
+    path: Path,
+    file: BinaryIO,
+    options: Options,
+    hint: Hint,
+    running: Callable[[], bool],
+    stop: Callable[[], bool],
+) -> Iterator[bytes]:
+    renderer, reader = Renderer(options), RecordReader(file)
+    try:
+        while not renderer.done and not stop():
+            hint.clear()
+            ended = not running()
+            successor = _open_successor(path, file)  # found before the drain: the old file gets no more then
+            while not renderer.done and (records := reader.read()):
+                yield renderer.feed(records)
+            if (successor is not None or ended) and not renderer.done and (rest := reader.rest()):
+                yield renderer.feed(rest)
+            if successor is not None:
+                file.close()
+                file, reader = successor, RecordReader(successor)
+            elif ended:
+                return
+            else:
+                _rewind_if_cut(file)
+                hint.wait()
+    finally:
+        file.close()
+
+
+def _open_successor(path: Path, file: BinaryIO) -> BinaryIO | None:
+    """The file that took this one's place: the oldest rotation after ours, else a new one under our own name."""
+    mine = os.fstat(file.fileno())
+    try:
+        if os.path.samestat(mine, path.stat()):
+            return None
+        successor = path.open("rb", buffering=0)
+        for earlier in _rotated_after(path, mine)[:1]:  # listed after the open: no rotation in between is missed
+            successor.close()
+            successor = earlier.open("rb", buffering=0)
+    except OSError:
+        return None  # between the two steps of a rotation, or the pod's logs are being removed
+    return successor
+
+
+def _rotated_after(path: Path, mine: os.stat_result) -> list[Path]:
+    """Rotations of this log that came after ours, oldest first; none when ours is not among them."""
+    older = rotations(path)
+    own = [index for index, item in enumerate(older) if os.path.samestat(item.stat(), mine)]
+    return older[own[0] + 1 :] if own else []
+
+
+def _rewind_if_cut(file: BinaryIO) -> None:
+    """A log that was truncated in place is read from its start."""
+    if os.fstat(file.fileno()).st_size < file.tell():
+        file.seek(0)

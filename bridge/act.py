@@ -1,0 +1,423 @@
+"""Carry out one action, idempotently: the only place of the bridge that changes anything in CRI or below the pod's
+folders.
+
+Each method runs on a thread of its own (an operation, bridge.worker) and returns once the action is done. What fails
+leaves as Failure, which says why the pod waits, or as one of vkcri.errors, which only means: again later. A process
+that dies between two calls leaves something that decide recognises: a sandbox without containers, a container never
+started.
+"""
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridge import observe
+from bridge.actions import (
+    Desired,
+    Problem,
+    RemoveAll,
+    RemoveContainer,
+    RunSandbox,
+    StartContainer,
+    StopContainer,
+    TearDown,
+)
+from bridge.cgroups import Cgroups
+from bridge.cluster import Cluster, node_resolv_conf
+from bridge.decide import MINIMUM_GRACE
+from bridge.hooks import run_hook
+from bridge.images import ImageProblem, Images, pull_secrets
+from bridge.observe import Observed
+from bridge.pb.runtime.v1 import api_pb2
+from bridge.runtime import Runtime
+from bridge.spec import (
+    Features,
+    Finding,
+    ImageRef,
+    PodContext,
+    Prepared,
+    container_config,
+    container_findings,
+    names,
+    sandbox_config,
+    sandbox_findings,
+)
+from bridge.volumes import NotReady, Volumes
+from vkcri.api import pods
+from vkcri.config import RuntimeSettings
+from vkcri.errors import Invalid, NotFound, VkcriError
+from vkcri.queue.events import EventRecorder, pod_reference
+
+NORMAL, WARNING = "Normal", "Warning"
+POST_START_SECONDS = 600.0
+IMAGE_LOOK = 15.0
+"""Seconds after which a container whose image could not be had looks again: then its status says ImagePullBackOff."""
+log = logging.getLogger(__name__)
+
+
+class Failure(Exception):
+    """An action failed in a way that the pod's status shows. `retry`: seconds until it is tried again, None: by the
+    worker's back-off."""
+
+    def __init__(self, problem: Problem | None, message: str, retry: float | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.retry = retry
+
+
+class Cancelled(Exception):
+    """The operation was told to stop before it had changed anything."""
+
+
+class Scope:
+    """How an operation is told to stop. Between its steps it looks (`check`); a wait that touches nothing of the pod,
+    such as a pull, may be left behind (`waiting`): then it is as if it had ended, and it never goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._waits = False
+        self.ended = threading.Event()
+
+    def cancel(self) -> bool:
+        """Tell it to stop. Returns whether it may be left behind at once; else it ends soon by itself."""
+        with self._lock:
+            self._cancelled = True
+            return self._waits
+
+    def check(self) -> None:
+        """Raises Cancelled once it was told to stop."""
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait that may be left behind."""
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            self._waits = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits = False
+                cancelled = self._cancelled
+            if cancelled:
+                raise Cancelled
+
+
+@dataclass
+class Guest:
+    """What all pods' actions share."""
+
+    settings: RuntimeSettings
+    runtime: Runtime
+    cluster: Cluster
+    volumes: Volumes
+    cgroups: Cgroups
+    images: Images
+    recorder: EventRecorder
+    features: Callable[[], Features] = Features
+    network_error: Callable[[], str] = str
+    clock: Callable[[], float] = time.time
+    starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
+
+    def event(
+        self, pod: Mapping[str, Any], type_: str, reason: str, message: str, container: str | None = None
+    ) -> None:
+        """Record an event about the pod, or about a container in it."""
+        found = pods.container(pod, container) if container is not None else None
+        reference = pod_reference(dict(pod), container, init=found is not None and found[0] == "init")
+        self.recorder.event(reference, type_, reason, message)
+
+    def findings(self, pod: Mapping[str, Any], found: Sequence[Finding], container: str | None = None) -> None:
+        for item in found:
+            self.event(pod, item.type, item.reason, item.message, container)
+
+
+class Actor:
+    """The hands of one pod's worker."""
+
+    def __init__(self, guest: Guest, uid: str) -> None:
+        self._guest = guest
+        self._runtime = guest.runtime
+        self._uid = uid
+        self._volumes: Mapping[str, Prepared] | None = None
+
+    def run_sandbox(self, desired: Desired, action: RunSandbox, scope: Scope) -> None:
+        """The sandbox of that attempt runs, with the pod's cgroup and volumes made before it."""
+        pod, guest = desired.pod, self._guest
+        if action.replaces:
+            message = "Pod sandbox changed, it will be killed and re-created."
+            guest.event(pod, NORMAL, "SandboxChanged", message)
+        for old in action.replaces:
+            self._stop_sandbox(old)
+        error = "" if pods.host_network(pod) else guest.network_error()
+        if error:
+            guest.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
+            raise Failure(None, f"network is not ready: {error}", 1.0)
+        self._prepare(pod)
+        with self._start_slot(scope):
+            self._make_sandbox(desired, action.attempt)
+
+    @contextlib.contextmanager
+    def _start_slot(self, scope: Scope) -> Iterator[None]:
+        """One of the few places for what the runtime is slow at; beyond those, more at a time is slower for all."""
+        taken = False
+        try:
+            with scope.waiting():
+                taken = self._guest.starts.acquire()
+            yield
+        finally:
+            if taken:
+                self._guest.starts.release()
+
+    def _prepare(self, pod: Mapping[str, Any]) -> Mapping[str, Prepared]:
+        """The pod's volumes, made if they were not yet in this process' life."""
+        if self._volumes is None:
+            try:
+                self._volumes = self._guest.volumes.prepare(pod)
+            except NotReady as error:
+                self._guest.event(pod, WARNING, "FailedMount", str(error))
+                raise Failure(None, str(error)) from error
+        return self._volumes
+
+    def _make_sandbox(self, desired: Desired, attempt: int) -> None:
+        pod, guest = desired.pod, self._guest
+        try:
+            context = self._context(desired, (), cgroup_parent=guest.cgroups.ensure_pod(pod))
+            config = sandbox_config(pod, context, attempt)
+            guest.findings(pod, sandbox_findings(pod, context))
+            names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
+            handler = str(pods.spec(pod).get("runtimeHandler") or "")
+            self._runtime.run_pod_sandbox(api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler))
+        except (VkcriError, OSError) as error:
+            guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            raise Failure(None, str(error)) from error
+
+    def start_container(self, desired: Desired, action: StartContainer, observed: Observed, scope: Scope) -> None:
+        """The container runs, and its postStart hook has been run."""
+        pod = desired.pod
+        found = pods.container(pod, action.name)
+        if found is None:
+            raise NotFound(f"container {action.name} is not in the pod's spec any more")
+        container = found[1]
+        prepared = self._prepare(pod)
+        with scope.waiting():
+            image = self._image(pod, container)
+        sandbox = next((item for item in observed.sandboxes if item.id == action.sandbox_id), None)
+        if sandbox is None:
+            raise NotFound(f"sandbox {action.sandbox_id} is gone")
+        ips = desired.host_ips if sandbox.host_network else sandbox.ips
+        config, context = self._configure(desired, container, action, observed, ips, prepared, image)
+        with self._start_slot(scope):
+            container_id = self._create(pod, action, config, sandbox_config(pod, context, sandbox.attempt))
+            self._launch(pod, action.name, container_id)
+        self._post_start(pod, container, container_id, ips)
+
+    def _image(self, pod: Mapping[str, Any], container: dict[str, Any]) -> ImageRef:
+        guest, own = self._guest, dict(pod)
+        try:
+            return guest.images.ensure(own, container, pull_secrets(own, guest.cluster.object, guest.recorder))
+        except ImageProblem as error:
+            raise Failure(Problem(error.reason, str(error)), str(error), min(error.retry, IMAGE_LOOK)) from error
+
+    def _configure(
+        self,
+        desired: Desired,
+        container: dict[str, Any],
+        action: StartContainer,
+        observed: Observed,
+        ips: tuple[str, ...],
+        volumes: Mapping[str, Prepared],
+        image: ImageRef,
+    ) -> tuple[api_pb2.ContainerConfig, PodContext]:
+        """The container's configuration, with the files on the host that it names."""
+        pod, guest, name = desired.pod, self._guest, action.name
+        try:
+            parent = guest.cgroups.ensure_pod(pod)
+            target = _target(container, observed)
+            context = self._context(
+                desired, ips, volumes=volumes, image=image, target_container_id=target, cgroup_parent=parent
+            )
+            files = guest.volumes.container_files(pod, container, context, action.restart_count)
+            context = replace(context, files=files)
+            config = container_config(pod, container, context, action.restart_count)
+            guest.findings(pod, container_findings(pod, container, context), name)
+        except (VkcriError, OSError) as error:
+            guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
+            raise Failure(Problem("CreateContainerConfigError", str(error)), str(error)) from error
+        config.annotations[observe.BACKOFF] = str(int(action.backoff))
+        return config, context
+
+    def _create(
+        self,
+        pod: Mapping[str, Any],
+        action: StartContainer,
+        config: api_pb2.ContainerConfig,
+        sandbox: api_pb2.PodSandboxConfig,
+    ) -> str:
+        """Make the container; its id."""
+        guest, name = self._guest, action.name
+        folder = names.log_directory(pod, guest.settings.instance) / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+            request = api_pb2.CreateContainerRequest(
+                pod_sandbox_id=action.sandbox_id, config=config, sandbox_config=sandbox
+            )
+            made = self._runtime.create_container(request).container_id
+        except (VkcriError, OSError) as error:
+            guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
+            raise Failure(Problem("CreateContainerError", str(error)), str(error)) from error
+        guest.event(pod, NORMAL, "Created", f"Created container: {name}", name)
+        return made
+
+    def _launch(self, pod: Mapping[str, Any], name: str, container_id: str) -> None:
+        guest = self._guest
+        try:
+            self._runtime.start_container(api_pb2.StartContainerRequest(container_id=container_id))
+        except VkcriError as error:
+            guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
+            raise Failure(Problem("RunContainerError", str(error)), str(error)) from error
+        guest.event(pod, NORMAL, "Started", f"Started container {name}", name)
+
+    def _post_start(
+        self, pod: Mapping[str, Any], container: Mapping[str, Any], container_id: str, ips: tuple[str, ...]
+    ) -> None:
+        """Run the postStart hook; a container whose hook fails is stopped."""
+        guest, name = self._guest, str(container["name"])
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if not hook:
+            return
+        try:
+            address = ips[0] if ips else ""
+            run_hook(self._runtime, hook, container_id, container, address, POST_START_SECONDS, threading.Event())
+        except VkcriError as error:
+            guest.event(pod, WARNING, "FailedPostStartHook", f"PostStartHook failed: {error}", name)
+            guest.event(pod, NORMAL, "Killing", "FailedPostStartHook", name)
+            self._stop(container_id, float(pods.grace_seconds(pod)))
+            raise Failure(Problem("PostStartHookError", str(error)), str(error)) from error
+
+    def stop_container(self, desired: Desired, action: StopContainer, observed: Observed, *, again: bool) -> None:
+        """The container has stopped: preStop, TERM, and KILL after the grace. again: shorten a stop that is under
+        way."""
+        pod, guest, grace = desired.pod, self._guest, action.grace
+        if not again:
+            message = action.because or f"Stopping container {action.name}"
+            guest.event(pod, NORMAL, "Killing", message, action.name)
+            grace -= self._pre_stop(desired, action, observed)
+        try:
+            self._stop(action.id, max(grace, 0.0))
+        except VkcriError as error:
+            guest.event(pod, WARNING, "FailedKillPod", f"error killing pod: {error}")
+            raise
+
+    def _pre_stop(self, desired: Desired, action: StopContainer, observed: Observed) -> float:
+        """Run the preStop hook that the container was made with; the seconds that it took."""
+        item = next((item for item in observed.containers if item.id == action.id), None)
+        hook = observe.pre_stop(item) if item is not None else None
+        if item is None or not hook or item.state != "running":
+            return 0.0
+        started = self._guest.clock()
+        found = pods.container(desired.pod, action.name)
+        container = found[1] if found else {"name": action.name, "ports": observe.ports(item)}
+        sandbox = observed.sandbox
+        address = next(iter(desired.host_ips if pods.host_network(desired.pod) else sandbox.ips if sandbox else ()), "")
+        try:
+            run_hook(self._runtime, hook, action.id, container, address, action.grace, threading.Event())
+        except VkcriError as error:
+            self._guest.event(desired.pod, WARNING, "FailedPreStopHook", f"PreStopHook failed: {error}", action.name)
+        return min(self._guest.clock() - started, action.grace - MINIMUM_GRACE)
+
+    def _stop(self, container_id: str, grace: float) -> None:
+        try:
+            request = api_pb2.StopContainerRequest(container_id=container_id, timeout=round(grace))
+            self._runtime.stop_container(request)
+        except NotFound:
+            return
+
+    def _stop_sandbox(self, sandbox_id: str) -> None:
+        try:
+            self._runtime.stop_pod_sandbox(api_pb2.StopPodSandboxRequest(pod_sandbox_id=sandbox_id))
+        except NotFound:
+            return
+
+    def remove_container(self, action: RemoveContainer) -> None:
+        """A container that was made and never started is gone."""
+        self._remove(action.id)
+
+    def _remove(self, container_id: str) -> None:
+        try:
+            self._runtime.remove_container(api_pb2.RemoveContainerRequest(container_id=container_id))
+        except NotFound:
+            return
+
+    def tear_down(self, desired: Desired, action: TearDown) -> None:
+        """No sandbox is ready, no volume is mounted, the pod's cgroup is gone."""
+        try:
+            for sandbox in action.sandboxes:
+                self._stop_sandbox(sandbox)
+        except VkcriError as error:
+            self._guest.event(desired.pod, WARNING, "FailedKillPod", f"error killing pod: {error}")
+            raise
+        self._volumes = None
+        self._guest.volumes.teardown(self._uid)
+        self._guest.cgroups.remove_pod(self._uid)
+
+    def remove_all(self, action: RemoveAll) -> None:
+        """Nothing of the pod is left in CRI."""
+        for container in action.containers:
+            self._remove(container)
+        for sandbox in action.sandboxes:
+            with contextlib.suppress(NotFound):
+                self._runtime.remove_pod_sandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox))
+
+    def remove_logs(self, pod: Mapping[str, Any]) -> None:
+        """The pod's log folder is gone."""
+        folder = names.log_directory(pod, self._guest.settings.instance)
+        if folder.parent == self._guest.settings.instance.pod_logs_dir:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def refresh_volumes(self, desired: Desired) -> float | None:
+        """Volumes show what their sources hold now. Seconds until the next refresh is due, None for never."""
+        try:
+            return self._guest.volumes.refresh(desired.pod)
+        except NotReady as error:
+            self._guest.event(desired.pod, WARNING, "FailedMount", str(error))
+            raise Failure(None, str(error)) from error
+
+    def _context(self, desired: Desired, ips: tuple[str, ...], **more: Any) -> PodContext:
+        guest = self._guest
+        return PodContext(
+            instance=guest.settings.instance,
+            node=guest.cluster.node(),
+            host_ip=desired.host_ips[0] if desired.host_ips else "",
+            host_ips=desired.host_ips,
+            objects=guest.cluster.object,
+            pod_ips=ips,
+            services=guest.cluster.services(),
+            cluster_dns=guest.cluster.dns(),
+            cluster_domain=guest.settings.cluster_domain,
+            resolv_conf=node_resolv_conf(),
+            cgroups=guest.cgroups.facts,
+            features=guest.features(),
+            **more,
+        )
+
+
+def _target(container: Mapping[str, Any], observed: Observed) -> str:
+    """The id of the container whose process namespace an ephemeral container joins. Raises Invalid."""
+    name = container.get("targetContainerName")
+    if not name:
+        return ""
+    running = next((item for item in observed.containers if item.name == name and item.state == "running"), None)
+    if running is None:
+        raise Invalid(f'unable to find target container "{name}"')
+    return running.id

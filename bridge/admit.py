@@ -1,0 +1,120 @@
+"""Whether the node takes a pod: admit(pod, admitted, node) -> None or the kubelet's refusal. Pure.
+
+Called under one lock in order of creation, before a pod's first action; a pod that already has a sandbox was admitted
+once and is never refused after a restart. The reasons and messages are the kubelet's (lifecycle/predicate.go), because
+controllers and people look for them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from bridge import unsupported
+from bridge.spec import names, security
+from vkcri.api import pods, quantities, resources, selectors
+from vkcri.errors import Invalid
+
+Pod = Mapping[str, Any]
+_OUT_OF = {
+    "pods": "OutOfpods",
+    "cpu": "OutOfcpu",
+    "memory": "OutOfmemory",
+    "ephemeral-storage": "OutOfephemeral-storage",
+}
+_OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a pod is not taken: the status' reason and message, and the event's."""
+
+    reason: str
+    message: str
+
+
+def admit(pod: Pod, admitted: Iterable[Pod], allocatable: Mapping[str, Any], node: Mapping[str, Any]) -> Refusal | None:
+    """None if the node takes the pod beside those admitted. allocatable: amounts by resource name; node: the Node."""
+    try:
+        names.check_names(pod)
+        _check_mounts(pod)
+    except Invalid as error:
+        return Refusal("InvalidPodSpec", str(error))
+    missing = unsupported.unsupported(pod)
+    if missing:
+        return Refusal(unsupported.REASON, unsupported.message(missing))
+    sysctl = security.forbidden_sysctl(pod)
+    if sysctl is not None:
+        return Refusal("SysctlForbidden", sysctl)
+    return _resources(pod, list(admitted), allocatable) or _place(pod, node)
+
+
+def _resources(pod: Pod, admitted: list[Pod], allocatable: Mapping[str, Any]) -> Refusal | None:
+    limit = int(quantities.parse(allocatable.get("pods", "110")))
+    if len(admitted) + 1 > limit:
+        return _out_of("pods", Fraction(1), Fraction(len(admitted)), Fraction(limit))
+    used: dict[str, Fraction] = {}
+    for other in admitted:
+        for name, amount in resources.pod_requests(other).items():
+            used[name] = used.get(name, Fraction(0)) + amount
+    for name, asked in sorted(resources.pod_requests(pod).items()):
+        capacity = quantities.parse(allocatable.get(name, "0"))
+        if asked > 0 and used.get(name, Fraction(0)) + asked > capacity:
+            return _out_of(name, asked, used.get(name, Fraction(0)), capacity)
+    return None
+
+
+def _out_of(name: str, asked: Fraction, used: Fraction, capacity: Fraction) -> Refusal:
+    """The kubelet counts cpu in thousandths and everything else in units."""
+    scale = 1000 if name == "cpu" else 1
+    figures = [int(amount * scale) for amount in (asked, used, capacity)]
+    message = "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}".format(name, *figures)
+    return Refusal(_OUT_OF.get(name, f"OutOf{name}"), message)
+
+
+def _place(pod: Pod, node: Mapping[str, Any]) -> Refusal | None:
+    """nodeSelector and required node affinity, which a pod bound by hand may not meet."""
+    if not node:
+        return None
+    labels = (node.get("metadata") or {}).get("labels") or {}
+    name = (node.get("metadata") or {}).get("name", "")
+    wanted = pods.spec(pod).get("nodeSelector") or {}
+    affinity = ((pods.spec(pod).get("affinity") or {}).get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    fits = all(labels.get(key) == value for key, value in wanted.items())
+    if fits and affinity is not None:
+        fits = any(_term(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
+    return None if fits else Refusal("NodeAffinity", "Predicate NodeAffinity failed")
+
+
+def _term(term: Mapping[str, Any], labels: Mapping[str, str], name: str) -> bool:
+    """Whether one nodeSelectorTerm holds; an empty one never does."""
+    by_label, by_field = term.get("matchExpressions") or [], term.get("matchFields") or []
+    if not by_label and not by_field:
+        return False
+    fields = {"metadata.name": name}
+    return all(_holds(item, labels) for item in by_label) and all(_holds(item, fields) for item in by_field)
+
+
+def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    operator = _OPERATORS.get(str(expression.get("operator")))
+    if operator is None:
+        return False
+    values = tuple(str(value) for value in expression.get("values") or ())
+    return selectors.Requirement(str(expression.get("key")), operator, values).matches(labels)
+
+
+def _check_mounts(pod: Pod) -> None:
+    """Raises Invalid for a mount path that stands twice in a container, as the API server would have."""
+    lists = {"init": "initContainers", "container": "containers", "ephemeral": "ephemeralContainers"}
+    for kind, container in pods.all_containers(pod):
+        seen: set[str] = set()
+        for index, mount in enumerate(container.get("volumeMounts") or []):
+            path = str(mount.get("mountPath") or "")
+            where = f"spec.{lists[kind]}[{container['name']}].volumeMounts[{index}].mountPath"
+            if not path:
+                raise Invalid(f"{where}: Required value")
+            if path in seen:
+                raise Invalid(f'{where}: Invalid value: "{path}": must be unique')
+            seen.add(path)

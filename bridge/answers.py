@@ -1,0 +1,150 @@
+"""The requests that the provider answers: streaming URLs of exec, attach and port-forward, and where a log lies.
+
+Each runs on its connection's own thread (vkcri.queue) with the seconds that the asker has left. Everything is read from
+CRI's newest reading of that one pod; nothing is remembered.
+"""
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.observe import Container, Observed, Reader
+from bridge.pb.runtime.v1 import api_pb2
+from bridge.roster import Roster
+from bridge.runtime import Runtime
+from bridge.worker import Worker
+from vkcri.api import pods
+from vkcri.errors import Conflict, Invalid, NotFound
+from vkcri.queue import Publisher
+
+Body = Mapping[str, Any]
+
+
+class Answers:
+    """serve() registers all of them."""
+
+    def __init__(self, runtime: Runtime, roster: Roster, cri_label: str) -> None:
+        self._runtime = runtime
+        self._roster = roster
+        self._cri_label = cri_label
+
+    def serve(self, publisher: Publisher) -> None:
+        publisher.serve("exec", self.exec)
+        publisher.serve("attach", self.attach)
+        publisher.serve("port-forward", self.port_forward)
+        publisher.serve("log-path", self.log_path)
+        publisher.serve("stats", self.stats)
+
+    def exec(self, body: Body, seconds: float) -> dict[str, str]:
+        """{"url"} that serves one exec session. Raises NotFound, Invalid."""
+        request = api_pb2.ExecRequest(
+            container_id=self._running(body).id,
+            cmd=[str(part) for part in body.get("command") or []],
+            tty=bool(body.get("tty")),
+            stdin=bool(body.get("stdin")),
+            stdout=bool(body.get("stdout")),
+            stderr=bool(body.get("stderr")) and not body.get("tty"),
+        )
+        if not request.cmd:
+            raise Invalid("you must specify at least 1 command for the container")
+        return {"url": _absolute(self._runtime.exec(request, seconds=seconds).url)}
+
+    def attach(self, body: Body, seconds: float) -> dict[str, str]:
+        """{"url"} that serves one attach session. Raises NotFound, Invalid."""
+        request = api_pb2.AttachRequest(
+            container_id=self._running(body).id,
+            tty=bool(body.get("tty")),
+            stdin=bool(body.get("stdin")),
+            stdout=bool(body.get("stdout")),
+            stderr=bool(body.get("stderr")) and not body.get("tty"),
+        )
+        return {"url": _absolute(self._runtime.attach(request, seconds=seconds).url)}
+
+    def port_forward(self, body: Body, seconds: float) -> dict[str, str]:
+        """{"url"} that serves one port-forward session. Raises NotFound, Conflict."""
+        worker = self._worker(body)
+        sandbox = self._observed(worker).sandbox
+        if sandbox is None or not sandbox.ready:
+            raise Conflict(f"pod {worker.name} has no sandbox that runs")
+        request = api_pb2.PortForwardRequest(
+            pod_sandbox_id=sandbox.id, port=[int(port) for port in body.get("ports") or []]
+        )
+        return {"url": _absolute(self._runtime.port_forward(request, seconds=seconds).url)}
+
+    def log_path(self, body: Body, seconds: float) -> dict[str, Any]:
+        """{"path", "containerID", "running"} of a container's newest run, or of the one before. Raises NotFound,
+        Invalid with the kubelet's messages."""
+        del seconds
+        namespace, name, container = (str(body.get(key) or "") for key in ("namespace", "pod", "container"))
+        worker = self._roster.find(namespace, name)
+        if worker is None:
+            raise NotFound(f'pod "{name}" not found')
+        if pods.container(worker.pod, container) is None:
+            raise NotFound(f'container "{container}" not found in pod "{name}"')
+        runs = [item for item in self._observed(worker).containers if item.name == container]
+        runs = [item for item in runs if item.state != "created"]
+        if body.get("previous"):
+            if len(runs) < 2 and not (runs and runs[0].state == "exited" and _restarting(worker, container)):
+                raise Invalid(f'previous terminated container "{container}" in pod "{name}" not found')
+            return _log(runs[1] if len(runs) > 1 else runs[0])
+        if not runs:
+            raise Invalid(_waiting_message(worker, container, name))
+        return _log(runs[0])
+
+    def stats(self, body: Body, seconds: float) -> Any:
+        """The kubelet's Summary."""
+        del body, seconds
+        raise NotFound("this node keeps no stats yet")
+
+    def _worker(self, body: Body) -> Worker:
+        worker = self._roster.worker(str(body.get("uid") or ""))
+        if worker is None:
+            raise NotFound("pod not found")
+        return worker
+
+    def _observed(self, worker: Worker) -> Observed:
+        return Reader(self._runtime, worker.uid, self._cri_label).read()
+
+    def _running(self, body: Body) -> Container:
+        worker, name = self._worker(body), str(body.get("container") or "")
+        for item in self._observed(worker).containers:
+            if item.name == name and item.state == "running":
+                return item
+        if pods.container(worker.pod, name) is None:
+            raise NotFound(f'container "{name}" not found in pod "{pods.name(worker.pod)}"')
+        raise NotFound(f'container not found ("{name}")')
+
+
+def _log(run: Container) -> dict[str, Any]:
+    return {"path": run.log_path, "containerID": f"containerd://{run.id}", "running": run.state == "running"}
+
+
+def _status(worker: Worker, container: str) -> Mapping[str, Any]:
+    for field in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        for item in worker.status.get(field) or []:
+            if item["name"] == container:
+                return dict(item)
+    return {}
+
+
+def _restarting(worker: Worker, container: str) -> bool:
+    """Whether the newest run is shown as lastState: the container waits for its next one."""
+    status = _status(worker, container)
+    return "waiting" in (status.get("state") or {}) and "terminated" in (status.get("lastState") or {})
+
+
+def _waiting_message(worker: Worker, container: str, name: str) -> str:
+    """Why there is no log, in the kubelet's words."""
+    reason = ((_status(worker, container).get("state") or {}).get("waiting") or {}).get("reason") or ""
+    if reason in ("ErrImagePull", "ImagePullBackOff"):
+        what = "trying and failing to pull image" if reason == "ImagePullBackOff" else "image can't be pulled"
+        return f'container "{container}" in pod "{name}" is waiting to start: {what}'
+    return f'container "{container}" in pod "{name}" is waiting to start: {reason or "not started yet"}'
+
+
+def _absolute(url: str) -> str:
+    """The runtime's URL; one without a host is at the runtime on this machine."""
+    parsed = urllib.parse.urlsplit(url)
+    if not parsed.scheme or not parsed.hostname:
+        raise Invalid(f"the runtime gave no streaming URL: {url!r}")
+    return url

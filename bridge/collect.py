@@ -1,0 +1,117 @@
+"""What nobody needs any more: old dead containers and sandboxes, log folders, volumes and cgroups of pods that are
+gone.
+
+One thread, `collect`, every minute. It removes only what carries our label, lies below our own folders and, for pods as
+a whole, only once `pods` is synced for every source: a UID that is unknown then belongs to nobody. Rules: the
+kubelet's, one dead container for each container of a pod, and a dead sandbox only where a newer one has taken its
+place.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from bridge.cgroups import Cgroups
+from bridge.pb.runtime.v1 import api_pb2
+from bridge.relist import Box, Relist
+from bridge.roster import Roster
+from bridge.runtime import Runtime
+from bridge.volumes import Volumes
+from vkcri.errors import VkcriError
+from vkcri.lifecycle import Process
+
+PERIOD = 60.0
+ROUND_SECONDS = 600.0
+_LOG_FOLDER = re.compile(r"(?P<namespace>[a-z0-9-]+)_(?P<name>[a-z0-9.-]+)_(?P<uid>[A-Za-z0-9][A-Za-z0-9.-]*)")
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Removes what is left over."""
+
+    def __init__(
+        self, runtime: Runtime, relist: Relist, roster: Roster, volumes: Volumes, cgroups: Cgroups, logs: Path
+    ) -> None:
+        self._runtime = runtime
+        self._relist = relist
+        self._roster = roster
+        self._volumes = volumes
+        self._cgroups = cgroups
+        self._logs = logs
+
+    def start(self, process: Process) -> None:
+        def loop() -> None:
+            while not process.wait(PERIOD):
+                with process.expect("a round of garbage collection", ROUND_SECONDS):
+                    self.collect()
+
+        process.start_thread("collect", loop)
+
+    def collect(self) -> None:
+        """One round."""
+        if self._relist.relisted is None:
+            return
+        for boxes in self._relist.listing.values():
+            for box in surplus(boxes):
+                self._remove(box)
+        if self._roster.complete():
+            known = {*self._roster.known(), *self._relist.listing}
+            self._remove_strays(known)
+
+    def _remove(self, box: Box) -> None:
+        try:
+            if box.is_sandbox:
+                self._runtime.remove_pod_sandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=box.id))
+                return
+            status = self._runtime.container_status(api_pb2.ContainerStatusRequest(container_id=box.id)).status
+            self._runtime.remove_container(api_pb2.RemoveContainerRequest(container_id=box.id))
+            path = Path(status.log_path)
+            if status.log_path and path.is_relative_to(self._logs):
+                for file in path.parent.glob(f"{path.name}*"):
+                    file.unlink(missing_ok=True)
+        except (VkcriError, OSError) as error:
+            log.info("%s %s is left over and stays: %s", "sandbox" if box.is_sandbox else "container", box.id, error)
+
+    def _remove_strays(self, known: set[str]) -> None:
+        """Files, mounts and cgroups of pods that are neither wanted nor in CRI."""
+        for uid in sorted({*self._volumes.known(), *self._cgroups.known()} - known):
+            log.info("pod %s is gone: removing its volumes and cgroup", uid)
+            try:
+                self._volumes.teardown(uid)
+                self._cgroups.remove_pod(uid)
+            except VkcriError as error:
+                log.warning("volumes or cgroup of pod %s stay: %s", uid, error)
+        for folder in log_folders(self._logs, known):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def surplus(boxes: Iterable[Box]) -> list[Box]:
+    """The containers and sandboxes of one pod that may go, containers first. Pure."""
+    listed = sorted(boxes, key=lambda box: box.created_at, reverse=True)
+    found: list[Box] = []
+    dead: set[str] = set()
+    for box in listed:
+        if not box.is_sandbox and box.state == api_pb2.CONTAINER_EXITED:
+            if box.name in dead:
+                found.append(box)
+            dead.add(box.name)
+    used = {box.sandbox_id for box in listed if not box.is_sandbox}
+    sandboxes = [box for box in listed if box.is_sandbox]
+    old = [box for box in sandboxes[1:] if box.state == api_pb2.SANDBOX_NOTREADY and box.id not in used]
+    return found + old
+
+
+def log_folders(root: Path, known: set[str]) -> list[Path]:
+    """The log folders below root whose pod is not among the known UIDs."""
+    try:
+        entries = sorted(root.iterdir())
+    except OSError:
+        return []  # no pod has logged anything yet
+    found = []
+    for entry in entries:
+        match = _LOG_FOLDER.fullmatch(entry.name)
+        if match and match["uid"] not in known and entry.is_dir() and not entry.is_symlink():
+            found.append(entry)
+    return found

@@ -1,0 +1,240 @@
+"""What to do next for a pod: decide(desired, prior, observed, now) -> actions. Pure; the kubelet's computePodActions.
+
+A pod has three ways: it runs (`_run`), it has come to its end by itself (`_end` with its API object still there:
+containers stay for their logs), or it is deleted (`_end`, and once the object is gone everything is removed). Whatever
+is decided again before it was done is decided the same, so a lost or repeated step is harmless. Nothing is decided
+twice while it is under way (`prior.busy`), save a stop with a shorter grace.
+"""
+
+from collections.abc import Iterable
+
+from bridge import outcome
+from bridge.actions import (
+    REFRESH,
+    SANDBOX,
+    START,
+    Action,
+    BackOff,
+    CancelStarts,
+    Desired,
+    Forget,
+    Prior,
+    Problem,
+    RefreshVolumes,
+    RemoveAll,
+    RemoveContainer,
+    RunSandbox,
+    StartContainer,
+    StopContainer,
+    TearDown,
+    Wait,
+)
+from bridge.lives import Life, initialized, lives
+from bridge.observe import Container, Observed, Sandbox
+from bridge.spec import names
+from vkcri.api import pods
+
+MINIMUM_GRACE = 2.0
+"""Seconds between TERM and KILL that every container gets, whatever the grace (the kubelet's minimum)."""
+_SHORTER = 0.5  # seconds that a new grace must save to be worth another call
+CHANGED = "Container {} definition changed, will be restarted"
+
+
+def decide(desired: Desired, prior: Prior, observed: Observed, now: float) -> list[Action]:
+    """The next actions, all of which may begin at once. Empty: everything is as it should be. Wait: look again then."""
+    all_lives = lives(desired.pod, prior, observed)
+    if ending(desired) or outcome.outcome(desired, prior, observed, all_lives, now) is not None:
+        return _end(desired, prior, observed, all_lives, now)
+    return _deadline(desired, prior, now) + _run(desired, prior, observed, all_lives, now)
+
+
+def ending(desired: Desired) -> bool:
+    """Whether the pod is being deleted."""
+    return desired.gone or pods.deletion_timestamp(desired.pod) is not None
+
+
+def grace(desired: Desired) -> float:
+    """Seconds that the pod's containers have for their end: the deletion's own, else the spec's; at least 1."""
+    metadata, spec = desired.pod["metadata"], pods.spec(desired.pod)
+    chosen = metadata.get("deletionGracePeriodSeconds") or spec.get("terminationGracePeriodSeconds")
+    return float(max(1, pods.DEFAULT_GRACE if chosen is None else chosen))
+
+
+def usable(desired: Desired, observed: Observed) -> Sandbox | None:
+    """The sandbox that containers may be started in; None where a new one is needed (PodSandboxChanged)."""
+    newest = observed.sandbox
+    if newest is None or not newest.ready or sum(item.ready for item in observed.sandboxes) > 1:
+        return None
+    if newest.host_network != pods.host_network(desired.pod):
+        return None
+    return newest if newest.host_network or newest.ips else None
+
+
+def _deadline(desired: Desired, prior: Prior, now: float) -> list[Action]:
+    """Look again when activeDeadlineSeconds is over."""
+    until = outcome.deadline(desired.pod, prior.status)
+    return [Wait(until)] if until is not None and until > now else []
+
+
+def _run(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Life, ...], now: float) -> list[Action]:
+    if SANDBOX in prior.busy:
+        return []
+    sandbox = usable(desired, observed)
+    if sandbox is None:
+        return _replace_sandbox(desired, prior, observed, now)
+    actions = _refresh(prior, now)
+    actions += _stale(prior, all_lives)
+    actions += _changed(desired, prior, all_lives, now)
+    if not desired.may_create or START in prior.busy:
+        return actions
+    for life in _startable(all_lives, sandbox.id):
+        action = _start(desired, life, prior, sandbox, now)
+        actions.append(action)
+        if isinstance(action, StartContainer):
+            break
+    return actions
+
+
+def _refresh(prior: Prior, now: float) -> list[Action]:
+    if prior.refresh_at is None or REFRESH in prior.busy:
+        return []
+    due = max(prior.refresh_at, prior.retry.get(REFRESH, 0.0))
+    return [RefreshVolumes()] if due <= now else [Wait(due)]
+
+
+def _replace_sandbox(desired: Desired, prior: Prior, observed: Observed, now: float) -> list[Action]:
+    """A new sandbox, once nothing runs in the old ones."""
+    if observed.alive:
+        return _stops(desired, prior, observed.alive, now)
+    if not desired.may_create or START in prior.busy:
+        return []
+    if prior.retry.get(SANDBOX, 0.0) > now:
+        return [Wait(prior.retry[SANDBOX])]
+    attempt = max((item.attempt for item in observed.sandboxes), default=-1) + 1
+    return [RunSandbox(attempt, tuple(item.id for item in observed.sandboxes))]
+
+
+def _stale(prior: Prior, all_lives: tuple[Life, ...]) -> list[Action]:
+    """Remove what a process that died had created and not started: it does not count as a run."""
+    if START in prior.busy:
+        return []
+    return [
+        action
+        for life in all_lives
+        for item in life.made
+        if (action := RemoveContainer(item.id, item.name)).key not in prior.busy
+    ]
+
+
+def _changed(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: float) -> list[Action]:
+    """Stop what runs by another definition (an image changed in place); init containers that run are left to end."""
+    found: list[Action] = []
+    for life in all_lives:
+        if life.kind in ("container", "sidecar") and life.state == "running" and life.changed and life.run:
+            stop = StopContainer(life.run.id, life.name, grace(desired), CHANGED.format(life.name), replace=True)
+            if stop.key not in prior.busy and prior.retry.get(stop.key, 0.0) <= now:
+                found.append(stop)
+    return found
+
+
+def _startable(all_lives: tuple[Life, ...], sandbox_id: str) -> list[Life]:
+    """The containers that should start now, in order: ephemeral ones, those of the init phase, or all ordinary ones."""
+    found = [life for life in all_lives if life.kind == "ephemeral" and life.wants_start and not life.made]
+    if initialized(all_lives, sandbox_id):
+        wanted = [life for life in all_lives if life.kind == "sidecar" and _dead(life, sandbox_id)]
+        wanted += [life for life in all_lives if life.kind == "container" and life.wants_start]
+    else:
+        wanted = _init_phase(all_lives, sandbox_id)
+    return found + [life for life in wanted if not life.made]
+
+
+def _init_phase(all_lives: tuple[Life, ...], sandbox_id: str) -> list[Life]:
+    """Sidecars of before that have died, and the first init container that has not done its part, unless it runs."""
+    found: list[Life] = []
+    for life in all_lives:
+        if life.kind == "sidecar":
+            if _dead(life, sandbox_id):
+                found.append(life)
+            if not (life.in_sandbox(sandbox_id) and life.state == "running" and life.started):
+                break
+        elif life.kind == "init":
+            if life.in_sandbox(sandbox_id) and life.succeeded:
+                continue
+            if not (life.in_sandbox(sandbox_id) and life.state == "running"):
+                found.append(life)
+            break
+    return found
+
+
+def _dead(life: Life, sandbox_id: str) -> bool:
+    return not (life.in_sandbox(sandbox_id) and life.state == "running")
+
+
+def _start(desired: Desired, life: Life, prior: Prior, sandbox: Sandbox, now: float) -> Action:
+    """Start it, or wait: for its crash back-off, or for the retry after a start that failed."""
+    retry, until = prior.retry.get(life.name, 0.0), life.backoff_until
+    if until > now and until >= retry and life.run is not None:
+        of = f"restarting failed container={life.name} pod={names.describe(desired.pod)}"
+        problem = Problem("CrashLoopBackOff", f"back-off {go_duration(life.run.backoff)} {of}")
+        known = prior.problems.get(life.name) == problem
+        return Wait(until) if known else BackOff(life.name, until, problem)
+    if retry > now:
+        return Wait(retry)
+    return StartContainer(life.name, sandbox.id, life.next_count, life.next_backoff)
+
+
+def go_duration(seconds: float) -> str:
+    """Whole seconds as Go prints a Duration: 10s, 1m20s, 5m0s."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _end(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Life, ...], now: float) -> list[Action]:
+    """Stop containers, then sandboxes, then volumes and cgroup; with the API object gone, remove all and forget."""
+    starting = prior.busy & {START, SANDBOX}
+    actions: list[Action] = [CancelStarts()] if starting else []
+    if observed.alive:
+        return actions + _ordered_stops(desired, prior, observed, all_lives, now)
+    if starting or REFRESH in prior.busy:
+        return actions
+    sandboxes = tuple(item.id for item in observed.sandboxes)
+    if not prior.down or any(item.ready for item in observed.sandboxes):
+        return _once(TearDown(sandboxes), prior, now)
+    if not desired.gone:
+        return []
+    containers = tuple(item.id for item in observed.containers)
+    return _once(RemoveAll(containers, sandboxes), prior, now) if sandboxes or containers else [Forget()]
+
+
+def _ordered_stops(
+    desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Life, ...], now: float
+) -> list[Action]:
+    """All at once, save sidecars: they end after the others, the last one first. One grace holds for all of it."""
+    order = {life.name: index for index, life in enumerate(all_lives) if life.kind == "sidecar"}
+    alive = observed.alive
+    batch = [item for item in alive if item.name not in order]
+    if not batch:
+        last = max(order[item.name] for item in alive)
+        batch = [item for item in alive if order[item.name] == last]
+    return _stops(desired, prior, batch, now)
+
+
+def _stops(desired: Desired, prior: Prior, batch: Iterable[Container], now: float) -> list[Action]:
+    """Stop each by the pod's grace, which counts from the first stop; again only where the grace has become shorter."""
+    deadline = min([now + grace(desired), *prior.stopping.values()])
+    found: list[Action] = []
+    for item in batch:
+        stop = StopContainer(item.id, item.name, max(MINIMUM_GRACE, deadline - now))
+        if stop.key not in prior.busy:
+            found += _once(stop, prior, now)
+        elif prior.stopping.get(item.id, 0.0) > now + stop.grace + _SHORTER:
+            found.append(stop)
+    return found
+
+
+def _once(action: TearDown | RemoveAll | StopContainer, prior: Prior, now: float) -> list[Action]:
+    """The action, unless it is under way or has just failed."""
+    if action.key in prior.busy:
+        return []
+    retry = prior.retry.get(action.key, 0.0)
+    return [Wait(retry)] if retry > now else [action]

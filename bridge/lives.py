@@ -1,0 +1,205 @@
+"""The life of each container of a pod: its spec, its runs in CRI, and what our own last status remembers. Pure.
+
+decide and report both look at a pod through this, so that they cannot disagree on whether a container has run. CRI wins
+wherever it knows a run at least as new as the remembered one. Where it does not, the memory counts: a container that
+was Running and is gone has run and ended, 137 (ContainerStatusUnknown); one that was Terminated stays so. That is why a
+pod that may run once does not run twice when its sandbox was removed behind our back.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bridge.actions import Prior
+from bridge.observe import Container, Observed
+from bridge.spec import names
+from vkcri.api import pods
+
+BACKOFF_FIRST = 10.0
+BACKOFF_MOST = 300.0
+BACKOFF_RESET = 2 * BACKOFF_MOST
+UNKNOWN_CODE = 137
+_NANO = 1_000_000_000
+Kind = Literal["init", "sidecar", "container", "ephemeral"]
+_STATUS_FIELDS = {
+    "init": "initContainerStatuses",
+    "sidecar": "initContainerStatuses",
+    "container": "containerStatuses",
+    "ephemeral": "ephemeralContainerStatuses",
+}
+
+
+@dataclass(frozen=True)
+class Life:
+    """One container of the spec. `run`: the newest that runs or ran; `previous`: the one before; `made`: created and
+    never started; `prior`: its remembered status; `policy`: Always, OnFailure or Never; `replaced`: we stopped it to
+    replace it; `started`: its startup probe has succeeded, or it has none."""
+
+    kind: Kind
+    spec: Mapping[str, Any]
+    policy: str = "Always"
+    run: Container | None = None
+    previous: Container | None = None
+    made: tuple[Container, ...] = ()
+    prior: Mapping[str, Any] = field(default_factory=dict)
+    replaced: bool = False
+    started: bool = True
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    @property
+    def remembered(self) -> bool:
+        """Whether our memory knows of a newer run than CRI does."""
+        if not _ran(self.prior):
+            return False
+        return self.run is None or int(self.prior.get("restartCount") or 0) > self.run.restart_count
+
+    @property
+    def lost(self) -> bool:
+        """It was Running when last seen, and CRI has it no more."""
+        return self.remembered and bool((self.prior.get("state") or {}).get("running"))
+
+    @property
+    def state(self) -> Literal["none", "running", "exited"]:
+        if self.remembered:
+            return "exited"
+        if self.run is None:
+            return "none"
+        return "running" if self.run.alive else "exited"
+
+    @property
+    def exit_code(self) -> int:
+        """Of a life whose state is exited."""
+        if self.remembered:
+            return UNKNOWN_CODE if self.lost else int(_last_end(self.prior).get("exitCode") or 0)
+        return self.run.exit_code if self.run else 0
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == "exited" and self.exit_code == 0
+
+    @property
+    def failed(self) -> bool:
+        return self.state == "exited" and self.exit_code != 0
+
+    @property
+    def changed(self) -> bool:
+        """It runs by another definition than the spec's (kubelet: the container's hash)."""
+        return self.run is not None and self.run.hash != names.container_hash(self.spec)
+
+    @property
+    def wants_start(self) -> bool:
+        """Whether it is not running and, by its policy, ought to (ShouldContainerBeRestarted)."""
+        if self.state == "none":
+            return True
+        if self.state == "running" or self.kind == "ephemeral":
+            return False
+        if self.kind == "init":
+            return self.exit_code != 0 and self.policy != "Never"
+        return self.kind == "sidecar" or self.replaced or self._restarts()
+
+    @property
+    def next_count(self) -> int:
+        """The restart count of its next run."""
+        if self.remembered:
+            return int(self.prior.get("restartCount") or 0) + 1
+        return self.run.restart_count + 1 if self.run else 0
+
+    @property
+    def backoff_until(self) -> float:
+        """When it may be started again, seconds since the epoch; 0: at once."""
+        run = self.run
+        if run is None or self.remembered or self.changed or self.state != "exited" or self._ran_well():
+            return 0.0
+        return run.finished_at / _NANO + run.backoff if run.backoff else 0.0
+
+    @property
+    def next_backoff(self) -> float:
+        """The delay that its next run is annotated with: nothing after the first run, then 10 s doubling up to 300 s,
+        from the start after ten good minutes."""
+        if self.state == "none" or self.changed:
+            return 0.0
+        if self.run is None or self.remembered or self._ran_well() or not self.run.backoff:
+            return BACKOFF_FIRST
+        return min(2 * self.run.backoff, BACKOFF_MOST)
+
+    def in_sandbox(self, sandbox_id: str) -> bool:
+        """Whether its newest run was in that sandbox."""
+        return not self.remembered and self.run is not None and self.run.sandbox_id == sandbox_id
+
+    def _ran_well(self) -> bool:
+        run = self.run
+        return run is not None and run.finished_at - run.created_at > BACKOFF_RESET * _NANO
+
+    def _restarts(self) -> bool:
+        """By restartPolicyRules, then restartPolicy, of an ordinary container that has ended."""
+        for rule in self.spec.get("restartPolicyRules") or []:
+            codes = rule.get("exitCodes") or {}
+            listed = self.exit_code in (codes.get("values") or [])
+            if rule.get("action") == "Restart" and listed == (codes.get("operator") == "In"):
+                return True
+        return self.policy == "Always" or (self.policy == "OnFailure" and self.exit_code != 0)
+
+
+def lives(pod: Mapping[str, Any], prior: Prior, observed: Observed) -> tuple[Life, ...]:
+    """Every container of the spec: init containers and sidecars, then ordinary, then ephemeral ones, in the spec's
+    order."""
+    found = []
+    for kind, spec in _specs(pod):
+        remembered = {item.get("name"): item for item in prior.status.get(_STATUS_FIELDS[kind]) or []}
+        mine = [item for item in observed.containers if item.name == spec["name"]]
+        runs = [item for item in mine if item.state != "created"]
+        run = runs[0] if runs else None
+        life = Life(
+            kind=kind,
+            spec=spec,
+            policy=str(spec.get("restartPolicy") or pods.restart_policy(pod)),
+            run=run,
+            previous=runs[1] if len(runs) > 1 else None,
+            made=tuple(item for item in mine if item.state == "created"),
+            prior=remembered.get(spec["name"]) or {},
+            replaced=run is not None and run.id in prior.replaced,
+            started=run is None or prior.started.get(run.id, True),
+        )
+        found.append(life)
+    return tuple(found)
+
+
+def initialized(all_lives: tuple[Life, ...], sandbox_id: str) -> bool:
+    """Whether the init phase is over in that sandbox: an ordinary container was made in it, or every init container has
+    ended well and every sidecar runs."""
+    if any(_made_in(life, sandbox_id) for life in all_lives if life.kind == "container"):
+        return True
+    return all(init_done(life, sandbox_id) for life in all_lives if life.kind in ("init", "sidecar"))
+
+
+def init_done(life: Life, sandbox_id: str) -> bool:
+    """Whether this init container has done its part in that sandbox, so that the next one may start."""
+    if not life.in_sandbox(sandbox_id):
+        return False
+    return (life.state == "running" and life.started) if life.kind == "sidecar" else life.succeeded
+
+
+def _made_in(life: Life, sandbox_id: str) -> bool:
+    return life.in_sandbox(sandbox_id) or any(item.sandbox_id == sandbox_id for item in life.made)
+
+
+def _specs(pod: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
+    for kind, spec in pods.all_containers(pod):
+        yield ("sidecar" if kind == "init" and pods.is_sidecar(spec) else kind), spec
+
+
+def _ran(status: Mapping[str, Any]) -> bool:
+    state = status.get("state") or {}
+    return bool(state.get("running") or _last_end(status))
+
+
+def _last_end(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The newest termination in a container status; empty where there is none."""
+    for field_name in ("state", "lastState"):
+        ended = (status.get(field_name) or {}).get("terminated")
+        if ended:
+            return dict(ended)
+    return {}

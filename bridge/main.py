@@ -1,0 +1,173 @@
+"""cri-bridge: pods from the queue into a CRI runtime, and their status back. The parts are made and joined here.
+
+Survives the absence of the runtime and of api-watcher, at the start too: it waits for nothing, reports the node as not
+ready with the reason, and takes up what it finds. When settings.provider names another module or file, that one's
+main() runs in our place: it speaks the same queue.
+"""
+
+import importlib
+import importlib.util
+import logging
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+from bridge.act import Guest
+from bridge.admission import Admission
+from bridge.answers import Answers
+from bridge.cgroups import Cgroups
+from bridge.cluster import Cluster
+from bridge.collect import Collector
+from bridge.events import Hint, Hints
+from bridge.images import Images
+from bridge.node import NodeStatus
+from bridge.prepare import Preparation
+from bridge.relist import Relist
+from bridge.roster import Roster
+from bridge.runtime import Runtime
+from bridge.schedule import Scheduler
+from bridge.volumes import Volumes
+from bridge.worker import Worker
+from vkcri.api.pods import Pod
+from vkcri.config import RuntimeSettings, load
+from vkcri.errors import ConfigError
+from vkcri.lifecycle import Process, program_main
+from vkcri.queue import Publisher, Subscription
+from vkcri.queue.events import EventRecorder
+
+PROGRAM = "cri-bridge"
+TOPICS = ("pod-status", "node-status", "events")
+log = logging.getLogger(__name__)
+
+
+class Bridge:
+    """The whole program, joined and not yet started."""
+
+    def __init__(self, process: Process, settings: RuntimeSettings) -> None:
+        instance = settings.instance
+        self._process = process
+        self._settings = settings
+        self.publisher = Publisher(instance.queue_socket("provider"), TOPICS)
+        self.runtime = Runtime(settings.runtime_endpoint)
+        self.scheduler = Scheduler()
+        self.cluster = Cluster(settings, lambda: self.roster.wake_all(), lambda key: self.roster.object_changed(key))
+        self.preparation = Preparation(settings, self.runtime, self.cluster.node, lambda: self.roster.try_all())
+        self.relist = Relist(
+            self.runtime,
+            instance.cri_label,
+            lambda changed, found: self.roster.runtime_changed(changed, found),
+            events=lambda: self.hints.live,
+        )
+        self.hints = Hints(self.runtime, self._hint)
+        self.node = NodeStatus(
+            settings, self.runtime, self.publisher, lambda: self.relist.relisted, self.preparation.trouble
+        )
+        recorder = EventRecorder(self.publisher, "kubelet", settings.node_name)
+        self.guest = Guest(
+            settings=settings,
+            runtime=self.runtime,
+            cluster=self.cluster,
+            volumes=Volumes(settings, self.cluster.object, self.cluster.token, node=self.cluster.node),
+            cgroups=Cgroups(settings),
+            images=Images(self.runtime, recorder),
+            recorder=recorder,
+            features=self.node.features,
+            network_error=self._network_error,
+            starts=threading.BoundedSemaphore(settings.parallel_starts),
+        )
+        self.admission = Admission(lambda: self.node.allocatable, self.cluster.node)
+        self.pods = Subscription(
+            instance.queue_socket("watcher"),
+            "pods",
+            lambda change: self.roster.pod_changed(change),
+            on_synced=lambda source: self.roster.pods_synced(source),
+        )
+        self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
+        Answers(self.runtime, self.roster, instance.cri_label).serve(self.publisher)
+
+    def start(self) -> None:
+        process, instance = self._process, self._settings.instance
+        self.publisher.mark_synced("events")
+        self.publisher.start(process)
+        self.scheduler.start(process)
+        for part in (self.relist, self.hints, self.preparation, self.node, self.cluster, self.pods):
+            part.start(process)
+        guest = self.guest
+        Collector(self.runtime, self.relist, self.roster, guest.volumes, guest.cgroups, instance.pod_logs_dir).start(
+            process
+        )
+
+    def _worker(self, pod: Pod) -> Worker:
+        return Worker(
+            self.guest, self._process, self.scheduler, self.admission, self.publisher, pod, self.roster.forget
+        )
+
+    def _hint(self, hint: Hint) -> None:
+        uid = self.relist.owner(hint.id) or self.roster.owner(hint.id)
+        if uid is None:
+            self.relist.ask()
+        else:
+            self.roster.hint(uid)
+
+    def _network_error(self) -> str:
+        return self.preparation.trouble() or self.node.network_error()
+
+
+def run(process: Process, settings: RuntimeSettings) -> None:
+    """Kubernetes pods in a CRI runtime."""
+    log.info("runtime %s, node %s", settings.runtime_endpoint, settings.node_name)
+    Bridge(process, settings).start()
+    process.stopping.wait()
+
+
+def check(settings: RuntimeSettings) -> str:
+    """What --check says besides the settings."""
+    if settings.provider:
+        _provider(settings.provider)
+        return f"provider {settings.provider}"
+    return f"runtime {settings.runtime_endpoint}"
+
+
+def cleanup(settings: RuntimeSettings) -> None:
+    """What --cleanup removes."""
+    from bridge.cleanup import cleanup as remove
+
+    remove(settings)
+
+
+def main() -> None:
+    """The console script: cri-bridge, or the provider that the configuration names."""
+    if len(sys.argv) == 1:
+        try:
+            provider = load(RuntimeSettings).provider
+            other = _provider(provider) if provider else None
+        except ConfigError:
+            other = None  # the program below says it, and ends as programs do
+        if other is not None:
+            other.main()
+            return
+    program_main(PROGRAM, RuntimeSettings, run, check=check, cleanup=cleanup)()
+
+
+def _provider(name: str) -> ModuleType:
+    """The module of another provider, by dotted name or by file. Raises ConfigError."""
+    try:
+        if not name.endswith(".py"):
+            module = importlib.import_module(name)
+        else:
+            spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+            if spec is None or spec.loader is None:
+                raise ConfigError(f"provider={name!r}: no Python file")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+    except (ImportError, OSError, SyntaxError) as error:
+        raise ConfigError(f"provider={name!r}: {error}; set VKCRI_PROVIDER to a module or file with main()") from error
+    if not callable(getattr(module, "main", None)):
+        raise ConfigError(f"provider={name!r} has no function main()")
+    return module
+
+
+if __name__ == "__main__":
+    main()

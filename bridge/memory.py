@@ -1,0 +1,111 @@
+"""What a worker remembers of its pod between steps, and how the ends of actions change it.
+
+Everything here is lost when the process ends, and may be: the API server has the status, CRI the rest. Not thread-safe:
+its worker holds a lock, since actions end on threads of their own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.actions import (
+    Action,
+    Prior,
+    Problem,
+    RefreshVolumes,
+    RunSandbox,
+    StartContainer,
+    StopContainer,
+    TearDown,
+)
+from bridge.observe import Observed
+from vkcri.api import pods
+from vkcri.backoff import BackoffTable
+
+RETRY_FIRST, RETRY_MOST = 1.0, 10.0
+REFRESH_AFTER_START = 5.0
+_REFRESHED = ("configMap", "secret", "downwardAPI", "projected")
+
+
+class Memory:
+    """One pod's. `prior()` is the immutable view of it that decide and report get."""
+
+    def __init__(self, status: Mapping[str, Any]) -> None:
+        self.status = status
+        self.problems: dict[str, Problem] = {}
+        self.busy: set[str] = set()
+        self.retry: dict[str, float] = {}
+        self.stopping: dict[str, float] = {}
+        self.replaced: set[str] = set()
+        self.down = False
+        self.refresh_at: float | None = 0.0
+        self._backoff = BackoffTable(RETRY_FIRST, RETRY_MOST)
+
+    def prior(self) -> Prior:
+        return Prior(
+            status=self.status,
+            problems=dict(self.problems),
+            busy=frozenset(self.busy),
+            retry=dict(self.retry),
+            stopping=dict(self.stopping),
+            replaced=frozenset(self.replaced),
+            down=self.down,
+            refresh_at=self.refresh_at,
+        )
+
+    def seen(self, pod: Mapping[str, Any], observed: Observed) -> None:
+        """Forget what CRI's answer has made pointless."""
+        alive = {item.id for item in observed.alive}
+        self.stopping = {key: value for key, value in self.stopping.items() if key in alive}
+        self.replaced &= {item.id for item in observed.containers}
+        if not _refreshable(pod):
+            self.refresh_at = None
+
+    def begins(self, action: Action, key: str, now: float) -> None:
+        self.busy.add(key)
+        if isinstance(action, RunSandbox):
+            self.down = False
+        elif isinstance(action, StopContainer):
+            self.stopping[action.id] = now + action.grace
+            if action.replace:
+                self.replaced.add(action.id)
+
+    def done(self, action: Action, key: str, now: float, due: float | None = None) -> None:
+        """It succeeded. due: seconds until volumes are to be refreshed."""
+        self.busy.discard(key)
+        name = retry_key(action)
+        self.retry.pop(name, None)
+        self._backoff.reset(name)
+        self.problems.pop("", None)
+        if isinstance(action, StartContainer):
+            self.problems.pop(action.name, None)
+        elif isinstance(action, RunSandbox):
+            self.refresh_at = now + REFRESH_AFTER_START
+        elif isinstance(action, RefreshVolumes):
+            self.refresh_at = None if due is None else now + due
+        elif isinstance(action, TearDown):
+            self.down = True
+
+    def failed(self, action: Action, key: str, now: float, problem: Problem | None, delay: float | None) -> float:
+        """It failed; the time of the next try. problem: what the container's (or the pod's) status shows."""
+        self.busy.discard(key)
+        name = retry_key(action)
+        again = self._backoff.next(name, now)
+        self.retry[name] = now + (again if delay is None else delay)
+        if problem is not None:
+            self.problems[action.name if isinstance(action, StartContainer) else ""] = problem
+        return self.retry[name]
+
+    def try_now(self) -> None:
+        """Something that a start may have waited for has changed."""
+        self.retry.clear()
+        if self.refresh_at is not None:
+            self.refresh_at = 0.0
+
+
+def retry_key(action: Action) -> str:
+    """Under which name the retry of an action is kept: a container's name, else the action's key."""
+    return action.name if isinstance(action, StartContainer) else str(getattr(action, "key", ""))
+
+
+def _refreshable(pod: Mapping[str, Any]) -> bool:
+    return any(kind in volume for volume in pods.spec(pod).get("volumes") or [] for kind in _REFRESHED)

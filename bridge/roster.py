@@ -1,0 +1,217 @@
+"""All workers by pod UID: who is to be there, by the topic `pods` and by what CRI holds, and who is told what.
+
+Fed by the `pods` subscription's thread, the relist thread and hints; each call is quick and only wakes workers. A pod
+that CRI has and `pods` lacks is an orphan only once `pods` is synced for the pod's own source: then it is rebuilt from
+its CRI annotations and ended as they say.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from bridge.admission import Admission
+from bridge.relist import Box, Listing
+from bridge.spec import names
+from bridge.worker import Worker
+from vkcri.api import pods, times
+from vkcri.queue import Change
+
+SOURCES = ("api", "file")
+log = logging.getLogger(__name__)
+
+
+class Roster:
+    """The register. make(pod) builds a worker; synced(source): whether `pods` is."""
+
+    def __init__(
+        self,
+        make: Callable[[Mapping[str, Any]], Worker],
+        admission: Admission,
+        synced: Callable[[str], bool],
+        now: Callable[[], float],
+    ) -> None:
+        self._make = make
+        self._admission = admission
+        self._synced = synced
+        self._now = now
+        self._lock = threading.Lock()
+        self._workers: dict[str, Worker] = {}
+        self._desired: dict[str, Mapping[str, Any]] = {}
+        self._references: dict[str, set[str]] = {}
+        self._listing: Listing | None = None
+
+    def pod_changed(self, change: Change) -> None:
+        """A change of topic `pods`."""
+        if change.value is None:
+            with self._lock:
+                pod = self._desired.pop(change.key, None)
+                worker = self._workers.get(change.key)
+            if worker is None:
+                self._admission.forget(change.key)
+            elif pod is not None:
+                worker.put(pod, gone=True)
+            return
+        pod = json.loads(change.value)
+        if pods.is_mirror(pod):
+            return
+        if not pods.is_terminal(pods.status(pod)):
+            self._admission.offer(change.key, pod)
+        with self._lock:
+            self._desired[change.key] = pod
+            self._refer(change.key, pod)
+            worker = self._workers.get(change.key)
+            may_begin = self._may_begin(pod)
+        if worker is not None:
+            worker.put(pod)
+        elif may_begin:
+            self._begin([pod])
+
+    def pods_synced(self, source: str) -> None:
+        """`pods` was read whole for that source: what waited begins, and what it lacks is an orphan."""
+        log.debug("pods of source %s are synced", source)
+        self._settle()
+
+    def runtime_changed(self, changed: set[str], listing: Listing) -> None:
+        """CRI shows something new of these pods; called with every pod after the first reading."""
+        with self._lock:
+            first, self._listing = self._listing is None, listing
+            workers = [worker for uid in changed if (worker := self._workers.get(uid)) is not None]
+        for worker in workers:
+            worker.wake()
+        if first or any(uid not in self._workers for uid in changed):
+            self._settle()
+
+    def hint(self, uid: str) -> None:
+        """An event says that something of the pod has changed."""
+        worker = self.worker(uid)
+        if worker is not None:
+            worker.hint()
+
+    def object_changed(self, key: str) -> None:
+        """A configMap or secret has changed."""
+        with self._lock:
+            workers = [self._workers[uid] for uid in self._references.get(key, ()) if uid in self._workers]
+        for worker in workers:
+            worker.try_now()
+
+    def wake_all(self) -> None:
+        """Something that any pod may have waited for is there."""
+        for worker in self.workers():
+            worker.wake()
+
+    def worker(self, uid: str) -> Worker | None:
+        with self._lock:
+            return self._workers.get(uid)
+
+    def workers(self) -> list[Worker]:
+        with self._lock:
+            return list(self._workers.values())
+
+    def find(self, namespace: str, name: str) -> Worker | None:
+        """The worker of the pod of that name; the newest if there are two (one of which is ending)."""
+        with self._lock:
+            pod_of = {uid: worker.pod for uid, worker in self._workers.items()}
+            found = [uid for uid, pod in pod_of.items() if (pods.namespace(pod), pods.name(pod)) == (namespace, name)]
+            found.sort(key=lambda uid: str(pod_of[uid]["metadata"].get("creationTimestamp") or ""))
+            return self._workers[found[-1]] if found else None
+
+    def known(self) -> set[str]:
+        """Every UID that is wanted or worked on."""
+        with self._lock:
+            return {*self._desired, *self._workers}
+
+    def complete(self) -> bool:
+        """Whether all sources of `pods` are synced and CRI was read, so that an unknown UID belongs to nobody."""
+        with self._lock:
+            return self._listing is not None and all(self._synced(source) for source in SOURCES)
+
+    def forget(self, worker: Worker) -> None:
+        """The worker has nothing left to do: a pod of the same UID that is wanted again gets a new one."""
+        with self._lock:
+            if self._workers.get(worker.uid) is worker:
+                del self._workers[worker.uid]
+            for uids in self._references.values():
+                uids.discard(worker.uid)
+            again = self._desired.get(worker.uid)
+        if again is not None:
+            self._begin([again])
+
+    def try_all(self) -> None:
+        """What kept pods from being started is over."""
+        for worker in self.workers():
+            worker.try_now()
+
+    def owner(self, box_id: str) -> str | None:
+        """The UID of the pod whose worker has seen a sandbox or container of that id."""
+        for worker in self.workers():
+            seen = worker.observed
+            if box_id in {*(item.id for item in seen.sandboxes), *(item.id for item in seen.containers)}:
+                return worker.uid
+        return None
+
+    def _may_begin(self, pod: Mapping[str, Any]) -> bool:
+        """Whether its worker may start: the source is known whole, so that admission sees every older pod, and CRI was
+        read once, so that it sees every pod that is there already."""
+        return self._listing is not None and self._synced(pods.source(pod))
+
+    def _settle(self) -> None:
+        """Start the workers that may start, and end orphans."""
+        with self._lock:
+            if self._listing is None:
+                return
+            listing = self._listing
+            waiting = [pod for uid, pod in self._desired.items() if uid not in self._workers and self._may_begin(pod)]
+            orphans = [
+                rebuilt
+                for uid, boxes in listing.items()
+                if uid not in self._workers and uid not in self._desired
+                if (rebuilt := rebuild(uid, boxes, self._now())) is not None and self._synced(pods.source(rebuilt))
+            ]
+        self._admission.count(listing)
+        self._begin(waiting)
+        for pod in orphans:
+            log.warning("pod %s (%s) is not wanted by anybody: ending it", pods.full_name(pod), pods.uid(pod))
+        self._begin(orphans, gone=True)
+
+    def _begin(self, found: Iterable[Mapping[str, Any]], *, gone: bool = False) -> None:
+        for pod in found:
+            with self._lock:
+                if pods.uid(pod) in self._workers:
+                    continue
+                worker = self._workers[pods.uid(pod)] = self._make(pod)
+            if gone:
+                worker.put(pod, gone=True)
+            worker.wake()
+
+    def _refer(self, uid: str, pod: Mapping[str, Any]) -> None:
+        for key in pods.references(pod):
+            self._references.setdefault(key, set()).add(uid)
+
+
+def rebuild(uid: str, boxes: Iterable[Box], now: float) -> dict[str, Any] | None:
+    """A Pod from what CRI's labels and annotations say of it, enough to end it; None where they say too little."""
+    listed = sorted(boxes, key=lambda box: box.created_at)
+    labels = next((box.labels for box in listed), {})
+    if not labels.get(names.POD_NAME) or not labels.get(names.POD_NAMESPACE):
+        log.warning("sandbox or container of pod %s lacks our labels; it is left alone", uid)
+        return None
+    annotations: dict[str, str] = {}
+    for box in listed:
+        annotations |= box.annotations
+    metadata: dict[str, Any] = {
+        "name": labels[names.POD_NAME],
+        "namespace": labels[names.POD_NAMESPACE],
+        "uid": uid,
+        "annotations": {pods.SOURCE_ANNOTATION: annotations.get(pods.SOURCE_ANNOTATION, "api")},
+        "deletionTimestamp": times.seconds(times.of(now)),
+    }
+    spec: dict[str, Any] = {"containers": []}
+    for key, holder, field in (
+        (names.DELETION_GRACE, metadata, "deletionGracePeriodSeconds"),
+        (names.TERMINATION_GRACE, spec, "terminationGracePeriodSeconds"),
+    ):
+        if annotations.get(key, "").isdigit():
+            holder[field] = int(annotations[key])
+    return {"metadata": metadata, "spec": spec, "status": {}}

@@ -48,7 +48,9 @@ class Callbacks(NamedTuple):
 
 
 class Reflector:
-    """One resource, perhaps narrowed by selectors in `params`. Other threads read the counters for metrics."""
+    """One resource, perhaps narrowed by selectors in `params`. Other threads read the counters for metrics.
+
+    quiet: failures are logged at DEBUG only, for one of many that fail together."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Reflector:
         retry: Backoff = RETRY,
         watch_seconds: int = WATCH_SECONDS,
         read_timeout: float = READ_TIMEOUT,
+        quiet: bool = False,
     ) -> None:
         self.path = path
         self.lists = self.watches = self.events = self.failures = 0
@@ -71,6 +74,7 @@ class Reflector:
         self._retry = retry
         self._watch_seconds = watch_seconds
         self._read_timeout = read_timeout
+        self._level = logging.DEBUG if quiet else logging.WARNING
         self._version = ""
         self._refusals = 0
         self._ended = False
@@ -115,7 +119,7 @@ class Reflector:
             self._version, self._refusals = "", 0
         self.failures += 1
         if str(error) != self.last_error and not isinstance(error, Refused):
-            log.warning("%s; trying again", error)
+            log.log(self._level, "%s; trying again", error)
         self.last_error = str(error)
         self._callbacks.failed(error)
         return max(self._retry.first, getattr(error, "retry_after", None) or 0.0)
@@ -166,7 +170,7 @@ class Reflector:
                 if self._over(process):
                     return  # `end` came while the server was asked, and found no stream to close
                 if self.last_error:
-                    log.info("%s: the watch runs again", self.path)
+                    log.log(self._level, "%s: the watch runs again", self.path)
                     self.last_error = ""
                 for line in stream:
                     if self._over(process):

@@ -1,0 +1,10 @@
+"""api-watcher: everything said to and heard from the API server; it alone holds credentials for it.
+
+main           the process                         requests     tokens and reviews, asked over the queue
+node           whose Node this is, registration    nodestatus   the Node's status, pure
+lease          the Lease of the node               dirty        keys that need work, one in flight each
+pods           topic pods                          references   topic objects: what those pods refer to
+status         pod-status to the API server        podpatch     the difference as a patch, pure
+services       topics services, endpointslices     events       topic events of each role to the API server
+metrics        counters as Prometheus text         versions     which of two copies of an object is newer, pure
+"""

@@ -1,0 +1,199 @@
+"""api-watcher's process: who we are and which cluster, then its parts in the order in which they may speak.
+
+The main thread waits for the kubeconfig (the embedded API server writes it at its first start) and for an address, says
+which cluster is joined before anything is changed, starts the queue and the Node, and then only waits for the end.
+Everything else starts once the Node is ours, on the Node's thread.
+"""
+
+import logging
+import os
+import platform
+import uuid
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vkcri.config import WatcherSettings
+from vkcri.errors import ConfigError, VkcriError
+from vkcri.kube.client import Client
+from vkcri.kube.kubeconfig import Kubeconfig, wait_for
+from vkcri.lifecycle import Process, program_main
+from vkcri.queue import Publisher
+from vkcri.watcher import pods as pods_module
+from vkcri.watcher.events import EventWriter
+from vkcri.watcher.lease import Lease
+from vkcri.watcher.metrics import Metrics
+from vkcri.watcher.node import Node
+from vkcri.watcher.nodestatus import Identity
+from vkcri.watcher.pods import Pods
+from vkcri.watcher.references import References
+from vkcri.watcher.registration import Registration
+from vkcri.watcher.requests import Requests
+from vkcri.watcher.services import ResourceTopic
+from vkcri.watcher.status import StatusWriter
+
+KUBERNETES = "v1.37.0"  # the kubelet whose behaviour this is
+RETRY_SECONDS = 2.0
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+log = logging.getLogger(__name__)
+
+
+def watch(process: Process, settings: WatcherSettings) -> None:
+    """Keep the node registered, publish what it is to run, report what it runs."""
+    kubeconfig = Kubeconfig(settings.api_kubeconfig, f"vkcri/{_version()}")
+    if settings.embedded and not wait_for(kubeconfig, process.wait):
+        return
+    client = Client(kubeconfig, wait=process.wait)
+    server = _wait_until_loaded(process, client)
+    if not server:
+        return
+    log.info("%s", joining(settings, server))
+    address = _wait_for_address(process, settings)
+    if not address:
+        return
+    _start(process, settings, client, identity(settings, address))
+    process.stopping.wait()
+
+
+def joining(settings: WatcherSettings, server: str) -> str:
+    """The line that says which cluster this node belongs to."""
+    if settings.embedded:
+        return f"the embedded API server {server} as node {settings.node_name}"
+    return (
+        f"joining {server} as node {settings.node_name} (KUBECONFIG={settings.kubeconfig}); "
+        "for the embedded server: make run KUBECONFIG="
+    )
+
+
+def identity(settings: WatcherSettings, address: str) -> Identity:
+    taint = None
+    if not settings.embedded and not settings.disable_taint:
+        taint = {"key": settings.taint_key, "value": settings.taint_value, "effect": settings.taint_effect}
+    return Identity(
+        name=settings.node_name,
+        instance_id=instance_id(settings.instance.instance_id_file),
+        address=address,
+        kubelet_port=settings.kubelet_port,
+        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        taint=taint,
+        version=f"{KUBERNETES}-vkcri.{_version()}",
+    )
+
+
+def instance_id(path: Path) -> str:
+    """The random id of this instance, made at its first start. Raises ConfigError where it cannot be kept."""
+    try:
+        found = path.read_text(encoding="ascii").strip() if path.exists() else ""
+        if not found:
+            found = str(uuid.uuid4())
+            scratch = path.with_suffix(".new")
+            with scratch.open("w", encoding="ascii") as file:
+                file.write(f"{found}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}: the node's identity must be kept there") from error
+    return found
+
+
+def _start(process: Process, settings: WatcherSettings, client: Client, me: Identity) -> None:
+    metrics = Metrics()
+    topics = ("pods", "objects", "services", "endpointslices", "node", "events")
+    publisher = Publisher(
+        process.instance.queue_socket("watcher"), topics, sources={pods_module.TOPIC: pods_module.SOURCES}
+    )
+    publisher.set_metrics(metrics.text)
+    Requests(client).serve(publisher)
+    lease = Lease(process, client, me.name, metrics)
+    references = References(process, client, publisher)
+    metrics.gauge("objects", lambda: float(references.counts()["objects"]))
+    metrics.gauge("object_threads", lambda: float(references.counts()["threads"]))
+    status = StatusWriter(process, client, metrics)
+    events = EventWriter(process, client, metrics)
+
+    def changed(uid: str, pod: dict[str, Any]) -> None:
+        references.pod_changed(uid, pod)
+        status.pod_changed(uid, pod)
+
+    def gone(uid: str) -> None:
+        references.pod_gone(uid)
+        status.pod_gone(uid)
+
+    pods = Pods(client, publisher, me.name, changed=changed, gone=gone)
+    cluster = {topic: ResourceTopic(client, publisher, topic, me.name) for topic in ("services", "endpointslices")}
+
+    def registered() -> None:
+        references.start()
+        status.start(pods)
+        events.start()
+        reflectors = {"pods": pods.reflector, **{topic: found.reflector for topic, found in cluster.items()}}
+        for name, reflector in reflectors.items():
+            metrics.reflector(name, reflector)
+            process.start_thread(f"watch-{name}", partial(reflector.run, process))
+
+    registration = Registration(client, lease, me, taint_key=settings.taint_key)
+    node = Node(process, client, publisher, me, lease, registration, metrics, registered=registered)
+    metrics.reflector("node", node.reflector)
+    publisher.start(process)
+    lease.start()
+    node.start()
+
+
+def _wait_until_loaded(process: Process, client: Client) -> str:
+    """The API server's URL, once the kubeconfig gives one: an exec plugin may need several tries. Empty when stopping.
+    Raises ConfigError for a kubeconfig that is wrong."""
+    said = ""
+    while True:
+        try:
+            with process.expect("the kubeconfig", 90):
+                return client.server
+        except ConfigError:
+            raise
+        except VkcriError as error:
+            if str(error) != said:
+                log.warning("%s; trying again", error)
+            said = str(error)
+        if process.wait(RETRY_SECONDS):
+            return ""
+
+
+def _wait_for_address(process: Process, settings: WatcherSettings) -> str:
+    """The node's address; a guest that has just booted may have no route yet. Empty when stopping."""
+    said = False
+    while True:
+        try:
+            return settings.address
+        except ConfigError as error:
+            if not said:
+                log.warning("%s; waiting for one", error)
+            said = True
+        if process.wait(RETRY_SECONDS):
+            return ""
+
+
+def _check(settings: WatcherSettings) -> str | None:
+    """--check: a kubeconfig that is given must be readable."""
+    kubeconfig = Kubeconfig(settings.api_kubeconfig, "vkcri")
+    if settings.embedded and not kubeconfig.exists():
+        return f"{kubeconfig.path} is written by the embedded API server at its first start"
+    try:
+        return joining(settings, kubeconfig.load().server)
+    except ConfigError:
+        raise
+    except VkcriError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _version() -> str:
+    try:
+        return version("vkcri")
+    except PackageNotFoundError:
+        return "0"
+
+
+main = program_main("api-watcher", WatcherSettings, watch, check=_check)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Topic `pods`: the pods bound to this node, and who else is told of each.
+
+One thread, the reflector's. It reads nothing before the node is ours, so that the topic is never synced on behalf of
+another agent. The newest bytes are published whatever changed in them; what a change means is the readers' business.
+Source `file` (static pods) has no reader yet: it is synced and empty, so that nobody waits for it.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from vkcri.api import pods as api
+from vkcri.errors import Invalid
+from vkcri.kube.client import Client
+from vkcri.kube.reflector import Callbacks, Item, Reflector
+from vkcri.queue import Publisher
+from vkcri.watcher.versions import version
+
+TOPIC = "pods"
+SOURCES = ("api", "file")
+log = logging.getLogger(__name__)
+
+
+class Pods:
+    """Publishes pods. changed(uid, pod) is called for each new state, gone(uid) for each pod that is no more."""
+
+    def __init__(
+        self,
+        client: Client,
+        publisher: Publisher,
+        node_name: str,
+        *,
+        changed: Callable[[str, dict[str, Any]], None],
+        gone: Callable[[str], None],
+    ) -> None:
+        self._publisher = publisher
+        self._changed = changed
+        self._gone = gone
+        self._versions: dict[str, str] = {}
+        callbacks = Callbacks(self._replace, self._upsert, self._delete)
+        self.reflector = Reflector(client, "/api/v1/pods", callbacks, {"fieldSelector": f"spec.nodeName={node_name}"})
+        publisher.mark_synced(TOPIC, source="file")
+
+    def get(self, uid: str) -> dict[str, Any] | None:
+        """The newest state of a pod that the API server has; None where it has none."""
+        held = self._publisher.get(TOPIC, uid)
+        pod: dict[str, Any] | None = json.loads(held) if held is not None else None
+        return pod
+
+    def _replace(self, items: list[Item]) -> None:
+        """A whole list. A pod whose version is known keeps its bytes, which a list would spell differently."""
+        values: dict[str, bytes] = {}
+        fresh: list[Item] = []
+        for item in items:
+            uid = api.uid(item.parsed)
+            held = self._publisher.get(TOPIC, uid) if self._versions.get(uid) == version(item.parsed) else None
+            values[uid] = held or item.raw
+            if held is None:
+                fresh.append(item)
+        gone = set(self._versions) - set(values)
+        self._versions = {api.uid(item.parsed): version(item.parsed) for item in items}
+        self._publisher.replace(TOPIC, values, source="api")
+        for item in fresh:
+            self._changed(api.uid(item.parsed), item.parsed)
+        for uid in gone:
+            self._gone(uid)
+        log.info("%d pods of this node read from the API server", len(values))
+
+    def _upsert(self, item: Item) -> None:
+        uid = api.uid(item.parsed)
+        self._versions[uid] = version(item.parsed)
+        try:
+            self._publisher.put(TOPIC, uid, item.raw, source="api")
+        except Invalid as error:
+            log.error("pod %s cannot be published: %s", api.full_name(item.parsed), error)
+            return
+        self._changed(uid, item.parsed)
+
+    def _delete(self, item: Item) -> None:
+        uid = api.uid(item.parsed)
+        self._versions.pop(uid, None)
+        self._publisher.delete(TOPIC, uid, source="api")
+        self._gone(uid)

@@ -1,0 +1,56 @@
+"""Topics `services` and `endpointslices`: what kube-proxy turns into rules and cri-bridge into environment variables.
+
+One thread a topic, the reflector's. A node may read Services by its own role but EndpointSlices only as
+system:node-proxier; where that is not bound the topic stays unsynced, one line says what to do, and it is tried again.
+"""
+
+import logging
+
+from vkcri.errors import Refused, VkcriError
+from vkcri.kube.client import Client
+from vkcri.kube.reflector import Callbacks, Item, Reflector
+from vkcri.queue import Publisher
+
+PATHS = {
+    "services": "/api/v1/services",
+    "endpointslices": "/apis/discovery.k8s.io/v1/endpointslices",
+}
+log = logging.getLogger(__name__)
+
+
+class ResourceTopic:
+    """All objects of one kind in the cluster, by NAMESPACE/NAME."""
+
+    def __init__(self, client: Client, publisher: Publisher, topic: str, node_name: str) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._node_name = node_name
+        self._refused = False
+        callbacks = Callbacks(self._replace, self._upsert, self._delete, self._failed)
+        self.reflector = Reflector(client, PATHS[topic], callbacks)
+
+    def _replace(self, items: list[Item]) -> None:
+        self._publisher.replace(self._topic, {_key(item): item.raw for item in items})
+        self._refused = False
+
+    def _upsert(self, item: Item) -> None:
+        self._publisher.put(self._topic, _key(item), item.raw)
+
+    def _delete(self, item: Item) -> None:
+        self._publisher.delete(self._topic, _key(item))
+
+    def _failed(self, error: VkcriError) -> None:
+        if not isinstance(error, Refused) or self._refused:
+            return
+        self._refused = True
+        log.warning(
+            "%s; Services will not work until: kubectl create clusterrolebinding vkcri-proxy-%s "
+            "--clusterrole=system:node-proxier --user=system:node:%s",
+            error,
+            self._node_name,
+            self._node_name,
+        )
+
+
+def _key(item: Item) -> str:
+    return f"{item.metadata.get('namespace', '')}/{item.metadata.get('name', '')}"

@@ -12,88 +12,106 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from bridge import containerd, network
+from bridge.cgroups import Cgroups
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import names
 from bridge.volumes import mounting
 from vkcri.config import RuntimeSettings
-from vkcri.errors import Refused, Unavailable, VkcriError
+from vkcri.errors import ConfigError, Refused, Unavailable, VkcriError
 
-log = logging.getLogger(__name__)
-
-_STOP_GRACE = 2
+_STOP_GRACE = 2  # seconds from SIGTERM to SIGKILL
+_PARALLEL = 8  # most of the time is the grace of containers that ignore SIGTERM
 _START_SECONDS = 20.0
 _END_SECONDS = 20.0
-_CGROUPS = Path("/sys/fs/cgroup")
+_T = TypeVar("_T")
+log = logging.getLogger(__name__)
 
 
 def cleanup(settings: RuntimeSettings) -> None:
     """Remove sandboxes, mounts, cgroups, network and our containerd with its shims. Raises Unavailable naming what
-    stays, Refused where other people's sandboxes run in our containerd, which is then left alone with them."""
+    stays, Refused where it stays because others use it: their sandboxes run in our containerd or on our bridge."""
     instance = settings.instance
-    failed: list[str] = []
-    others = 0
-    folders = [instance.containerd_cni_dir, Path("/etc/cni/net.d")]
-
-    def step(what: str, action: Callable[[], object]) -> None:
-        try:
-            action()
-        except (VkcriError, OSError, subprocess.SubprocessError) as error:
-            log.error("%s: %s", what, error)
-            failed.append(what)
-
-    with _runtime(settings) as runtime:
-        if runtime is not None:
-            step("sandboxes", lambda: remove_sandboxes(runtime, settings))
-            step("the CNI folder", lambda: folders.append(network.cni_dir(runtime)))
-            with contextlib.suppress(VkcriError):  # counted as failed above
-                others = len(_sandboxes(runtime)) if containerd.our_pid(settings) else 0
-    step("mounts of volumes", lambda: _unmount_all(instance.volumes_dir))
-    step("cgroups", lambda: remove_cgroups(instance.cgroup_root))
+    folders = [instance.containerd_cni_dir, Path(network.DEFAULT_CNI_DIR)]
+    steps = _Steps()
+    others = steps.run("the runtime", lambda: _empty_runtime(settings, folders, steps)) or 0
+    steps.run("mounts of volumes", lambda: mounting.unmount_below(instance.volumes_dir))
     if others:
-        raise Refused(
-            f"{others} sandboxes of others run in our containerd ({settings.runtime_endpoint}): it stays with them"
-        )
-    step("network", lambda: network.remove_network(instance, folders))
-    step("containerd", lambda: end_containerd(settings))
-    step("mounts of containerd", lambda: _unmount_all(instance.containerd_state))
-    if failed:
-        raise Unavailable(f"these stay: {', '.join(failed)}")
+        steps.kept.append(f"{others} sandboxes of others run in our containerd at {settings.runtime_endpoint}")
+    else:
+        steps.run("containerd", lambda: end_containerd(settings))
+        steps.run("mounts of containerd", lambda: mounting.unmount_below(instance.containerd_state))
+        steps.run("network", lambda: network.remove_network(instance, folders))
+    steps.run("cgroups", Cgroups(settings).cleanup)
+    steps.judge()
 
 
 def remove_sandboxes(runtime: Runtime, settings: RuntimeSettings) -> None:
     """Stop and remove every sandbox that carries our label. Raises Unavailable with the first failure, after all."""
-    errors: list[VkcriError] = []
-    for sandbox in _sandboxes(runtime, {names.INSTANCE: settings.instance.cri_label}):
+
+    def remove(sandbox: cri.PodSandbox) -> VkcriError | None:
         try:
             _stop_containers(runtime, sandbox.id)
             runtime.stop_pod_sandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox.id))
             runtime.remove_pod_sandbox(cri.RemovePodSandboxRequest(pod_sandbox_id=sandbox.id))
         except VkcriError as error:
             log.error("sandbox %s: %s", sandbox.id, error)
-            errors.append(error)
+            return error
+        return None
+
+    ours = _sandboxes(runtime, {names.INSTANCE: settings.instance.cri_label})
+    with ThreadPoolExecutor(_PARALLEL, "cleanup") as pool:
+        errors = [error for error in pool.map(remove, ours) if error is not None]
     if errors:
         raise Unavailable(f"{len(errors)} sandboxes could not be removed: {errors[0]}") from errors[0]
-
-
-def remove_cgroups(root: str) -> None:
-    """Remove our cgroup root in every hierarchy (v1) or the one there is (v2), the deepest first; what still runs in
-    them is killed, since its sandbox is gone."""
-    for top in [_CGROUPS / root.lstrip("/"), *_CGROUPS.glob(f"*{root}")]:
-        if not top.is_dir():
-            continue
-        for folder, _, _ in os.walk(top, topdown=False):
-            _empty(Path(folder))
-            Path(folder).rmdir()
 
 
 def end_containerd(settings: RuntimeSettings) -> None:
     """End our containerd, then the shims that are left of it. A user's containerd is not touched."""
     _end([pid] if (pid := containerd.our_pid(settings)) else [], signal.SIGTERM)
     _end(list(_shims(settings)), signal.SIGKILL)
+
+
+class _Steps:
+    """Runs each step whatever became of the others. `failed`: what stays and should not; `kept`: what others use."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.kept: list[str] = []
+
+    def run(self, what: str, action: Callable[[], _T]) -> _T | None:
+        try:
+            return action()
+        except Refused as error:
+            self.kept.append(f"{what}: {error}")
+        except (VkcriError, OSError, subprocess.SubprocessError) as error:
+            self.failed.append(f"{what}: {error}")
+        return None
+
+    def judge(self) -> None:
+        """Raises Unavailable or Refused where something stays."""
+        if self.failed:
+            raise Unavailable("these stay: " + "; ".join(self.failed + self.kept))
+        if self.kept:
+            raise Refused("these stay, since others use them: " + "; ".join(self.kept))
+
+
+def _empty_runtime(settings: RuntimeSettings, folders: list[Path], steps: _Steps) -> int:
+    """Remove our sandboxes from the runtime; how many others live in it when it is ours. Adds its CNI folder."""
+    with _runtime(settings) as runtime:
+        if runtime is None:
+            return 0
+        folders.append(network.cni_dir(runtime))
+        steps.run("sandboxes", lambda: remove_sandboxes(runtime, settings))
+        if containerd.our_pid(settings) is None:
+            return 0
+        label = settings.instance.cri_label
+        return sum(sandbox.labels.get(names.INSTANCE) != label for sandbox in _sandboxes(runtime))
 
 
 @contextlib.contextmanager
@@ -107,11 +125,7 @@ def _runtime(settings: RuntimeSettings) -> Iterator[Runtime | None]:
             if not containerd.config_path(settings).exists():
                 yield None
                 return
-            config = containerd.write_config(settings)
-            command = [containerd.require("containerd"), "--config", str(config), "--log-level", "error"]
-            settings.runtime_socket.parent.mkdir(parents=True, exist_ok=True)
-            started = subprocess.Popen(command, start_new_session=True)
-            _wait_answering(settings)
+            started = _start(settings)
         yield runtime
     finally:
         runtime.close()
@@ -124,15 +138,20 @@ def _runtime(settings: RuntimeSettings) -> Iterator[Runtime | None]:
                 started.wait(_END_SECONDS)
 
 
-def _wait_answering(settings: RuntimeSettings) -> None:
+def _start(settings: RuntimeSettings) -> subprocess.Popen[bytes]:
+    """Our containerd, once it answers. Raises Unavailable when it does not, and then it has been ended."""
+    program, config = containerd.write_config(settings)
+    command = [program, "--config", str(config), "--log-level", "error"]
+    started = subprocess.Popen(command, start_new_session=True, env=containerd.environment())
     deadline = time.monotonic() + _START_SECONDS
-    while True:
-        with contextlib.suppress(Unavailable):  # it is still loading
+    while started.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(Unavailable, ConfigError):  # it is still loading, CRI last
             if containerd.answering(settings) is not None:
-                return
-        if time.monotonic() > deadline:
-            raise Unavailable(f"our containerd did not answer within {_START_SECONDS:.0f} s")
+                return started
         time.sleep(0.1)
+    started.kill()
+    started.wait(_END_SECONDS)
+    raise Unavailable(f"our containerd ({config}) does not start, so its sandboxes could not be removed")
 
 
 def _sandboxes(runtime: Runtime, labels: dict[str, str] | None = None) -> list[cri.PodSandbox]:
@@ -147,61 +166,36 @@ def _stop_containers(runtime: Runtime, sandbox: str) -> None:
         runtime.stop_container(cri.StopContainerRequest(container_id=item.id, timeout=_STOP_GRACE))
 
 
-def _unmount_all(folder: Path) -> None:
-    for point in mounting.mounts_below(folder):
-        mounting.unmount(point)
-    left = mounting.mounts_below(folder)
-    if left:
-        raise Unavailable(f"{left[0]} is still mounted")
-
-
-def _empty(folder: Path) -> None:
-    """Kill what runs in a cgroup and wait until it is gone."""
-    deadline = time.monotonic() + _END_SECONDS
-    processes = folder / "cgroup.procs"
-    while pids := processes.read_text(encoding="ascii").split():
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise Unavailable(f"{folder} still has processes {' '.join(pids)}")
-        time.sleep(0.02)
-
-
 def _shims(settings: RuntimeSettings) -> Iterator[int]:
-    """The shims whose command line names our containerd's socket."""
-    address = str(settings.runtime_socket).encode()
-    if not containerd.config_path(settings).exists():
-        return
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            bundle = str((folder / "cwd").readlink())
-        except OSError:
-            continue  # it ended while we looked
-        ours = bundle.startswith(f"{settings.instance.containerd_state}/")
-        if b"containerd-shim" in words[0] and address in words and ours:
-            yield int(folder.name)
+    """The shims that work in our containerd's state folder, which nobody else's do: a socket's path may be shared."""
+    for pid, words in containerd.processes():
+        if b"containerd-shim" in words[0]:
+            try:
+                bundle = str(Path(f"/proc/{pid}/cwd").readlink())
+            except OSError:
+                continue  # it ended while we looked
+            if bundle.startswith(f"{settings.instance.containerd_state}/"):
+                yield pid
 
 
 def _end(pids: list[int], number: signal.Signals) -> None:
-    """Signal these processes and wait until they are gone; SIGKILL after the first wait."""
+    """Signal these processes and wait until they are gone; SIGKILL after the first wait. Raises Unavailable."""
     for which in (number, signal.SIGKILL):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, which)
         deadline = time.monotonic() + _END_SECONDS
         while pids and time.monotonic() < deadline:
-            pids = [pid for pid in pids if Path(f"/proc/{pid}").exists() and not _zombie(pid)]
+            pids = [pid for pid in pids if _runs(pid)]
             time.sleep(0.02)
     if pids:
         raise Unavailable(f"processes {pids} did not end")
 
 
-def _zombie(pid: int) -> bool:
+def _runs(pid: int) -> bool:
+    """Whether the process is there and is no zombie that its parent has yet to reap."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return True
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -14,10 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.containerd_config import SEARCH_PATH, config_file, detect, render
+from bridge.containerd_config import SEARCH_PATH, detect, render
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Invalid, NotFound, Refused, Unavailable
 from vkcri.lifecycle import OUTLIVE_STARTSECS, Process, program_main
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def launch(process: Process, settings: RuntimeSettings) -> None:
     """containerd, where none serves CRI at the endpoint."""
-    _wait_for_predecessor(process, settings.instance)
+    _wait_for_predecessor(process, settings)
     if process.stopping.is_set():
         return
     identity = _serving(process, settings)
@@ -48,13 +48,18 @@ def launch(process: Process, settings: RuntimeSettings) -> None:
 
 def check(settings: RuntimeSettings) -> str:
     """What would be done here, for --check. Raises ConfigError with the cure."""
-    if own_pid(settings.instance) is not None:
+    if our_pid(settings) is not None:
         return "vkcri's own containerd runs"
-    identity = identify(settings)
+    identity = answering(settings)
     if identity is not None:
         return f"{identity} serves CRI at {settings.runtime_endpoint}"
     conditions = detect(settings.instance)
     return f"would run {conditions.containerd} {conditions.version[0]}.{conditions.version[1]} as vkcri's own"
+
+
+def config_path(settings: RuntimeSettings) -> Path:
+    """Our containerd's configuration; its path on a command line is how our containerd is known."""
+    return settings.instance.state_dir / "containerd.toml"
 
 
 def write_config(settings: RuntimeSettings) -> tuple[str, Path]:
@@ -65,7 +70,7 @@ def write_config(settings: RuntimeSettings) -> tuple[str, Path]:
         log.info("this guest does not let root lower an oom_score_adj: pods run with containerd's own")
     if not conditions.overlay:
         log.warning("%s does not take overlayfs: the native snapshotter copies every layer", instance.containerd_root)
-    path = config_file(instance)
+    path = config_path(settings)
     for folder in (instance.containerd_cni_dir, settings.runtime_socket.parent):
         folder.mkdir(parents=True, exist_ok=True)
     text = render(instance, settings.runtime_socket, conditions)
@@ -76,7 +81,7 @@ def write_config(settings: RuntimeSettings) -> tuple[str, Path]:
 
 
 def command(settings: RuntimeSettings, containerd: str, config: Path) -> list[str]:
-    """Our containerd's command line; its configuration's path is what `own_pid` knows it by."""
+    """Our containerd's command line; its configuration's path is what `our_pid` knows it by."""
     return [containerd, "--config", os.fspath(config), "--log-level", _LOG_LEVELS[settings.log_level]]
 
 
@@ -104,7 +109,7 @@ def reset_signals() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 
-def identify(settings: RuntimeSettings) -> str | None:
+def answering(settings: RuntimeSettings) -> str | None:
     """Who serves CRI at the endpoint, None where nobody listens. Raises ConfigError where a listener does not speak
     CRI v1, Unavailable where it does not answer in time."""
     if not _listens(settings.runtime_socket):
@@ -124,9 +129,9 @@ def identify(settings: RuntimeSettings) -> str | None:
     return f"{version.runtime_name} {version.runtime_version}"
 
 
-def own_pid(instance: Instance) -> int | None:
+def our_pid(settings: RuntimeSettings) -> int | None:
     """The process id of our own containerd: the one that was started with our configuration file."""
-    mark = os.fsencode(config_file(instance))
+    mark = os.fsencode(config_path(settings))
     for pid, words in processes():
         if mark in words and words[0].rpartition(b"/")[2] == b"containerd":
             return pid
@@ -145,11 +150,11 @@ def processes() -> Iterator[tuple[int, list[bytes]]]:
                 yield int(folder.name), text.rstrip(b"\0").split(b"\0")
 
 
-def _wait_for_predecessor(process: Process, instance: Instance) -> None:
+def _wait_for_predecessor(process: Process, settings: RuntimeSettings) -> None:
     """Our own containerd may still be ending after its supervisord was killed, or be another supervisord's. The first
     is hurried up, the second waited for."""
     told = 0
-    while (pid := own_pid(instance)) is not None:
+    while (pid := our_pid(settings)) is not None:
         orphan = _parent(pid) in (None, 1)
         if told != pid:
             log.warning("vkcri's own containerd runs already, pid %d; waiting for its end", pid)
@@ -164,11 +169,11 @@ def _wait_for_predecessor(process: Process, instance: Instance) -> None:
 
 
 def _serving(process: Process, settings: RuntimeSettings) -> str | None:
-    """`identify`, with patience for a containerd that is just starting. Raises Unavailable when that is used up."""
+    """`answering`, with patience for a containerd that is just starting. Raises Unavailable when that is used up."""
     deadline = time.monotonic() + _ANSWER_SECONDS
     while True:
         try:
-            return identify(settings)
+            return answering(settings)
         except Unavailable as error:
             if time.monotonic() > deadline:
                 raise Unavailable(

@@ -44,11 +44,6 @@ def find_program(name: str, package: str) -> str:
     return found
 
 
-def config_file(instance: Instance) -> Path:
-    """Where our configuration is written, and by which our containerd is known among processes."""
-    return instance.state_dir / "containerd.toml"
-
-
 def detect(instance: Instance) -> Conditions:
     """Look at the guest. Raises ConfigError with the cure where something is missing that no pod can do without."""
     containerd = find_program("containerd", "containerd")

@@ -24,6 +24,7 @@ from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused, Unavailable, VkcriError
 
 PAUSE_IMAGE = "localhost/vkcri/pause:latest"
@@ -46,6 +47,12 @@ class Entry:
     mode: int
     content: bytes | None = None
     link: str = ""
+
+
+def ensure_images(runtime: Runtime, settings: RuntimeSettings) -> None:
+    """Make sure that pause and shell image are there. Raises Refused with the cure, Unavailable."""
+    ensure_pause(runtime, settings.runtime_socket)
+    ensure_shell(runtime, settings.runtime_socket)
 
 
 def ensure_pause(runtime: Runtime, socket: Path, *, seconds: float = _PULL_SECONDS) -> str:
@@ -89,7 +96,8 @@ def snapshotter_of(config: Mapping[str, Any]) -> str:
 
 def image_present(runtime: Runtime, name: str) -> bool:
     """Whether CRI knows the image by this name."""
-    return runtime.image_status(cri.ImageStatusRequest(image=cri.ImageSpec(image=name)), seconds=10.0).HasField("image")
+    answer = runtime.image_status(cri.ImageStatusRequest(image=cri.ImageSpec(image=name)), seconds=10.0)
+    return answer.HasField("image")
 
 
 def import_image(runtime: Runtime, socket: Path, name: str, archive: bytes, snapshotter: str = "") -> None:

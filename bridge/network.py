@@ -1,79 +1,79 @@
-"""The default pod network: a CNI bridge, written only where the runtime has no CNI configuration at all.
+"""The default pod network: one CNI file, written only where the runtime has no network of the user's.
 
-The file's name sorts last, so any configuration that a user adds wins from then on. Addresses and the CNI folder come
-from the instance and from the runtime's own Status. Runs in cri-bridge; the runtime notices the file by itself.
+The file sorts last, so that any configuration that a user adds later wins without us. Called by the bridge's main
+thread at its start, when the node's pod range changes and while the runtime reports no network; the clean-up removes
+file and bridge. It must not touch any other file in that folder, which may be a user's.
 """
 
+import fcntl
 import json
 import logging
+import os
+import shutil
+import socket
+import struct
 import subprocess
+import time
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from bridge.containerd_config import SEARCH_PATH
+from bridge.images_local import status_info
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from vkcri.config import Instance, RuntimeSettings
-from vkcri.errors import Unavailable
+from vkcri.errors import Refused, Unavailable
 
+_SUFFIXES = (".conf", ".conflist", ".json")  # what CNI reads
+DEFAULT_CNI_DIR = "/etc/cni/net.d"
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCBRDELBR, _IFF_UP = 0x8913, 0x8914, 0x89A1, 1
+_PORTS_SECONDS = 3.0
 log = logging.getLogger(__name__)
-
-_SUFFIXES = (".conf", ".conflist", ".json")
-_COMMAND_SECONDS = 10.0
-_DEFAULT_CNI_DIR = Path("/etc/cni/net.d")
 
 
 def ensure_network(runtime: Runtime, settings: RuntimeSettings, subnet: IPv4Network) -> Path | None:
-    """Install the default network where the runtime has none; the file, or None where a user's configuration serves.
-    Raises Unavailable where the folder cannot be written or the runtime is away."""
+    """Install the default network where the runtime has none; its file, or None where a user's configuration serves.
+    Raises Refused with the cure where this guest cannot have one, Unavailable where the folder cannot be written or the
+    runtime is away."""
     folder = cni_dir(runtime)
-    ours = file_in(folder, settings.instance)
-    users = [path for path in _configurations(folder) if path != ours]
-    if users:
-        log.debug("the CNI configuration %s serves", users[0])
+    foreign = foreign_files(folder, settings.instance)
+    if foreign:
+        log.debug("the CNI configuration %s in %s serves", foreign[0], folder)
         return None
-    text = json.dumps(conflist(settings.instance, subnet, firewall=_forward_drops()), indent=2) + "\n"
     try:
-        if not ours.exists() or ours.read_text(encoding="utf-8") != text:
-            folder.mkdir(parents=True, exist_ok=True)
-            scratch = ours.with_suffix(".new")
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(ours)
-            log.info("no CNI configuration in %s: installed the default network %s in %s", folder, subnet, ours)
+        _install(file_in(folder, settings.instance), settings.instance, subnet)
     except OSError as error:
-        raise Unavailable(f"{ours}: {error.strerror}") from error
-    return ours
+        raise Unavailable(f"{folder}: {error.strerror or error}") from error
+    return file_in(folder, settings.instance)
 
 
-def conflist(instance: Instance, subnet: IPv4Network, *, firewall: bool) -> dict[str, Any]:
-    """The CNI configuration list: a bridge with masquerading, host-local addresses, host ports."""
-    bridge = {
-        "type": "bridge",
-        "bridge": instance.bridge_name,
-        "isDefaultGateway": True,
-        "ipMasq": True,
-        "hairpinMode": True,
-        "ipam": {
-            "type": "host-local",
-            "ranges": [[{"subnet": str(subnet)}]],
-            # In /run, so that addresses of pods that a reboot ended are free again.
-            "dataDir": str(instance.run_dir / "cni"),
-        },
-    }
-    plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
-    if firewall:
-        plugins.append({"type": "firewall"})
-    return {"cniVersion": "0.4.0", "name": instance.cni_name, "plugins": plugins}
+def wait_ready(runtime: Runtime, wait: Callable[[float], bool], seconds: float = 15.0) -> None:
+    """Wait until the runtime has a network; `wait` is Process.wait. Raises Refused after `seconds`, with the runtime's
+    own words and the files that it has to choose from."""
+    deadline = time.monotonic() + seconds
+    while (reason := not_ready(runtime)) is not None:
+        if time.monotonic() > deadline:
+            folder = cni_dir(runtime)
+            raise Refused(f"no pod network: {reason} (files in {folder}: {', '.join(_names(folder)) or 'none'})")
+        if wait(0.05):
+            return
+
+
+def not_ready(runtime: Runtime) -> str | None:
+    """Why the runtime's condition NetworkReady is not true, in its words; None when it is true."""
+    for condition in runtime.status(cri.StatusRequest(), seconds=10.0).status.conditions:
+        if condition.type == "NetworkReady":
+            return None if condition.status else condition.message or condition.reason or "NetworkReady is false"
+    return "the runtime reports no condition NetworkReady"
 
 
 def cni_dir(runtime: Runtime) -> Path:
-    """The folder that the runtime reads CNI configurations from, as its Status says."""
-    info = runtime.status(cri.StatusRequest(verbose=True)).info
-    config = json.loads(info.get("config") or "{}")
-    found = (config.get("cni") or {}).get("confDir")
-    if not found:
-        found = json.loads(info.get("cniconfig") or "{}").get("PluginConfDir")
-    return Path(found) if found else _DEFAULT_CNI_DIR
+    """Where this runtime reads CNI configurations, as its Status says."""
+    info = status_info(runtime)
+    configured = info.get("config", {}).get("cni") or {}
+    return Path(info.get("cniconfig", {}).get("PluginConfDir") or configured.get("confDir") or DEFAULT_CNI_DIR)
 
 
 def file_in(folder: Path, instance: Instance) -> Path:
@@ -81,36 +81,126 @@ def file_in(folder: Path, instance: Instance) -> Path:
     return folder / f"{instance.cni_name}.conflist"
 
 
-def remove_network(instance: Instance, folders: list[Path]) -> None:
-    """Remove our file from these folders, our bridge and the addresses that it gave out. Idempotent."""
+def foreign_files(folder: Path, instance: Instance) -> list[str]:
+    """The names of the configurations in the folder that are not this instance's."""
+    return [name for name in _names(folder) if name != file_in(folder, instance).name]
+
+
+def conflist(instance: Instance, subnet: IPv4Network, *, firewall: bool) -> dict[str, Any]:
+    """The CNI configuration list: a bridge with masquerading, one address of `subnet` a pod, host ports."""
+    bridge = {
+        "type": "bridge",
+        "bridge": instance.bridge_name,
+        "isDefaultGateway": True,
+        "ipMasq": True,
+        "hairpinMode": True,  # a pod reaches itself through its own Service
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": str(subnet)}]],
+            # In /run, so that addresses of pods that a reboot ended are free again.
+            "dataDir": str(instance.run_dir / "cni"),
+        },
+    }
+    plugins: list[dict[str, Any]] = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}]
+    if firewall:
+        plugins.append({"type": "firewall"})
+    return {"cniVersion": "0.4.0", "name": instance.cni_name, "plugins": plugins}
+
+
+def remove_network(instance: Instance, folders: Iterable[Path]) -> None:
+    """Remove our file from these folders, what is left of our sandboxes' rules, the addresses that were given out and
+    our bridge. Idempotent. Raises Unavailable where the kernel keeps rules or bridge, Refused (and then all of it
+    stays) where sandboxes of others are on that bridge."""
+    deadline = time.monotonic() + _PORTS_SECONDS
+    while ports := _ports(instance.bridge_name):  # those of sandboxes that just ended go with their network namespace
+        if time.monotonic() > deadline:
+            raise Refused(f"others use the bridge {instance.bridge_name}: {', '.join(ports)}")
+        time.sleep(0.05)
     for folder in folders:
         file_in(folder, instance).unlink(missing_ok=True)
-    if Path(f"/sys/class/net/{instance.bridge_name}").exists():
-        _command("ip", "link", "delete", instance.bridge_name)
+    shutil.rmtree(instance.run_dir / "cni", ignore_errors=True)
+    if delete_bridge(instance.bridge_name):
+        _remove_rules(instance.cni_name)
 
 
-def _configurations(folder: Path) -> list[Path]:
-    """The CNI configurations there, as the runtime sorts them."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+def delete_bridge(name: str) -> bool:
+    """Delete a Linux bridge; whether it existed. Raises Unavailable where the kernel refuses."""
+    if not Path(f"/sys/class/net/{name}/bridge").is_dir():
+        return False
+    request = struct.pack("16sH14x", name.encode(), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            flags = struct.unpack_from("16sH", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", name.encode(), flags & ~_IFF_UP))
+            fcntl.ioctl(control, _SIOCBRDELBR, name.encode().ljust(16, b"\0"))
+        except OSError as error:
+            raise Unavailable(f"the bridge {name} cannot be deleted: {error.strerror}") from error
+    return True
+
+
+def _install(path: Path, instance: Instance, subnet: IPv4Network) -> None:
+    """Write the file unless it stands there; a range that running pods still use is kept."""
+    text = json.dumps(conflist(instance, subnet, firewall=_forward_drops()), indent=2) + "\n"
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if before == text:
+        return
+    if before and _ports(instance.bridge_name):
+        log.warning(
+            "pods use the bridge %s: %s is not changed, to %s, before they are gone", instance.bridge_name, path, subnet
+        )
+        return
+    delete_bridge(instance.bridge_name)  # it may carry another range's gateway address
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".new")  # a suffix that CNI does not read
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+    log.info("no CNI configuration in %s: installed the default network %s as %s", path.parent, subnet, path.name)
 
 
 def _forward_drops() -> bool:
-    """Whether forwarded packets are dropped by default (Docker does that): the firewall plugin lets pods' through."""
-    try:
-        return "-P FORWARD DROP" in _command("iptables", "-S", "FORWARD")
-    except Unavailable as error:
-        log.warning("%s: assuming that forwarded packets pass", error)
-        return False
+    """Whether this guest drops forwarded packets by default, as Docker makes it: the firewall plugin lets pods' pass.
+    Raises Refused without iptables, with which the bridge plugin masquerades: no sandbox would start."""
+    return "-P FORWARD DROP" in _run("iptables", "-S", "FORWARD")
 
 
-def _command(*command: str) -> str:
-    """A network tool's output. Raises Unavailable with its words."""
+def _remove_rules(network: str) -> None:
+    """The masquerading and host-port rules of sandboxes that ended without their CNI plugins being asked."""
+    mark = f'name: \\"{network}\\"'
+    rules = [line for line in _run("iptables-save", "-t", "nat").splitlines() if mark in line and line[:3] == "-A "]
+    if not rules:
+        return
+    # A chain of one sandbox is jumped to by one rule and named by hash; the CNI-HOSTPORT chains are shared by all.
+    jumps = (line.rpartition(" -j ")[2].split()[0] for line in rules)
+    chains = sorted({name for name in jumps if name.startswith("CNI-") and not name.startswith("CNI-HOSTPORT-")})
+    text = ["*nat", *(f"-D {line[3:]}" for line in rules)]
+    text += [f"{verb} {chain}" for verb in ("-F", "-X") for chain in chains]
+    _run("iptables-restore", "--noflush", text="\n".join([*text, "COMMIT", ""]))
+
+
+def _run(program: str, *arguments: str, text: str = "") -> str:
+    """The output of one of iptables' programs. Raises Refused where it is missing, Unavailable where it fails."""
+    found = shutil.which(program) or shutil.which(program, path=SEARCH_PATH)
+    if found is None:
+        raise Refused(f"{program} is not installed, which the pod network needs: apt-get install iptables")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False)
+        done = subprocess.run([found, *arguments], input=text, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{command[0]}: {error}") from error
+        raise Unavailable(f"{program}: {error}") from error
     if done.returncode != 0:
-        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise Unavailable(f"{program} {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _ports(bridge: str) -> list[str]:
+    """The interfaces attached to a bridge."""
+    try:
+        return sorted(os.listdir(f"/sys/class/net/{bridge}/brif"))
+    except FileNotFoundError:
+        return []
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    except FileNotFoundError:
+        return []

@@ -8,7 +8,7 @@ logged but its ids: environment variables are secrets.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
 import grpc
@@ -65,6 +65,11 @@ def error_of(method: str, failure: grpc.RpcError) -> VkcriError:
     return _ERRORS.get(code, Unavailable)(details or f"{method}: {code.name}")
 
 
+def open_channel(endpoint: str) -> grpc.Channel:
+    """A channel to a Unix socket of containerd; it connects at the first call and again whenever needed."""
+    return grpc.insecure_channel(endpoint, options=OPTIONS)
+
+
 class Runtime:
     """CRI v1 at one endpoint. Every method raises Unavailable where the runtime is away or too slow, Refused where it
     does not know the RPC, and NotFound, Invalid or Conflict as the runtime says."""
@@ -105,18 +110,15 @@ class Runtime:
                 )
             return self._calls[path]
 
-    def container_events(self) -> Iterator[cri.ContainerEventResponse]:
-        """CRI's own event stream, until it breaks. Raises Refused where the runtime has none (containerd 1.x)."""
-        path = _RUNTIME + "GetContainerEvents"
-        call = self._channel.unary_stream(
-            path,
+    def container_events(self) -> Any:
+        """CRI's own event stream, as grpc gives it: an iterator of ContainerEventResponse with is_active() and
+        cancel(). Iterating raises grpc.RpcError; `error_of` makes it Refused where there is none (containerd 1.x)."""
+        stream = self._channel.unary_stream(
+            _RUNTIME + "GetContainerEvents",
             request_serializer=cri.GetEventsRequest.SerializeToString,
             response_deserializer=cri.ContainerEventResponse.FromString,
         )
-        try:
-            yield from call(cri.GetEventsRequest())
-        except grpc.RpcError as failure:
-            raise error_of("GetContainerEvents", failure) from failure
+        return stream(cri.GetEventsRequest())
 
     def version(self, request: cri.VersionRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.VersionResponse:
         return self._unary(_RUNTIME + "Version", request, cri.VersionResponse, seconds)

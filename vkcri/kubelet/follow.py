@@ -25,7 +25,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
-from vkcri.kubelet.logs import Options, RecordReader, Renderer, open_at, rotations
+from vkcri.kubelet.logs import Blocks, Options, RecordReader, Renderer, open_at, rotations
 
 LOOK_SECONDS = 1.0
 UNWATCHED_SECONDS = 0.2  # where inotify has no watch left
@@ -38,6 +38,7 @@ class Hint:
 
     def __init__(self) -> None:
         self.watched = False
+        self._first = 0.05  # the kernel's watch begins a moment after it was asked for
         self._event = threading.Event()
 
     def give(self) -> None:
@@ -48,7 +49,9 @@ class Hint:
 
     def wait(self) -> None:
         """Until a hint, or until it is time for a look."""
-        self._event.wait(LOOK_SECONDS if self.watched else UNWATCHED_SECONDS)
+        seconds = min(self._first, LOOK_SECONDS if self.watched else UNWATCHED_SECONDS)
+        self._first *= 2
+        self._event.wait(seconds)
 
 
 class _Folder(FileSystemEventHandler):
@@ -126,44 +129,43 @@ class FolderWatches:
 
 def follow(
     path: Path, options: Options, hint: Hint, *, running: Callable[[], bool], stop: Callable[[], bool]
-) -> Iterator[bytes]:
+) -> Blocks:
     """The log's text from the options' start on, as it is written. The file is opened before the first block is asked
     for. Ends once `running` is False and all is read, the limit is reached, or `stop` is True.
 
     `hint` may be given by others too, when what `running` says has changed. Raises NotFound.
     """
     file, _ = open_at(path, options)
-    return _follow(path, file, options, hint, running, stop)
+    held = [file]  # the open one, the last; rotation replaces it
+    return Blocks(_follow(path, held, options, hint, running, stop), lambda: held[-1].close())
 
 
 def _follow(
     path: Path,
-    file: BinaryIO,
+    held: list[BinaryIO],
     options: Options,
     hint: Hint,
     running: Callable[[], bool],
     stop: Callable[[], bool],
 ) -> Iterator[bytes]:
-    renderer, reader = Renderer(options), RecordReader(file)
-    try:
-        while not renderer.done and not stop():
-            hint.clear()
-            ended = not running()
-            successor = _open_successor(path, file)  # found before the drain: the old file gets no more then
-            while not renderer.done and (records := reader.read()):
-                yield renderer.feed(records)
-            if (successor is not None or ended) and not renderer.done and (rest := reader.rest()):
-                yield renderer.feed(rest)
-            if successor is not None:
-                file.close()
-                file, reader = successor, RecordReader(successor)
-            elif ended:
-                return
-            else:
-                _rewind_if_cut(file)
-                hint.wait()
-    finally:
-        file.close()
+    yield b""  # an answer's head goes out before the first line is there
+    renderer, reader = Renderer(options), RecordReader(held[-1])
+    while not renderer.done and not stop():
+        hint.clear()
+        ended = not running()
+        successor = _open_successor(path, held[-1])  # found before the drain: the old file gets no more then
+        while not renderer.done and (records := reader.read()):
+            yield renderer.feed(records)
+        if (successor is not None or ended) and not renderer.done and (rest := reader.rest()):
+            yield renderer.feed(rest)
+        if successor is not None:
+            held[-1].close()
+            held[:], reader = [successor], RecordReader(successor)
+        elif ended:
+            return
+        else:
+            _rewind_if_cut(held[-1])
+            hint.wait()
 
 
 def _open_successor(path: Path, file: BinaryIO) -> BinaryIO | None:

@@ -6,7 +6,7 @@ kubelet's tail counts records and may begin inside a line.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -154,10 +154,28 @@ def rotations(path: Path) -> list[Path]:
     return [item for _, item in sorted(stamps) if item.suffix not in (".gz", ".tmp")]
 
 
-def read(path: Path, options: Options) -> Iterator[bytes]:
-    """What the log holds now, as blocks of text; the file is opened before the first is asked for. Raises NotFound."""
+class Blocks:
+    """Blocks of a log's text, and what must be given back once nobody asks for more, the first included."""
+
+    def __init__(self, blocks: Iterator[bytes], give_back: Callable[[], None]) -> None:
+        self._blocks = blocks
+        self._give_back = give_back
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Idempotent; WSGI calls it at a response's end."""
+        self._give_back()
+
+
+def read(path: Path, options: Options) -> Blocks:
+    """What the log holds now; the file is opened before the first block is asked for. Raises NotFound."""
     file, size = open_at(path, options)
-    return _read(file, size, options)
+    return Blocks(_read(file, size, options), file.close)
 
 
 def _read(file: BinaryIO, size: int, options: Options) -> Iterator[bytes]:

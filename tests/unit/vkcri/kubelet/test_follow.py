@@ -1,5 +1,6 @@
 """Following real files that grow, rotate, vanish and end."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,11 +59,11 @@ class Follower:
     def _run(self) -> None:
         watches, container, options = self._arguments
         with watches.hints(container.path.parent) as hint:
-            for block in follow(
-                container.path, options, hint, running=lambda: container.running, stop=lambda: self.stopped
-            ):
-                self.text += block
-                self.pause.wait(DEADLINE)
+            blocks = follow(container.path, options, hint, running=lambda: container.running, stop=lambda: self.stopped)
+            with contextlib.closing(blocks):
+                for block in blocks:
+                    self.text += block
+                    self.pause.wait(DEADLINE)
         self.ended.set()
 
     def has(self, text: bytes) -> None:
@@ -261,6 +262,8 @@ def test_without_a_watch_it_looks_by_itself(tmp_path: Path, watches: FolderWatch
 def test_hint_given_before_the_wait_is_kept() -> None:
     hint = Hint()
     hint.watched = True
+    for _ in range(6):
+        hint.wait()
     hint.give()
     started = time.monotonic()
     hint.wait()

@@ -1,0 +1,125 @@
+"""The kubelet API's serving pair and client CA: made, found, and swapped live.
+
+One thread, `certificates`, looks at the files and asks api-watcher for the client CA. A new pair or CA makes a new
+context, which the server uses for handshakes from then on; what cannot be used is reported and the old one stays.
+"""
+
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vkcri import certs
+from vkcri.config import KubeletSettings
+from vkcri.errors import ConfigError, Invalid, VkcriError
+from vkcri.httpd import tls_context
+from vkcri.lifecycle import Process
+
+LOOK_SECONDS = 2.0  # at the pair's files, and at the watcher until it has named a CA
+CA_SECONDS = 60.0
+LOG = logging.getLogger(__name__)
+_Stamp = tuple[tuple[int, int, int], ...]
+
+
+class ServingTls:
+    """The context of the moment, and the thread that replaces it."""
+
+    def __init__(self, settings: KubeletSettings, ask_client_ca: Callable[[], str]) -> None:
+        """Raises ConfigError where the configured pair cannot be used."""
+        self._ask_client_ca = ask_client_ca
+        self._pair = _configured(settings) or _self_signed(settings)
+        self._stamp = self._look()
+        self._client_ca = ""
+        try:
+            self.context = self._load("")
+        except OSError as error:
+            raise ConfigError(f"{self._pair[0]}, {self._pair[1]}: {error}") from error
+
+    def start(self, process: Process, use: Callable[[ssl.SSLContext], None]) -> None:
+        """Keep it current; `use` is called with each new context."""
+
+        def watch() -> None:
+            asked = 0.0
+            while not process.stopping.is_set():
+                if self.look() | (asked <= 0 and self.ask()):
+                    use(self.context)
+                asked = asked - LOOK_SECONDS if asked > 0 else CA_SECONDS if self._client_ca else 0.0
+                process.wait(LOOK_SECONDS)
+
+        process.start_thread("certificates", watch)
+
+    def look(self) -> bool:
+        """Load the pair again where its files changed; whether the context is new."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        return self._replace(self._client_ca, f"{self._pair[0]} changed")
+
+    def ask(self) -> bool:
+        """Ask for the client CA; whether the context is new. Without a watcher the last known CA holds."""
+        try:
+            client_ca = self._ask_client_ca()
+        except VkcriError as error:
+            LOG.debug("no client CA from api-watcher: %s", error)
+            return False
+        if client_ca == self._client_ca:
+            return False
+        return self._replace(client_ca, "the client CA changed")
+
+    def _replace(self, client_ca: str, why: str) -> bool:
+        try:
+            self.context = self._load(client_ca)
+        except OSError as error:
+            LOG.error("%s, but cannot be used, the old one stays: %s", why, error)
+            return False
+        self._client_ca = client_ca
+        LOG.info("%s: in use for new connections", why)
+        return True
+
+    def _load(self, client_ca: str) -> ssl.SSLContext:
+        context = tls_context(str(self._pair[0]), str(self._pair[1]), client_ca=client_ca)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a cluster's CA may be an intermediate one
+        return context
+
+    def _look(self) -> _Stamp:
+        """What changes when a file is replaced or written."""
+        stats = [path.stat() for path in self._pair if path.exists()]
+        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+
+
+def _configured(settings: KubeletSettings) -> tuple[Path, Path] | None:
+    """APISERVER_CERT_LOCATION and APISERVER_KEY_LOCATION, where set."""
+    if not settings.cert_file:
+        return None
+    pair = Path(settings.cert_file), Path(settings.key_file)
+    try:
+        if not certs.serves(pair[0].read_bytes()):
+            LOG.warning("%s has no serverAuth usage: served all the same, and many clients will refuse it", pair[0])
+    except (OSError, Invalid) as error:
+        raise ConfigError(f"{pair[0]} (APISERVER_CERT_LOCATION): {error}") from error
+    return pair
+
+
+def _self_signed(settings: KubeletSettings) -> tuple[Path, Path]:
+    """The kept self-signed pair, made anew where it names another node or address, or ends soon."""
+    folder = settings.instance.certificates_dir
+    pair = folder / "kubelet.crt", folder / "kubelet.key"
+    names = list(dict.fromkeys((settings.node_name, socket.gethostname().lower(), "localhost")))
+    addresses = ["127.0.0.1", "::1"]
+    try:
+        addresses.append(str(ipaddress.ip_address(settings.address)))
+    except ConfigError as error:
+        LOG.warning("the serving certificate names no address but loopback's: %s", error)
+    try:
+        if pair[1].is_file() and certs.covers(pair[0].read_bytes(), names, addresses, datetime.now(UTC)):
+            return pair
+    except (OSError, Invalid) as error:
+        LOG.info("%s: %s: made anew", pair[0], error)
+    certificate, key = certs.self_signed(settings.node_name, names, addresses)
+    certs.write_private(pair[1], key)
+    certs.write_private(pair[0], certificate)
+    return pair

@@ -23,12 +23,18 @@ APPLY: Final = ("application/apply-patch+yaml", "application/apply-patch+cbor")
 MOST_OPERATIONS: Final = 10000
 
 
-def apply(content_type: str, resource: Resource, old: Object, data: bytes) -> tuple[Object, list[str]]:
-    """(the patched object, fields that the patch gives twice); `old` is not changed. Raises StatusError 400, 413, 415,
-    422."""
+def media_type(content_type: str) -> str:
+    """Which kind of patch a Content-Type announces. Raises StatusError 415."""
     media = content_type.partition(";")[0].strip().lower()
     if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC):
         raise _unsupported(media)
+    return media
+
+
+def apply(content_type: str, resource: Resource, old: Object, data: bytes) -> tuple[Object, list[str]]:
+    """(the patched object, fields that the patch gives twice); `old` is not changed. Raises StatusError 400, 413, 415,
+    422."""
+    media = media_type(content_type)
     if len(data) > negotiate.LARGEST_BODY:
         raise StatusError.too_large(f"the patch has more than {negotiate.LARGEST_BODY} bytes")
     value, duplicates = negotiate.parse_json(data)

@@ -66,6 +66,8 @@ def _verb(method: str, resource: Resource, name: str, subresource: str, watch: b
     if not verb:
         raise StatusError.method_not_allowed()
     if name or subresource:
+        if verb == "create" and not subresource:
+            raise StatusError.method_not_allowed()
         return verb
     if verb == "get":
         return "watch" if watch else "list"

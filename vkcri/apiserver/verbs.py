@@ -121,6 +121,7 @@ def update(call: Call) -> tuple[int, Object]:
 
 def patch_(call: Call) -> tuple[int, Object]:
     """Change an object by one of the three kinds of patch."""
+    patch.media_type(call.content_type)
 
     def write() -> tuple[int, Object]:
         old = _existing(call)

@@ -40,7 +40,8 @@ def test_a_request_left_out_is_the_limit() -> None:
 
 def test_pod_level_resources_override_the_sum() -> None:
     found = pod(containers=[container("a", "1")], resources={"requests": {"cpu": "4"}, "limits": {"cpu": "5"}})
-    assert (resources.pod_requests(found)["cpu"], resources.pod_limits(found)["cpu"]) == (4, 5)
+    assert resources.pod_requests(found)["cpu"] == 4
+    assert resources.pod_limits(found)["cpu"] == 5
 
 
 def test_overhead_is_added_to_requests_and_to_limits_that_exist() -> None:

@@ -104,6 +104,11 @@ def virtual_create(resource: Resource, body: Mapping[str, Any], ctx: RequestCont
     return reviews.answer(resource, _read(resource.kind, resource.api_version, body, ctx), ctx)
 
 
+def copied(obj: Mapping[str, Any]) -> Object:
+    """A deep copy, for who changes an object and needs the old one too."""
+    return copy.deepcopy(dict(obj))
+
+
 def _decoded(resource: Resource, obj: Mapping[str, Any], ctx: RequestContext) -> Object:
     for field, wanted in (("kind", resource.kind), ("apiVersion", resource.api_version)):
         given = obj.get(field)

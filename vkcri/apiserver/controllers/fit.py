@@ -1,0 +1,254 @@
+"""Whether a pod fits a node, and if not why, in the scheduler's words. Pure.
+
+The filters are those of kube-scheduler's default plugins that mean something on one guest: unschedulable, taints, node
+selector and affinity, pod affinity, spread, host ports, resources. Preemption is not among them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+from vkcri.api import pods, quantities, selectors
+from vkcri.api.selectors import LabelSelector, Requirement
+
+Object = Mapping[str, Any]
+Amounts = dict[str, Fraction]
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_HARD: Final = ("NoSchedule", "NoExecute")
+_UNSCHEDULABLE: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_NOT_READY: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+
+
+def reasons(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
+    """Why the pod cannot go to the node; empty where it can. `placed`: all bound pods that have not ended, on all
+    `nodes`. The first filter that refuses speaks, the resources all at once, as in kube-scheduler."""
+    here = [item for item in placed if pods.spec(item).get("nodeName") == node["metadata"]["name"]]
+    filters: tuple[Callable[[], list[str]], ...] = (
+        lambda: _unschedulable(pod, node),
+        lambda: _taints(pod, node),
+        lambda: _affinity(pod, node),
+        lambda: _host_ports(pod, here),
+        lambda: _resources(pod, node, here),
+        lambda: _spread(pod, node, placed, nodes),
+        lambda: _pod_affinity(pod, node, placed, nodes),
+    )
+    return next((found for look in filters if (found := look())), [])
+
+
+def helped_by_preemption(found: Sequence[str]) -> bool:
+    """Whether removing pods could help at all: only against what pods take from each other."""
+    taken = ("Insufficient ", "Too many pods", "node(s) didn't have free ports", "node(s) didn't satisfy existing")
+    return all(reason.startswith(taken) or "anti-affinity" in reason for reason in found)
+
+
+def total_requests(pod: Object) -> Amounts:
+    """What a pod asks of its node: ordinary containers and sidecars summed, an ordinary init container at its peak with
+    the sidecars before it, pod-level requests instead where set, overhead added."""
+    spec = pods.spec(pod)
+    running: Amounts = {}
+    peak: Amounts = {}
+    for container in spec.get("initContainers") or []:
+        if pods.is_sidecar(container):
+            running = _sum(running, _requests(container))
+            peak = _most(peak, running)
+        else:
+            peak = _most(peak, _sum(running, _requests(container)))
+    for container in spec.get("containers") or []:
+        running = _sum(running, _requests(container))
+    peak = _most(peak, running) | _requests(spec)
+    return _sum(peak, _parsed(spec.get("overhead") or {}))
+
+
+def _requests(holder: Object) -> Amounts:
+    return _parsed((holder.get("resources") or {}).get("requests") or {})
+
+
+def _parsed(amounts: Mapping[str, Any]) -> Amounts:
+    return {name: quantities.parse(amount) for name, amount in amounts.items()}
+
+
+def _sum(one: Amounts, other: Amounts) -> Amounts:
+    return {name: one.get(name, Fraction(0)) + other.get(name, Fraction(0)) for name in one | other}
+
+
+def _most(one: Amounts, other: Amounts) -> Amounts:
+    return {name: max(one.get(name, Fraction(0)), other.get(name, Fraction(0))) for name in one | other}
+
+
+def is_ready(node: Object) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions)
+
+
+def _unschedulable(pod: Object, node: Object) -> list[str]:
+    if (node.get("spec") or {}).get("unschedulable") and not tolerates(pod, _UNSCHEDULABLE):
+        return ["node(s) were unschedulable"]
+    return []
+
+
+def _taints(pod: Object, node: Object) -> list[str]:
+    """The first taint that the pod does not tolerate. A node that is not ready takes nobody here, tolerant or not: it
+    has no agent that would start the pod."""
+    if not is_ready(node):
+        return [_untolerated(_NOT_READY)]
+    for taint in (node.get("spec") or {}).get("taints") or []:
+        if taint.get("effect") in _HARD and not tolerates(pod, taint):
+            return [_untolerated(taint)]
+    return []
+
+
+def _untolerated(taint: Mapping[str, Any]) -> str:
+    return f"node(s) had untolerated taint {{{taint.get('key')}: {taint.get('value') or ''}}}"
+
+
+def tolerates(pod: Object, taint: Mapping[str, Any]) -> bool:
+    """Whether one of the pod's tolerations covers the taint."""
+    for toleration in pods.spec(pod).get("tolerations") or []:
+        if toleration.get("effect") not in (None, "", taint.get("effect")):
+            continue
+        if toleration.get("key") not in (None, "", taint.get("key")):
+            continue
+        if toleration.get("operator") == "Exists" or (toleration.get("value") or "") == (taint.get("value") or ""):
+            return True
+    return False
+
+
+def _affinity(pod: Object, node: Object) -> list[str]:
+    spec = pods.spec(pod)
+    labels = node["metadata"].get("labels") or {}
+    fits = selectors.from_map(spec.get("nodeSelector")).matches(labels)
+    required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
+    if fits and required is not None:
+        fits = any(_term_matches(term, node) for term in required.get("nodeSelectorTerms") or [])
+    return [] if fits else ["node(s) didn't match Pod's node affinity/selector"]
+
+
+_OPERATORS: Final = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
+
+
+def _term_matches(term: Object, node: Object) -> bool:
+    """All of a term's requirements; a term without any matches nothing."""
+    expressions, by_field = term.get("matchExpressions") or [], term.get("matchFields") or []
+    if not expressions and not by_field:
+        return False
+    labels = node["metadata"].get("labels") or {}
+    names = {"metadata.name": node["metadata"]["name"]}
+    return _all_match(expressions, labels) and _all_match(by_field, names)
+
+
+def _all_match(expressions: Sequence[Object], labels: Mapping[str, str]) -> bool:
+    requirements = tuple(
+        Requirement(item["key"], _OPERATORS[item["operator"]], tuple(item.get("values") or ())) for item in expressions
+    )
+    return LabelSelector(requirements).matches(labels)
+
+
+def _host_ports(pod: Object, here: Sequence[Object]) -> list[str]:
+    wanted = list(host_ports(pod))
+    taken = [port for item in here for port in host_ports(item)]
+    for protocol, address, number in wanted:
+        for other_protocol, other_address, other_number in taken:
+            same_place = address == other_address or "0.0.0.0" in (address, other_address)
+            if (protocol, number) == (other_protocol, other_number) and same_place:
+                return ["node(s) didn't have free ports for the requested pod ports"]
+    return []
+
+
+def host_ports(pod: Object) -> Iterator[tuple[str, str, int]]:
+    """(protocol, host address, port) of every host port of a pod."""
+    for kind, container in pods.all_containers(pod):
+        if kind == "init" and not pods.is_sidecar(container):
+            continue
+        for port in container.get("ports") or []:
+            if port.get("hostPort"):
+                yield port.get("protocol") or "TCP", port.get("hostIP") or "0.0.0.0", port["hostPort"]
+
+
+def _resources(pod: Object, node: Object, here: Sequence[Object]) -> list[str]:
+    allocatable = _parsed((node.get("status") or {}).get("allocatable") or {})
+    found = []
+    if len(here) + 1 > allocatable.get("pods", Fraction(0)):
+        found.append("Too many pods")
+    used: Amounts = {}
+    for item in here:
+        used = _sum(used, total_requests(item))
+    for name, amount in sorted(total_requests(pod).items()):
+        if amount > 0 and used.get(name, Fraction(0)) + amount > allocatable.get(name, Fraction(0)):
+            found.append(f"Insufficient {name}")
+    return found
+
+
+def _spread(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
+    text = "node(s) didn't match pod topology spread constraints"
+    for constraint in pods.spec(pod).get("topologySpreadConstraints") or []:
+        if constraint.get("whenUnsatisfiable") != "DoNotSchedule":
+            continue
+        key = constraint["topologyKey"]
+        domain = _topology(node, key)
+        if domain is None:
+            return [f"{text} (missing required label)"]
+        selector = selectors.from_object(constraint.get("labelSelector"))
+        counts = {value: 0 for item in nodes if (value := _topology(item, key)) is not None}
+        for other in _same_namespace(pod, placed):
+            where = _topology_of_pod(other, nodes, key)
+            if where is not None and selector.matches(pods.labels(other)):
+                counts[where] += 1
+        least = 0 if len(counts) < constraint.get("minDomains", 1) else min(counts.values())
+        if counts[domain] + selector.matches(pods.labels(pod)) - least > constraint["maxSkew"]:
+            return [text]
+    return []
+
+
+def _same_namespace(pod: Object, placed: Sequence[Object]) -> list[Object]:
+    return [item for item in placed if pods.namespace(item) == pods.namespace(pod)]
+
+
+def _topology(node: Object, key: str) -> str | None:
+    labels: Mapping[str, str] = node["metadata"].get("labels") or {}
+    return labels.get(key)
+
+
+def _topology_of_pod(pod: Object, nodes: Sequence[Object], key: str) -> str | None:
+    name = pods.spec(pod).get("nodeName")
+    return next((_topology(node, key) for node in nodes if node["metadata"]["name"] == name), None)
+
+
+def _pod_affinity(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
+    for other in placed:
+        if any(
+            _term_takes(term, other, pod) and _together(term, other, node, nodes)
+            for term in _terms(other, "podAntiAffinity")
+        ):
+            return ["node(s) didn't satisfy existing pods anti-affinity rules"]
+    for term in _terms(pod, "podAffinity"):
+        matching = [other for other in placed if _term_takes(term, pod, other)]
+        first = not matching and _term_takes(term, pod, pod) and _topology(node, term["topologyKey"]) is not None
+        if not first and not any(_together(term, other, node, nodes) for other in matching):
+            return ["node(s) didn't match pod affinity rules"]
+    for term in _terms(pod, "podAntiAffinity"):
+        if any(_term_takes(term, pod, other) and _together(term, other, node, nodes) for other in placed):
+            return ["node(s) didn't match pod anti-affinity rules"]
+    return []
+
+
+def _terms(pod: Object, kind: str) -> list[Object]:
+    return ((pods.spec(pod).get("affinity") or {}).get(kind) or {}).get(_REQUIRED) or []
+
+
+def _term_takes(term: Object, owner: Object, other: Object) -> bool:
+    """Whether a term of `owner` is about the pod `other`. A namespaceSelector other than the empty one would need
+    namespaces' labels; it is taken as no namespace, so that such a term never holds a pod back wrongly."""
+    namespaces = term.get("namespaces") or []
+    selector = term.get("namespaceSelector")
+    everywhere = selector == {}
+    if not namespaces and selector is None:
+        namespaces = [pods.namespace(owner)]
+    if not everywhere and pods.namespace(other) not in namespaces:
+        return False
+    return selectors.from_object(term.get("labelSelector")).matches(pods.labels(other))
+
+
+def _together(term: Object, other: Object, node: Object, nodes: Sequence[Object]) -> bool:
+    """Whether the node is in the topology domain of the pod `other`."""
+    domain = _topology(node, term["topologyKey"])
+    return domain is not None and domain == _topology_of_pod(other, nodes, term["topologyKey"])

@@ -46,10 +46,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Hierarchies:
-    """Where cgroups are mounted: by controller on v1, or the one tree of v2 (`unified`)."""
+    """Where cgroups are mounted: by controller on v1, or the one tree of v2 (`unified`). `hybrid`: the v2 tree without
+    controllers beside v1, in which runc makes every container's cgroup too."""
 
     v1: Mapping[str, Path]
     unified: Path | None = None
+    hybrid: Path | None = None
 
     @property
     def version(self) -> int:
@@ -58,6 +60,11 @@ class Hierarchies:
     @property
     def roots(self) -> tuple[Path, ...]:
         return (self.unified,) if self.unified else tuple(dict.fromkeys(self.v1.values()))
+
+    @property
+    def all_roots(self) -> tuple[Path, ...]:
+        """`roots`, and where else a pod's cgroup may have to be removed."""
+        return (*self.roots, self.hybrid) if self.hybrid else self.roots
 
 
 class Cgroups:
@@ -86,7 +93,7 @@ class Cgroups:
         """Kill what is left in the pod's cgroups and remove them. Idempotent. Raises Unavailable where some stay."""
         deadline = time.monotonic() + _EMPTY_WITHIN
         for qos in _LEVELS:
-            for root in self._hierarchies.roots:
+            for root in self._hierarchies.all_roots:
                 _remove(root / self._name(uid, qos), deadline)
         with self._lock:
             if self._burstable.pop(uid, None) is not None:
@@ -95,7 +102,7 @@ class Cgroups:
     def known(self) -> set[str]:
         """The UIDs that have a cgroup in any hierarchy."""
         found = set()
-        for root in self._hierarchies.roots:
+        for root in self._hierarchies.all_roots:
             for level in _LEVELS.values():
                 folder = root.joinpath(self._base, "kubepods", *level)
                 for name in _subfolders(folder):
@@ -109,7 +116,7 @@ class Cgroups:
         for uid in self.known():
             self.remove_pod(uid)
         deadline = time.monotonic() + _EMPTY_WITHIN
-        for root in self._hierarchies.roots:
+        for root in self._hierarchies.all_roots:
             if self._base:
                 _remove(root / self._base, deadline)
 
@@ -189,7 +196,7 @@ def mounted_hierarchies(mountinfo: str | None = None) -> Hierarchies:
         elif kind == "cgroup2":
             unified = Path(words[4])
     if v1 or unified is None:
-        return Hierarchies(v1)
+        return Hierarchies(v1, hybrid=unified)
     return Hierarchies({}, unified)
 
 

@@ -37,7 +37,6 @@ def bind(namespace: str, name: str, binding: Mapping[str, Any], ctx: RequestCont
         for holder in ("labels", "annotations"):
             if metadata.get(holder):
                 pod["metadata"].setdefault(holder, {}).update(metadata[holder])
-        pod["metadata"]["generation"] = pod["metadata"].get("generation", 0) + 1
         set_condition(pod, {"type": "PodScheduled", "status": "True"}, ctx.now())
         return pod
 

@@ -48,6 +48,8 @@ def wait_ready(settings: ClusterSettings, timeout: float) -> None:
             if program.misconfigured:
                 raise ConfigError(f"{program.name}: {last_line(program.log)}")
         ready, reason = node_ready(settings)
+        if ready and not settings.instance.log_api_token_file.exists():
+            ready, reason = False, f"log-server does not serve yet; see {settings.instance.log_dir}/log-server.log"
         if ready:
             click.echo(f"node {settings.node_name} is Ready ({time.monotonic() - started:.1f} s)")
             return

@@ -1,0 +1,241 @@
+"""Bytes through the splice over real sockets, plain and TLS."""
+
+import hashlib
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vkcri import certs, splice
+from vkcri.httpd import tls_context
+
+DEADLINE = 30.0
+SIZE = 8 * 1024 * 1024
+Pair = tuple[socket.socket, socket.socket]
+
+
+class Line:
+    """client <-> (near | splice | far) <-> backend"""
+
+    def __init__(self, make: Callable[[], Pair], **arguments: object) -> None:
+        self.client, self.near = make()
+        self.far, self.backend = _plain()
+        self.result: tuple[int, int] | None = None
+        self.stopped = threading.Event()
+        self._arguments = arguments
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.result = splice.splice(self.near, self.far, stop=self.stopped.is_set, **self._arguments)  # type: ignore[arg-type]
+        self.near.close()
+        self.far.close()
+
+    def wait(self) -> tuple[int, int]:
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive()
+        assert self.result is not None
+        return self.result
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.wait()
+        self.client.close()
+        self.backend.close()
+
+
+def _plain() -> Pair:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname(), DEADLINE)
+        other, _ = listener.accept()
+    other.settimeout(DEADLINE)
+    return one, other
+
+
+def _tls(folder: Path) -> Pair:
+    authority = certs.CertificateAuthority.create("ca")
+    for name, data in zip(("crt", "key"), authority.issue_server(["localhost"], []), strict=True):
+        (folder / name).write_bytes(data)
+    context = tls_context(str(folder / "crt"), str(folder / "key"))
+    client, server = _plain()
+    accepted: list[ssl.SSLSocket] = []
+    thread = threading.Thread(target=lambda: accepted.append(context.wrap_socket(server, server_side=True)))
+    thread.start()
+    trust = ssl.create_default_context(cadata=authority.certificate.decode())
+    wrapped = trust.wrap_socket(client, server_hostname="localhost")
+    thread.join(DEADLINE)
+    return wrapped, accepted[0]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Pair]:
+    return _plain if request.param == "plain" else lambda: _tls(tmp_path)
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Line]]:
+    made: list[Line] = []
+    yield made
+    for line in made:
+        line.close()
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size and (more := connection.recv(65536)):
+        data += more
+    return bytes(data)
+
+
+def _echo(connection: socket.socket) -> None:
+    try:
+        while data := connection.recv(65536):
+            connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        return  # reset by the other end: the echo is over either way
+
+
+def test_round_trip_of_eight_mebibytes_is_identical(make: Callable[[], Pair], lines: list[Line]) -> None:
+    line = Line(make)
+    lines.append(line)
+    threading.Thread(target=_echo, args=(line.backend,), daemon=True).start()
+    data = os.urandom(SIZE)
+    # One thread on the client's socket, as TLS wants it: written and read in turns that fit no buffer exactly.
+    received, position = bytearray(), 0
+    while position < SIZE:
+        step = data[position : position + 150_001]
+        line.client.sendall(step)
+        received += _read(line.client, len(step))
+        position += len(step)
+    assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
+    line.client.close()
+    assert line.wait() == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_one_way_flood_arrives_whole(make: Callable[[], Pair], lines: list[Line], upwards: bool) -> None:
+    line = Line(make)
+    lines.append(line)
+    sender, receiver = (line.client, line.backend) if upwards else (line.backend, line.client)
+    data = os.urandom(SIZE)
+    thread = threading.Thread(target=sender.sendall, args=(data,), daemon=True)
+    thread.start()
+    assert hashlib.sha256(_read(receiver, SIZE)).digest() == hashlib.sha256(data).digest()
+    thread.join(DEADLINE)
+
+
+def test_floods_both_ways_at_once_do_not_lock_up(lines: list[Line]) -> None:
+    line = Line(_plain)
+    lines.append(line)
+    data = os.urandom(SIZE)
+    for connection in (line.client, line.backend):
+        threading.Thread(target=connection.sendall, args=(data,), daemon=True).start()
+    results: dict[str, bytes] = {}
+    threads = [
+        threading.Thread(target=lambda name, end: results.update({name: _read(end, SIZE)}), args=item)
+        for item in (("client", line.client), ("backend", line.backend))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert results == {"client": data, "backend": data}
+
+
+def test_early_bytes_go_first(make: Callable[[], Pair], lines: list[Line]) -> None:
+    line = Line(make, to_client=b"early ", to_backend=b"buffered ")
+    lines.append(line)
+    assert _read(line.client, 6) == b"early "
+    line.client.sendall(b"later")
+    assert _read(line.backend, 14) == b"buffered later"
+
+
+def test_plain_half_close_is_passed_on_and_the_answer_comes_back(lines: list[Line]) -> None:
+    line = Line(_plain)
+    lines.append(line)
+    line.client.sendall(b"question")
+    line.client.shutdown(socket.SHUT_WR)
+    assert _read(line.backend, 100) == b"question"
+    line.backend.sendall(b"answer")
+    line.backend.close()
+    assert _read(line.client, 100) == b"answer"
+    assert line.wait() == (6, 8)
+
+
+@pytest.mark.parametrize("who", ["client", "backend"])
+def test_close_of_one_end_ends_both(make: Callable[[], Pair], lines: list[Line], who: str) -> None:
+    line = Line(make)
+    lines.append(line)
+    line.client.sendall(b"x")
+    assert line.backend.recv(10) == b"x"
+    line.backend.sendall(b"y")
+    assert line.client.recv(10) == b"y"
+    end, other = (line.client, line.backend) if who == "client" else (line.backend, line.client)
+    end.close()
+    assert other.recv(10) == b""
+    other.close()
+    assert line.wait() == (1, 1)
+
+
+def test_last_bytes_before_a_close_are_delivered(make: Callable[[], Pair], lines: list[Line]) -> None:
+    line = Line(make)
+    lines.append(line)
+    data = os.urandom(1_000_000)
+    thread = threading.Thread(target=lambda: (line.backend.sendall(data), line.backend.close()), daemon=True)
+    thread.start()
+    assert _read(line.client, len(data) + 1) == data
+    thread.join(DEADLINE)
+
+
+def test_reader_that_stops_holds_a_bounded_amount(lines: list[Line]) -> None:
+    line = Line(_plain)
+    lines.append(line)
+    line.client.settimeout(0.5)
+    sent = 0
+    try:
+        while sent < 64 * 1024 * 1024:
+            sent += line.client.send(b"x" * 65536)
+    except TimeoutError:
+        pass  # every buffer on the way is full: what was to be shown
+    assert sent < 64 * 1024 * 1024
+
+
+def test_silence_ends_it_after_the_idle_limit(make: Callable[[], Pair], lines: list[Line]) -> None:
+    started = time.monotonic()
+    line = Line(make, idle=0.3)
+    lines.append(line)
+    line.wait()
+    assert 0.25 < time.monotonic() - started < DEADLINE / 2
+
+
+def test_stop_ends_it(make: Callable[[], Pair], lines: list[Line]) -> None:
+    line = Line(make)
+    lines.append(line)
+    line.stopped.set()
+    line.wait()
+
+
+def test_idle_splice_does_not_spin(make: Callable[[], Pair], lines: list[Line]) -> None:
+    line = Line(make)
+    lines.append(line)
+    line.client.sendall(b"x")
+    assert line.backend.recv(10) == b"x"
+    before = time.process_time()
+    threading.Event().wait(0.5)
+    assert time.process_time() - before < 0.2
+
+
+def test_half_closed_splice_does_not_spin(lines: list[Line]) -> None:
+    line = Line(_plain)
+    lines.append(line)
+    line.client.shutdown(socket.SHUT_WR)
+    assert line.backend.recv(10) == b""
+    before = time.process_time()
+    threading.Event().wait(0.5)
+    assert time.process_time() - before < 0.2

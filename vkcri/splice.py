@@ -1,0 +1,149 @@
+"""Bytes between two sockets after an upgrade: exec, attach, port-forward, through log-server and embedded API server.
+
+One thread a connection runs `splice`; both sockets are non-blocking and nobody else touches them meanwhile (two threads
+on one SSLSocket corrupt it). At most BUFFER bytes are held a direction, so a slow end slows the other down. It must not
+look into the bytes, and closes neither socket: the caller does.
+"""
+
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable
+
+BUFFER = 256 * 1024
+IDLE_SECONDS = 4 * 3600.0  # the kubelet's streamingConnectionIdleTimeout
+TICK_SECONDS = 1.0  # how soon `stop` is seen
+_READ = 64 * 1024
+_HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class _End:
+    """One socket and what waits to be sent to it."""
+
+    def __init__(self, connection: socket.socket, waiting: bytes) -> None:
+        self.connection = connection
+        self.waiting = bytearray(waiting)
+        self.finished = False  # it has sent its last byte
+        self.shut = False  # it has been told that it gets no more
+        self.sent = 0
+        self.read_wants_write = False
+        self.write_wants_read = False
+        connection.setblocking(False)
+
+    @property
+    def secure(self) -> bool:
+        return isinstance(self.connection, ssl.SSLSocket)
+
+    def pending(self) -> bool:
+        """Whether decrypted bytes wait where poll cannot see them."""
+        return isinstance(self.connection, ssl.SSLSocket) and self.connection.pending() > 0
+
+    def receive(self, into: bytearray) -> bool:
+        """Read what is there, as far as there is room; whether anything came. Sets `finished` at the end of file."""
+        self.read_wants_write = False
+        came = False
+        while len(into) < BUFFER:
+            try:
+                data = self.connection.recv(min(_READ, BUFFER - len(into)))
+            except ssl.SSLWantWriteError:
+                self.read_wants_write = True
+                break
+            except (ssl.SSLWantReadError, BlockingIOError):
+                break
+            if not data:
+                self.finished = True
+                break
+            into += data
+            came = True
+        return came
+
+    def send(self) -> bool:
+        """Write what waits, as far as it goes; whether anything went."""
+        self.write_wants_read = False
+        went = 0
+        while self.waiting:
+            try:
+                with memoryview(self.waiting) as view, view[:_READ] as part:
+                    count = self.connection.send(part)
+            except ssl.SSLWantReadError:
+                self.write_wants_read = True
+                break
+            except (ssl.SSLWantWriteError, BlockingIOError):
+                break
+            del self.waiting[:count]
+            went += count
+        self.sent += went
+        return went > 0
+
+    def events(self, room: bool) -> int:
+        """What poll is to wait for. `room`: the other end's buffer takes more."""
+        wanted = 0
+        if (room and not self.finished and not self.read_wants_write) or (self.waiting and self.write_wants_read):
+            wanted |= select.POLLIN
+        if (self.waiting and not self.write_wants_read) or (room and self.read_wants_write):
+            wanted |= select.POLLOUT
+        return wanted
+
+
+def splice(
+    client: socket.socket,
+    backend: socket.socket,
+    *,
+    to_client: bytes = b"",
+    to_backend: bytes = b"",
+    idle: float = IDLE_SECONDS,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[int, int]:
+    """Carry bytes both ways until an end is gone, nothing moves for `idle` seconds, or `stop` is True.
+
+    `to_client` and `to_backend` go first. Between two plain sockets the end of one direction is passed on and the other
+    goes on; TLS has no half close, so there the end of one is the end of both, once what waits is sent. Returns the
+    bytes sent to client and backend. An end that fails ends it: no error is raised for it.
+    """
+    ends = _End(client, to_client), _End(backend, to_backend)
+    deadline = time.monotonic() + idle
+    try:
+        while not stop() and (left := deadline - time.monotonic()) > 0:
+            if _step(ends, min(left, TICK_SECONDS)):
+                deadline = time.monotonic() + idle
+            if _over(ends):
+                break
+    except OSError:
+        pass  # an end is gone; the other learns it by the caller's close
+    return ends[0].sent, ends[1].sent
+
+
+def _step(ends: tuple[_End, _End], seconds: float) -> bool:
+    """Wait for either socket and move what can be moved; whether anything was."""
+    poll = select.poll()
+    first, second = ends
+    ready = False
+    for end, other in ((first, second), (second, first)):
+        room = len(other.waiting) < BUFFER and not other.shut
+        events = end.events(room)
+        ready = ready or (room and not end.finished and end.pending())
+        if events:
+            poll.register(end.connection, events)
+    found = dict(poll.poll(0 if ready else seconds * 1000))
+    moved = False
+    for end, other in ((first, second), (second, first)):
+        if found.get(end.connection.fileno(), 0) & _HANGUP and end.finished:
+            raise ConnectionError("an end is gone")
+        if not end.finished and (end.pending() or found.get(end.connection.fileno())):
+            moved = end.receive(other.waiting) or moved
+        moved = other.send() or moved
+        moved = end.send() or moved
+    return moved
+
+
+def _over(ends: tuple[_End, _End]) -> bool:
+    """Pass the end of a direction on; whether both are through."""
+    half = not (ends[0].secure or ends[1].secure)
+    for end, other in (ends, ends[::-1]):
+        if end.finished and not other.waiting and not other.shut:
+            if not half:
+                return True
+            other.shut = True
+            other.connection.shutdown(socket.SHUT_WR)
+    return ends[0].shut and ends[1].shut

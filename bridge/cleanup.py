@@ -29,6 +29,7 @@ _STOP_GRACE = 2  # seconds from SIGTERM to SIGKILL
 _PARALLEL = 8  # most of the time is the grace of containers that ignore SIGTERM
 _START_SECONDS = 20.0
 _END_SECONDS = 20.0
+_CGROUPS = Path("/sys/fs/cgroup")
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def cleanup(settings: RuntimeSettings) -> None:
         steps.run("containerd", lambda: end_containerd(settings))
         steps.run("mounts of containerd", lambda: mounting.unmount_below(instance.containerd_state))
         steps.run("network", lambda: network.remove_network(instance, folders))
-    steps.run("cgroups", Cgroups(settings).cleanup)
+    steps.run("cgroups", lambda: _remove_cgroups(settings))
     steps.judge()
 
 
@@ -152,6 +153,14 @@ def _start(settings: RuntimeSettings) -> subprocess.Popen[bytes]:
     started.kill()
     started.wait(_END_SECONDS)
     raise Unavailable(f"our containerd ({config}) does not start, so its sandboxes could not be removed")
+
+
+def _remove_cgroups(settings: RuntimeSettings) -> None:
+    """The pods' cgroups, then the empty ones that runc made beside them in a hybrid guest's unified hierarchy."""
+    Cgroups(settings).cleanup()
+    for top in _CGROUPS.glob(f"*{settings.instance.cgroup_root}"):
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
 
 
 def _sandboxes(runtime: Runtime, labels: dict[str, str] | None = None) -> list[cri.PodSandbox]:

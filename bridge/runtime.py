@@ -45,6 +45,13 @@ _ERRORS: dict[grpc.StatusCode, type[VkcriError]] = {
     grpc.StatusCode.PERMISSION_DENIED: Refused,
     grpc.StatusCode.UNAUTHENTICATED: Refused,
 }
+# Words of containerd's CRI plugin, which gives them no status code of their own.
+_UNKNOWN: dict[str, type[VkcriError]] = {
+    " is reserved for ": Conflict,  # a sandbox or container of this name and attempt exists
+    " is in CONTAINER_": Conflict,  # the container's state does not allow it
+    "invalid reference format": Invalid,
+}
+_LOCAL_DEADLINE = "Deadline Exceeded"  # grpc's own words when it stops waiting; a runtime's timeout has others
 
 
 class _Message(Protocol):
@@ -57,11 +64,14 @@ _A = TypeVar("_A")
 
 def error_of(method: str, failure: grpc.RpcError) -> VkcriError:
     """One of our errors for a gRPC failure, with the runtime's own words. UNKNOWN, which containerd answers to most
-    failures of its own, is Unavailable: the caller retries with back-off."""
+    failures of its own, is Unavailable, so that the caller retries with back-off, save for words that say more."""
     call = cast(grpc.Call, failure)
     code, details = call.code(), call.details() or ""
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED and details == _LOCAL_DEADLINE:
         return Unavailable(f"{method}: no answer within its deadline")
+    if code == grpc.StatusCode.UNKNOWN:
+        kind = next((kind for words, kind in _UNKNOWN.items() if words in details), Unavailable)
+        return kind(details)
     return _ERRORS.get(code, Unavailable)(details or f"{method}: {code.name}")
 
 
@@ -135,8 +145,11 @@ class Runtime:
     def stop_pod_sandbox(
         self, request: cri.StopPodSandboxRequest, *, seconds: float = SANDBOX_SECONDS
     ) -> cri.StopPodSandboxResponse:
-        """Stop a sandbox and all of its containers; idempotent."""
-        return self._unary(_RUNTIME + "StopPodSandbox", request, cri.StopPodSandboxResponse, seconds)
+        """Stop a sandbox and all of its containers; idempotent, also where it is gone (NotFound in containerd 1.6)."""
+        try:
+            return self._unary(_RUNTIME + "StopPodSandbox", request, cri.StopPodSandboxResponse, seconds)
+        except NotFound:
+            return cri.StopPodSandboxResponse()
 
     def remove_pod_sandbox(
         self, request: cri.RemovePodSandboxRequest, *, seconds: float = DEFAULT_SECONDS
@@ -169,9 +182,13 @@ class Runtime:
     def stop_container(
         self, request: cri.StopContainerRequest, *, seconds: float = DEFAULT_SECONDS
     ) -> cri.StopContainerResponse:
-        """Stop with request.timeout seconds of grace; idempotent. The deadline is the grace and two minutes."""
+        """Stop with request.timeout seconds of grace; idempotent, also where it is gone (NotFound in containerd 1.6).
+        The deadline is the grace and two minutes."""
         seconds = max(seconds, request.timeout + DEFAULT_SECONDS)
-        return self._unary(_RUNTIME + "StopContainer", request, cri.StopContainerResponse, seconds)
+        try:
+            return self._unary(_RUNTIME + "StopContainer", request, cri.StopContainerResponse, seconds)
+        except NotFound:
+            return cri.StopContainerResponse()
 
     def remove_container(
         self, request: cri.RemoveContainerRequest, *, seconds: float = DEFAULT_SECONDS
@@ -203,7 +220,9 @@ class Runtime:
         return self._unary(_RUNTIME + "ReopenContainerLog", request, cri.ReopenContainerLogResponse, seconds)
 
     def exec_sync(self, request: cri.ExecSyncRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.ExecSyncResponse:
-        """Run a command to its end; request.timeout seconds, 0 for the deadline alone."""
+        """Run a command to its end; request.timeout seconds, 0 for the deadline alone. Raises Unavailable with the
+        runtime's words when that time is over or the command cannot be started, Conflict where nothing runs."""
+        seconds = max(seconds, request.timeout + DEFAULT_SECONDS)
         return self._unary(_RUNTIME + "ExecSync", request, cri.ExecSyncResponse, seconds)
 
     def exec(self, request: cri.ExecRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.ExecResponse:

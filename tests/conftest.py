@@ -1,0 +1,93 @@
+"""What tests of several folders share: a real containerd, private to the pytest worker.
+
+The fixture runs vkcri's own launcher on an instance of the worker's own, and takes everything away again. Tests that
+share it give their sandboxes labels or names of their own and remove them.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge import cleanup, containerd, images_local, network
+from bridge.runtime import Runtime
+from vkcri.config import Instance, RuntimeSettings
+from vkcri.errors import VkcriError
+
+_START_SECONDS = 30.0
+_LAUNCH = "from bridge.containerd import main; main()"
+
+
+def worker_number() -> int:
+    """0 for the first pytest-xdist worker and for a run without workers."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5
+
+
+def remove_folders(instance: Instance) -> None:
+    """Everything that an instance keeps on the guest's disk; nothing may be mounted in it."""
+    for folder in (instance.run_dir, instance.state_dir, instance.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+        assert not folder.exists(), f"{folder} could not be removed"
+
+
+def start_containerd(settings: RuntimeSettings) -> "subprocess.Popen[bytes]":
+    """vkcri's launcher, which becomes containerd; returns once CRI answers. Its parent is the calling thread."""
+    instance = settings.instance
+    instance.log_dir.mkdir(parents=True, exist_ok=True)
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("VKCRI_", "CONTAINER_RUNTIME"))
+    }
+    with open(instance.log_dir / "containerd.log", "ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _LAUNCH],
+            cwd=Path(__file__).parents[1],
+            env={**environment, "VKCRI_INSTANCE": instance.name},
+            stdout=output,
+            stderr=output,
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(settings):
+        log = instance.log_dir / "containerd.log"
+        assert process.poll() is None, f"containerd ended with {process.returncode}: {log.read_text()[-2000:]}"
+        assert time.monotonic() < deadline, f"containerd does not answer: {log.read_text()[-2000:]}"
+        time.sleep(0.05)
+    return process
+
+
+def _answers(settings: RuntimeSettings) -> bool:
+    try:
+        return containerd.answering(settings) is not None
+    except VkcriError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def containerd_settings() -> Iterator[RuntimeSettings]:
+    """A private containerd with its network and both local images, as the settings that lead to it."""
+    settings = RuntimeSettings(instance=Instance(f"ctr-{10 + worker_number()}"), pod_ip="127.0.0.1")
+    cleanup.cleanup(settings)  # of a run that was killed
+    process = start_containerd(settings)
+    try:
+        runtime = Runtime(settings.runtime_endpoint)
+        images_local.ensure_images(runtime, settings)
+        network.ensure_network(runtime, settings, settings.instance.pod_subnet)
+        network.wait_ready(runtime, lambda seconds: bool(time.sleep(seconds)))
+        runtime.close()
+        yield settings
+    finally:
+        cleanup.cleanup(settings)
+        process.wait(20)
+        remove_folders(settings.instance)
+
+
+@pytest.fixture
+def containerd_runtime(containerd_settings: RuntimeSettings) -> Iterator[Runtime]:
+    """The CRI client of that containerd."""
+    runtime = Runtime(containerd_settings.runtime_endpoint)
+    yield runtime
+    runtime.close()

@@ -1,0 +1,80 @@
+"""A node's surroundings in one process: an API server whose faults are chosen, and a provider's queue."""
+
+import fcntl
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.vkcri.kube.scripted import kubeconfig, until
+from tests.unit.vkcri.watcher.tiny_api import TinyApi
+from vkcri.config import Instance
+from vkcri.kube.client import Client
+from vkcri.kube.kubeconfig import Kubeconfig
+from vkcri.lifecycle import Process
+from vkcri.queue import Publisher
+
+
+class Surroundings:
+    """api: the API server; provider: the runtime side's publisher; publisher: api-watcher's own."""
+
+    def __init__(self, tmp_path: Path, instance: Instance) -> None:
+        self.ended: list[int] = []
+        self.process = Process("api-watcher", instance, end=self.ended.append)
+        self.api = TinyApi()
+        config = Kubeconfig(kubeconfig(tmp_path / "kubeconfig", self.api.url), "vkcri/test")
+        self.client = Client(config, wait=self.process.wait)
+        provider = Process("provider", instance)
+        self.provider = Publisher(instance.queue_socket("provider"), ("pod-status", "node-status", "events"))
+        self.provider.start(provider)
+        topics = ("pods", "objects", "services", "endpointslices", "node", "events")
+        self.publisher = Publisher(instance.queue_socket("watcher"), topics, sources={"pods": ("api", "file")})
+        self.publisher.start(self.process)
+        self._provider_process = provider
+
+    def report(self, uid: str, status: dict[str, Any], *, finished: bool = False) -> None:
+        document = {"namespace": "default", "name": "a", "uid": uid, "status": status, "finished": finished}
+        self.provider.put("pod-status", uid, json.dumps(document).encode())
+
+    def has(self, topic: str, key: str, expected: bytes | None) -> None:
+        until(lambda: self.publisher.get(topic, key) == expected)
+
+    def close(self) -> None:
+        self.process.stop()
+        self._provider_process.drain()
+        self.api.close()
+        self.process.drain()
+        assert self.ended == [], "a thread died"
+
+
+@pytest.fixture
+def around(tmp_path: Path) -> Iterator[Surroundings]:
+    with free_instance(range(32, 38)) as instance:
+        shutil.rmtree(instance.run_dir, ignore_errors=True)
+        found = Surroundings(tmp_path, instance)
+        yield found
+        found.close()
+        shutil.rmtree(instance.run_dir, ignore_errors=True)
+
+
+@contextmanager
+def free_instance(numbers: range) -> Iterator[Instance]:
+    """An instance that no other test on this guest uses just now: a lock a number, until this test ends."""
+    deadline = time.monotonic() + 60
+    while True:
+        for number in numbers:
+            with (Path(tempfile.gettempdir()) / f"vkcri-test-watch-{number}.lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield Instance(f"watch-{number}")
+                return
+        assert time.monotonic() < deadline, f"no instance of {numbers} is free"
+        time.sleep(0.1)

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 
 from flask import Request, Response, request
 
+from vkcri import splice
 from vkcri.apiserver import negotiate
 from vkcri.apiserver.routing import Target
 from vkcri.apiserver.status import StatusError
@@ -282,12 +283,23 @@ class _Replay(io.RawIOBase):
 
 
 def _spliced(answer: _Answer, given: Request) -> Response:
-    """Hand the kubelet's 101 to the client and pass bytes until both sides are done."""
-    from vkcri import splice
-
+    """Hand the kubelet's 101 to the client and pass bytes until either side is done or the server closes."""
     client, early = given.environ["vkcri.connection"].take_over()
-    client.sendall(answer.head)
-    splice.splice(client, answer.connection, to_second=early, to_first=answer.rest)
+    closing = given.environ["vkcri.closing"]
+    try:
+        splice.splice(
+            client,
+            answer.connection,
+            to_client=answer.head + answer.rest,
+            to_backend=early,
+            stop=lambda: bool(closing.is_set()),
+        )
+        answer.connection.settimeout(1.0)
+        answer.connection.unwrap()
+    except (OSError, ValueError) as error:
+        log.debug("the kubelet's end of a stream: %s", error)
+    finally:
+        answer.connection.close()
     return Response(b"", 101)
 
 

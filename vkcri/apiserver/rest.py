@@ -74,6 +74,8 @@ class Api:
         app.url_map.merge_slashes = False
         app.add_url_rule("/", "root", self._serve, methods=_METHODS, defaults={"path": ""})
         app.add_url_rule("/<path:path>", "any", self._serve, methods=_METHODS)
+        # Werkzeug matches a request to upgrade to WebSocket (exec, attach, port-forward) only with such a rule.
+        app.add_url_rule("/<path:path>", "upgrade", self._serve, websocket=True)
         app.register_error_handler(Exception, self._failed)
         return app
 

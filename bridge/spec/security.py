@@ -62,11 +62,13 @@ def sandbox_security(pod: pods.Pod, ctx: PodContext) -> api_pb2.LinuxSandboxSecu
         supplemental_groups_policy=_groups_policy(context, ctx),
         seccomp=api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.RuntimeDefault),
     )
-    for field in ("runAsUser", "runAsGroup"):
-        if context.get(field) is not None:
-            target = formed.run_as_user if field == "runAsUser" else formed.run_as_group
-            target.value = int(context[field])
-            target.SetInParent()
+    if context.get("runAsUser") is not None:
+        formed.run_as_user.value = int(context["runAsUser"])
+        formed.run_as_user.SetInParent()
+        # containerd refuses a sandbox that has a group and no user; containers always have one, the image's at least.
+        if context.get("runAsGroup") is not None:
+            formed.run_as_group.value = int(context["runAsGroup"])
+            formed.run_as_group.SetInParent()
     if context.get("seLinuxOptions"):
         formed.selinux_options.CopyFrom(_selinux(context["seLinuxOptions"]))
     return formed

@@ -179,6 +179,11 @@ def test_an_ephemeral_container_joins_its_targets_processes() -> None:
     assert shared.linux.security_context.namespace_options.pid == cri.POD
 
 
+def test_a_group_without_a_user_is_not_asked_of_the_sandbox_which_containerd_would_refuse() -> None:
+    found = sandbox_config(pod(securityContext={"runAsGroup": 6}), context(), 0).linux.security_context
+    assert not found.HasField("run_as_group")
+
+
 def test_the_sandbox_runs_as_the_pod_says_and_with_the_runtimes_seccomp() -> None:
     found = pod(
         container(securityContext={"privileged": True}),

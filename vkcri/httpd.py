@@ -68,6 +68,7 @@ class Connection(WSGIRequestHandler):
     """One client, from the end of its handshake to its close: requests one after another, on this thread alone."""
 
     server: "Server"
+    head: Head  # of the request at hand, its headers as they came
 
     def __init__(self, slot: "_Slot", address: Any, server: "Server") -> None:
         slot.client = self
@@ -134,6 +135,7 @@ class Connection(WSGIRequestHandler):
             if head is None:
                 return False
             self.command, self.path, self.request_version = head.method, head.target, f"HTTP/1.{int(head.http11)}"
+            self.head = head
             self.headers = head  # type: ignore[assignment]  # make_environ reads items() alone
             environ = self.make_environ()
         except exceptions.HTTPException as error:

@@ -49,6 +49,7 @@ _ERRORS: dict[grpc.StatusCode, type[VkcriError]] = {
 _UNKNOWN: dict[str, type[VkcriError]] = {
     " is reserved for ": Conflict,  # a sandbox or container of this name and attempt exists
     " is in CONTAINER_": Conflict,  # the container's state does not allow it
+    "container is not running": Conflict,
     "invalid reference format": Invalid,
 }
 _LOCAL_DEADLINE = "Deadline Exceeded"  # grpc's own words when it stops waiting; a runtime's timeout has others

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,7 @@ def containerd_settings() -> Iterator[RuntimeSettings]:
         runtime = Runtime(settings.runtime_endpoint)
         images_local.ensure_images(runtime, settings)
         network.ensure_network(runtime, settings, settings.instance.pod_subnet)
-        network.wait_ready(runtime, lambda seconds: bool(time.sleep(seconds)))
+        network.wait_ready(runtime, threading.Event().wait)
         runtime.close()
         yield settings
     finally:

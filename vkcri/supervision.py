@@ -112,7 +112,8 @@ class Supervisor:
 
     def programs(self) -> list[Program]:
         """Every program, in the order of supervisor.conf, with its restarts since supervisord started."""
-        spawned = re.findall(r"spawned: '([^']+)' with pid", self._call("readLog", 0, 0))
+        log = str(self._call("readLog", 0, 0)).rpartition("supervisord started with pid")[2]
+        spawned = re.findall(r"spawned: '([^']+)' with pid", log)
         return [
             Program(
                 name=info["name"],

@@ -5,6 +5,7 @@ typed commands send it, and written only for a client that accepts nothing else.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ def parse_json(data: bytes) -> tuple[Any, list[str]]:
         return found
 
     try:
-        value = json.loads(data, object_pairs_hook=pairs, parse_constant=_refuse_constant)
+        value = json.loads(data, object_pairs_hook=pairs, parse_constant=_refuse_constant, parse_float=_finite)
         if b"\\u" in data:
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
         return value, duplicates
@@ -112,6 +113,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
+
+
 def _from_json(data: bytes) -> tuple[dict[str, Any], list[str]]:
     value, duplicates = parse_json(data)
     return _object(value), duplicates
@@ -120,13 +128,14 @@ def _from_json(data: bytes) -> tuple[dict[str, Any], list[str]]:
 def _from_yaml(data: bytes) -> tuple[dict[str, Any], list[str]]:
     try:
         value = yaml.load(data, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise StatusError.bad_request(f"the request's body is not valid YAML: {error}") from error
     return _object(value), []
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with JSON's types alone: timestamps stay text, and duplicate keys are an error."""
+    """YAML with JSON's types alone: timestamps stay text, keys are text, and what could not be JSON (a key given twice)
+    or could grow beyond all bounds (an alias) is an error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base class declares it so
         first: [(tag, pattern) for tag, pattern in rows if tag != "tag:yaml.org,2002:timestamp"]
@@ -137,7 +146,13 @@ class _Loader(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         if len(set(keys)) != len(keys):
             raise yaml.YAMLError(f"a key is given twice in {node.start_mark}")
-        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
+        found = super().construct_mapping(node, deep)
+        return {key if isinstance(key, str) else json.dumps(key): value for key, value in found.items()}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not taken here: write the value out")
+        return super().compose_node(parent, index)
 
 
 def _object(value: Any) -> dict[str, Any]:

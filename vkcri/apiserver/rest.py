@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Flask, Request, Response, request
+from werkzeug.exceptions import HTTPException
 
 from vkcri.api import times
 from vkcri.apiserver import discovery, negotiate, openapi, proxy, routing, selection, stream, table, verbs
@@ -84,6 +85,10 @@ class Api:
         if isinstance(error, Unavailable):
             log.error("%s %s: %s", request.method, request.path, error)
             error = StatusError.unavailable(str(error))
+        elif isinstance(error, RecursionError):
+            error = StatusError.bad_request("the object is nested too deeply")
+        elif isinstance(error, HTTPException):
+            error = StatusError(error.code or 500, error.name.replace(" ", ""), error.description or error.name)
         elif not isinstance(error, StatusError):
             log.error("%s %s failed", request.method, request.path, exc_info=error)
             error = StatusError.internal(f"{type(error).__name__}: see the server's log")
@@ -182,8 +187,7 @@ class Api:
         code, obj = _VERBS[target.verb](self._call(target, query, ctx))
         response = _response(form, code, _shaped(target, query, form, obj))
         for text in dict.fromkeys(ctx.warnings):
-            quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-            response.headers.add("Warning", f'299 - "{quoted}"')
+            response.headers.add("Warning", _warning(text))
         return response
 
     def _context(self, query: Mapping[str, str], user: User) -> RequestContext:
@@ -280,6 +284,13 @@ def _body(given: Request) -> bytes:
     if len(data) > negotiate.LARGEST_BODY:
         raise StatusError.too_large(f"the request's body has more than {negotiate.LARGEST_BODY} bytes")
     return data
+
+
+def _warning(text: str) -> str:
+    """A Warning header's value (RFC 7234); other than ASCII does not fit into one."""
+    plain = " ".join(text.split()).encode("ascii", "replace").decode()
+    quoted = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{quoted}"'
 
 
 def _openapi_v2(given: Request) -> Response:

@@ -21,7 +21,7 @@ from typing import Any
 
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.watch import ADDED, BOOKMARK, DELETED, MODIFIED, Delivery, Event, History, Predicate, Watch, encode
-from vkcri.errors import Unavailable
+from vkcri.errors import ConfigError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,11 @@ def qualified(resource_key: str) -> str:
 
 class Store:
     """All objects by resource key (`group/plural`: "/pods", "apps/deployments"), namespace ("" where it has none) and
-    name. Objects go in and out as dicts of the caller's own. Raises StatusError; Unavailable where SQLite fails."""
+    name. Objects go in and out as dicts of the caller's own. Raises StatusError; Unavailable where SQLite fails;
+    ConfigError for a file that is no store."""
 
     def __init__(
-        self, path: Path, *, synchronous: str = "NORMAL", most_events: int = 500, most_bytes: int = 4 << 20
+        self, path: Path, *, synchronous: str = "NORMAL", most_events: int = 500, most_bytes: int = 2 << 20
     ) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
@@ -71,8 +72,12 @@ class Store:
             self._db.execute("PRAGMA cache_size=-2000")
             self._db.executescript(_SCHEMA)
             self._load_histories()
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             raise Unavailable(f"{path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(
+                f"{path} is no usable store ({error}): put a good copy there, or begin anew: make reset"
+            ) from error
 
     def close(self) -> None:
         """End every watch and let go of the file."""

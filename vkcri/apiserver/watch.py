@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vkcri.apiserver.status import StatusError
@@ -38,10 +38,6 @@ class Event:
     value: bytes
     prior: bytes | None
 
-    @property
-    def size(self) -> int:
-        return len(self.value) + len(self.prior or b"")
-
 
 def encode(obj: dict[str, Any]) -> bytes:
     """The stored form of an object."""
@@ -61,12 +57,15 @@ def matches(predicate: Predicate | None, value: bytes) -> bool:
 
 
 class History:
-    """The newest changes of one resource, bounded by count and bytes; `since` of an older version is 410."""
+    """The newest changes of one resource, bounded by count and bytes; `since` of an older version is 410.
 
-    def __init__(self, *, most_events: int = 500, most_bytes: int = 4 << 20, compacted: int = 0) -> None:
+    What an event replaced is mostly what an earlier one wrote: those bytes are held once."""
+
+    def __init__(self, *, most_events: int = 500, most_bytes: int = 2 << 20, compacted: int = 0) -> None:
         self.changed = threading.Condition()
         self.compacted = compacted  # the newest version that is no longer known change by change
         self._events: deque[Event] = deque()
+        self._newest: dict[tuple[str, str], Event] = {}  # of each object, as far as the window goes
         self._bytes = 0
         self._most_events = most_events
         self._most_bytes = most_bytes
@@ -74,13 +73,22 @@ class History:
     def append(self, event: Event) -> None:
         """Add the newest change, drop the oldest ones over the bounds, wake every watch."""
         with self.changed:
+            earlier = self._newest.get((event.namespace, event.name))
+            if earlier is not None and earlier.value == event.prior:
+                event = replace(event, prior=earlier.value)
             self._events.append(event)
-            self._bytes += event.size
+            self._newest[event.namespace, event.name] = event
+            self._bytes += len(event.value)
             while len(self._events) > 1 and (len(self._events) > self._most_events or self._bytes > self._most_bytes):
-                oldest = self._events.popleft()
-                self._bytes -= oldest.size
-                self.compacted = oldest.rv
+                self._drop_oldest()
             self.changed.notify_all()
+
+    def _drop_oldest(self) -> None:
+        oldest = self._events.popleft()
+        self._bytes -= len(oldest.value)
+        self.compacted = oldest.rv
+        if self._newest.get((oldest.namespace, oldest.name)) is oldest:
+            del self._newest[oldest.namespace, oldest.name]
 
     def since(self, rv: int) -> list[Event]:
         """The changes after `rv`, oldest first; the caller holds `changed`. Raises StatusError 410."""

@@ -222,6 +222,20 @@ def test_a_dry_run_answers_as_the_real_thing_and_keeps_nothing(client: FlaskClie
     refused(client.post(f"{MAPS}?dryRun=Some", json=config_map("b")), 400, "BadRequest")
 
 
+def test_a_warning_of_odd_text_stays_one_header(client: FlaskClient) -> None:
+    response = client.post(MAPS, data=json.dumps({**config_map(), 'a"\n\u00e9\u20ac': 1}))
+    assert response.status_code == 201
+    (warning,) = response.headers.getlist("Warning")
+    assert warning.isascii()
+    assert "\n" not in warning
+
+
+def test_a_patch_that_is_nested_without_end_is_refused(client: FlaskClient) -> None:
+    body(client.post(MAPS, json=config_map()), 201)
+    deep = b'{"a":' * 5000 + b"1" + b"}" * 5000
+    refused(client.patch(f"{MAPS}/a", data=deep, content_type=MERGE), 400, "BadRequest")
+
+
 # Patches and subresources
 
 
@@ -495,9 +509,12 @@ def test_a_client_that_takes_only_protobuf_gets_it(client: FlaskClient) -> None:
         ("application/json", b"", 400, "BadRequest"),
         ("application/json", b"[]", 400, "BadRequest"),
         ("application/json", b'{"a": NaN}', 400, "BadRequest"),
+        ("application/json", b'{"a": 1e999}', 400, "BadRequest"),
+        ("application/json", b'{"a": ' + b"9" * 5000 + b"}", 400, "BadRequest"),
         ("application/json", b"\xff", 400, "BadRequest"),
         ("application/json", b"[" * 100_000, 400, "BadRequest"),
         ("application/yaml", b"a: [", 400, "BadRequest"),
+        ("application/yaml", b"a: &a [x]\nb: [*a, *a]", 400, "BadRequest"),
         ("application/yaml", b"!!python/object/apply:os.system ['true']", 400, "BadRequest"),
         ("application/json", b" " * (4 << 20), 413, "RequestEntityTooLarge"),
         ("text/plain", b"{}", 415, "UnsupportedMediaType"),

@@ -9,6 +9,7 @@ import pytest
 
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
+from vkcri.errors import ConfigError
 
 MAPS = "/configmaps"
 
@@ -208,6 +209,12 @@ def test_a_value_too_large_for_the_window_keeps_only_itself(tmp_path: Path) -> N
     with pytest.raises(StatusError):
         store.watch(MAPS, since_rv=0)
     store.close()
+
+
+def test_a_file_that_is_no_database_is_named_with_a_cure(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"not a database, though long enough to look at" * 100)
+    with pytest.raises(ConfigError, match=r"store\.db .*make reset"):
+        Store(tmp_path / "store.db")
 
 
 @pytest.mark.usefixtures("store")

@@ -127,6 +127,8 @@ class Guest:
     features: Callable[[], Features] = Features
     network_error: Callable[[], str] = str
     clock: Callable[[], float] = time.time
+    owners: dict[str, str] = field(default_factory=dict)
+    """Container or sandbox id -> pod UID, from before its first event until the pod is forgotten."""
     starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
 
     def event(
@@ -197,7 +199,8 @@ class Actor:
             guest.findings(pod, sandbox_findings(pod, context))
             names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
             handler = str(pods.spec(pod).get("runtimeHandler") or "")
-            self._runtime.run_pod_sandbox(api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler))
+            request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
+            guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
         except (VkcriError, OSError) as error:
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise Failure(None, str(error)) from error
@@ -276,6 +279,7 @@ class Actor:
         except (VkcriError, OSError) as error:
             guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
             raise Failure(Problem("CreateContainerError", str(error)), str(error)) from error
+        guest.owners[made] = self._uid
         guest.event(pod, NORMAL, "Created", f"Created container: {name}", name)
         return made
 
@@ -379,8 +383,12 @@ class Actor:
             with contextlib.suppress(NotFound):
                 self._runtime.remove_pod_sandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=sandbox))
 
-    def remove_logs(self, pod: Mapping[str, Any]) -> None:
-        """The pod's log folder is gone."""
+    def forget(self, pod: Mapping[str, Any]) -> None:
+        """The pod's log folder is gone, and so is what is remembered for all pods together."""
+        guest = self._guest
+        guest.images.forget(self._uid)
+        for box in [box for box, uid in list(guest.owners.items()) if uid == self._uid]:
+            guest.owners.pop(box, None)
         folder = names.log_directory(pod, self._guest.settings.instance)
         if folder.parent == self._guest.settings.instance.pod_logs_dir:
             shutil.rmtree(folder, ignore_errors=True)

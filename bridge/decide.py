@@ -172,7 +172,7 @@ def _dead(life: Life, sandbox_id: str) -> bool:
 
 def _start(desired: Desired, life: Life, prior: Prior, sandbox: Sandbox, now: float) -> Action:
     """Start it, or wait: for its crash back-off, or for the retry after a start that failed."""
-    retry, until = prior.retry.get(life.name, 0.0), life.backoff_until
+    retry, until = max(prior.retry.get(life.name, 0.0), life.settled_at), life.backoff_until
     if until > now and until >= retry and life.run is not None:
         of = f"restarting failed container={life.name} pod={names.describe(desired.pod)}"
         problem = Problem("CrashLoopBackOff", f"back-off {go_duration(life.run.backoff)} {of}")

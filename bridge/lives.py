@@ -18,6 +18,7 @@ from vkcri.api import pods
 BACKOFF_FIRST = 10.0
 BACKOFF_MOST = 300.0
 BACKOFF_RESET = 2 * BACKOFF_MOST
+SETTLE = 0.5
 UNKNOWN_CODE = 137
 _NANO = 1_000_000_000
 Kind = Literal["init", "sidecar", "container", "ephemeral"]
@@ -114,6 +115,15 @@ class Life:
         if run is None or self.remembered or self.changed or self.state != "exited" or self._ran_well():
             return 0.0
         return run.finished_at / _NANO + run.backoff if run.backoff else 0.0
+
+    @property
+    def settled_at(self) -> float:
+        """When its end may be followed by a start, seconds since the epoch: containers of a sandbox that goes down end
+        a moment before CRI shows the sandbox's own end, and a start into it would fail and count."""
+        run = self.run
+        if run is None or self.remembered or self.replaced or self.state != "exited":
+            return 0.0
+        return run.finished_at / _NANO + SETTLE
 
     @property
     def next_backoff(self) -> float:

@@ -104,11 +104,12 @@ class Bridge:
         )
 
     def _hint(self, hint: Hint) -> None:
-        uid = self.relist.owner(hint.id) or self.roster.owner(hint.id)
-        if uid is None:
+        """Runs on the events' thread. An id that nobody knows may be a stranger's, or of a pod that begins just now."""
+        worker = self.roster.worker(self.guest.owners.get(hint.id) or self.relist.owner(hint.id) or "")
+        if worker is None:
             self.relist.ask()
         else:
-            self.roster.hint(uid)
+            worker.hint(hint)
 
     def _network_error(self) -> str:
         return self.preparation.trouble() or self.node.network_error()

@@ -83,12 +83,6 @@ class Roster:
         if first or any(uid not in self._workers for uid in changed):
             self._settle()
 
-    def hint(self, uid: str) -> None:
-        """An event says that something of the pod has changed."""
-        worker = self.worker(uid)
-        if worker is not None:
-            worker.hint()
-
     def object_changed(self, key: str) -> None:
         """A configMap or secret has changed."""
         with self._lock:
@@ -142,14 +136,6 @@ class Roster:
         """What kept pods from being started is over."""
         for worker in self.workers():
             worker.try_now()
-
-    def owner(self, box_id: str) -> str | None:
-        """The UID of the pod whose worker has seen a sandbox or container of that id."""
-        for worker in self.workers():
-            seen = worker.observed
-            if box_id in {*(item.id for item in seen.sandboxes), *(item.id for item in seen.containers)}:
-                return worker.uid
-        return None
 
     def _may_begin(self, pod: Mapping[str, Any]) -> bool:
         """Whether its worker may start: the source is known whole, so that admission sees every older pod, and CRI was

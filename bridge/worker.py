@@ -36,6 +36,7 @@ from bridge.actions import (
 from bridge.admission import Admission
 from bridge.conditions import OWNED
 from bridge.decide import decide, ending
+from bridge.events import STARTED, Hint
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
 from bridge.schedule import Scheduler
@@ -85,7 +86,7 @@ class Worker:
         self._memory = Memory(dict(pods.status(pod)))
         self._scopes: dict[str, Scope] = {}
         self._observed = Observed()
-        self._hints: list[float] = []
+        self._hints: list[tuple[float, Hint]] = []
         self._failures = 0
         self._admitted = False
 
@@ -123,11 +124,11 @@ class Worker:
     def wake(self) -> None:
         self._scheduler.wake(self)
 
-    def hint(self) -> None:
+    def hint(self, hint: Hint) -> None:
         """An event says that something of the pod has changed: look at once, and again until CRI shows it."""
         now = self._guest.clock()
         with self._lock:
-            self._hints = [now + delay for delay in HINTS]
+            self._hints += [(now + delay, hint) for delay in HINTS]
         self.wake()
 
     def try_now(self) -> None:
@@ -190,10 +191,8 @@ class Worker:
         """Plan the further readings that a hint asks for, and one more where a container was killed: its OOMKilled may
         come after its exit."""
         with self._lock:
-            if observed != self._observed:
-                self._hints = []
-            self._hints = [when for when in self._hints if when > now]
-            due = self._hints[:1]
+            self._hints = [(when, hint) for when, hint in self._hints if when > now and not _shows(observed, hint)]
+            due = [when for when, _ in self._hints]
         for item in observed.containers:
             fresh = now - item.finished_at / 1e9 < OOM_LOOK
             if item.state == "exited" and item.exit_code == KILLED and item.reason != "OOMKilled" and fresh:
@@ -252,10 +251,9 @@ class Worker:
         if isinstance(action, CancelStarts):
             return self._cancel_starts()
         if isinstance(action, Forget):
-            self._actor.remove_logs(desired.pod)
+            self._actor.forget(desired.pod)
             self._publisher.delete(TOPIC, self.uid)
             self._admission.forget(self.uid)
-            self._guest.images.forget(self.uid)
             self._forget(self)
             return False
         self._begin(action, desired, observed, now)
@@ -357,6 +355,17 @@ class Worker:
             case RefreshVolumes():
                 return actor.refresh_volumes(desired)
         return None
+
+
+def _shows(observed: Observed, hint: Hint) -> bool:
+    """Whether CRI shows what the hint is about."""
+    for box in observed.sandboxes:
+        if box.id == hint.id:
+            return box.ready == (hint.kind == STARTED)
+    for item in observed.containers:
+        if item.id == hint.id:
+            return item.state == "exited" or (hint.kind == STARTED and item.state == "running")
+    return False
 
 
 def _described(pod: Mapping[str, Any]) -> str:

@@ -117,8 +117,8 @@ class Authorizer:
             return ""
         if (sub == "" and verb in ("get", "delete")) or (sub == "status" and verb in ("get", "patch", "update")):
             found = self._store.get("/pods", attributes.namespace, attributes.name)
-            # A pod that is gone is answered with 404 by what follows; NodeRestriction looks at writes once more.
-            if found is None or _node_of(found) == node:
+            # A write to a pod that is gone is 404, which is what the node waits for; a read is refused as any other.
+            if _node_of(found) == node if found is not None else verb != "get":
                 return ""
             return f"no relationship found between node '{node}' and this object"
         return f"a node may not {verb} pods{'/' + sub if sub else ''}"

@@ -33,14 +33,14 @@ class Server:
         self.instance = instance
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         self.instance.log_dir.mkdir(parents=True, exist_ok=True)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VKCRI_", "KUBE"))}
         with open(self.instance.log_dir / "apiserver.log", "ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM],
                 cwd=PROJECT,
-                env={**inherited, "VKCRI_INSTANCE": self.instance.name},
+                env={**inherited, "VKCRI_INSTANCE": self.instance.name, **environment},
                 stdout=output,
                 stderr=output,
             )
@@ -50,6 +50,11 @@ class Server:
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(20)
+
+    def wait(self, seconds: float) -> int:
+        """The exit status, once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
 
     @property
     def log(self) -> str:
@@ -428,3 +433,56 @@ def _readiness(kubectl: Kubectl) -> str:
         [kubectl.program, "get", "--raw", "/readyz"], env=kubectl.environment, capture_output=True, text=True
     )
     return done.stdout
+
+
+def test_stopping_ends_watches_in_their_middle_and_takes_no_time(kubectl: Kubectl) -> None:
+    watching = [
+        subprocess.Popen(
+            [kubectl.program, "get", "configmaps", "-A", "-w", "--no-headers"],
+            env=kubectl.environment,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(5)
+    ]
+    try:
+        for one in watching:
+            assert one.stdout is not None
+            assert one.stdout.readline()
+        began = time.monotonic()
+        assert kubectl.server.kill(signal.SIGTERM) == 0
+        assert time.monotonic() - began < 5
+        for one in watching:
+            one.wait(10)
+    finally:
+        for one in watching:
+            one.kill()
+            one.communicate(timeout=10)
+        kubectl.server.start()
+    wait_for("the server again", lambda: "ok" in _readiness(kubectl))
+
+
+@pytest.fixture
+def other() -> Iterator[Server]:
+    """A server of a test's own, not started yet."""
+    instance = Instance(f"apis-{77 + worker_number() % 3}")
+    remove_folders(instance)
+    yield Server(instance)
+    remove_folders(instance)
+
+
+def test_where_a_cluster_is_joined_no_server_is_needed(other: Server) -> None:
+    began = time.monotonic()
+    other.start(KUBECONFIG="/etc/elsewhere.conf")
+    assert other.wait(20) == 0
+    assert time.monotonic() - began > 1.5  # past startsecs, so that supervisord counts it as started
+    assert "not needed: joined with KUBECONFIG=/etc/elsewhere.conf" in other.log
+    assert not other.instance.store_file.exists()
+
+
+def test_a_store_that_is_none_is_told_with_its_cure_and_waits_for_a_person(other: Server) -> None:
+    other.instance.store_file.parent.mkdir(parents=True)
+    other.instance.store_file.write_bytes(b"no database at all, but long enough to be read" * 100)
+    other.start()
+    assert other.wait(20) == 78
+    assert "make reset" in other.log
+    assert "Traceback" not in other.log

@@ -26,7 +26,7 @@ _OUTLIVE_SECONDS: Final = 2.0  # supervisor.conf has startsecs=1: an earlier exi
 _LOOK_SECONDS: Final = 5.0
 _STORE_SECONDS: Final = 10.0  # the longest that a reading of the store may take
 _MOST_CONNECTIONS: Final = 500
-_DRAIN_SECONDS: Final = 2.0  # watches end at once, requests under way get this
+_DRAIN_SECONDS: Final = 3.0
 
 
 def serve(process: Process, settings: ApiServerSettings) -> None:
@@ -40,7 +40,7 @@ def serve(process: Process, settings: ApiServerSettings) -> None:
     bootstrap.ensure(settings, store)
     running = threading.Event()
     server = _server(settings, store, running)
-    process.on_stop(lambda: server.close(_DRAIN_SECONDS))
+    process.on_stop(lambda: _close(server, store))
     server.start(process)
     controllers.start_all(process, store, settings)
     running.set()
@@ -72,6 +72,13 @@ def _server(settings: ApiServerSettings, store: Store, running: threading.Event)
     return httpd.make_server(
         api.app(), "", settings.apiserver_port, ssl_context=context, max_connections=_MOST_CONNECTIONS, name="apiserver"
     )
+
+
+def _close(server: httpd.Server, store: Store) -> None:
+    """Watches end at once; other requests under way get a moment."""
+    server.closing.set()
+    store.wake_watches()
+    server.close(_DRAIN_SECONDS)
 
 
 def check(settings: ApiServerSettings) -> str:

@@ -53,6 +53,8 @@ def locate(method: str, path: str, *, watch: bool = False) -> Target | None:
         raise not_served()
     name, subresource = (*parts[1:3], "", "")[:2]
     rest = "/" + "/".join(parts[3:]) if len(parts) > 3 else ""
+    if rest and path.endswith("/"):
+        rest += "/"  # a proxied path keeps it: /logs/ is a folder
     if resource.plural == "namespaces":
         namespace = name
     verb = _verb(method, resource, name, subresource, watch)

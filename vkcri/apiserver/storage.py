@@ -79,8 +79,16 @@ class Store:
                 f"{path} is no usable store ({error}): put a good copy there, or begin anew: make reset"
             ) from error
 
+    def wake_watches(self) -> None:
+        """Let every waiting watch look at once whether it is still wanted."""
+        with self._lock:
+            histories = list(self._histories.values())
+        for history in histories:
+            with history.changed:
+                history.changed.notify_all()
+
     def close(self) -> None:
-        """End every watch and let go of the file."""
+        """Let go of the file; nothing may be asked of the store any more."""
         with self._lock:
             self._db.close()
 

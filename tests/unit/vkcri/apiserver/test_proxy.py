@@ -294,9 +294,9 @@ def test_a_nodes_proxy_passes_method_path_query_and_body(
 
     fake.answers["stats"] = keep
     connection = connect()
-    head = "POST /api/v1/nodes/n/proxy/stats/summary?only=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head = "POST /api/v1/nodes/n/proxy/stats/summary/?only=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     connection.sendall(head.encode() + b"Content-Length: 4\r\n\r\nbody")
     answer = read_all(connection)
     assert b"X-Own: 1" in answer
     assert b"done" in answer
-    assert (fake.path, fake.query, bodies) == ("/stats/summary", {"only": ["1"]}, [b"body"])
+    assert (fake.path, fake.query, bodies) == ("/stats/summary/", {"only": ["1"]}, [b"body"])

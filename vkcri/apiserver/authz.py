@@ -72,8 +72,7 @@ class Authorizer:
         if allowed:
             return
         text = f'User "{user.username}" cannot {_action(attributes)}'
-        resource = _qualified(attributes) or attributes.path
-        raise StatusError.forbidden(resource, attributes.name, f"{text}: {reason}" if reason else text)
+        raise StatusError.forbidden(_qualified(attributes), attributes.name, f"{text}: {reason}" if reason else text)
 
     def decide(self, user: User, attributes: Attributes) -> tuple[bool, str]:
         """(allowed, why not: "" where there is nothing to say but no)."""

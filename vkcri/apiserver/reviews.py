@@ -7,6 +7,7 @@ wrong is an answer (authenticated: false), not an error.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from vkcri.api import times
 from vkcri.apiserver import tokens
 from vkcri.apiserver.authn import AUTHENTICATED, Authenticator, User
 from vkcri.apiserver.authz import Attributes, Authorizer
@@ -30,7 +31,8 @@ def _token_review(body: Object, ctx: RequestContext) -> Object:
     if not spec.get("token"):
         raise StatusError.bad_request("token is required for TokenReview in authentication")
     audiences = tuple(spec.get("audiences") or (tokens.API_AUDIENCE,))
-    verifier = Authenticator(ctx.store, tokens.signer(ctx.settings.instance))
+    signer = tokens.signer(ctx.settings.instance)
+    verifier = Authenticator(ctx.store, signer, clock=lambda: times.to_epoch(ctx.now()))
     try:
         user, meant = verifier.token_user(spec["token"], audiences)
     except StatusError as error:

@@ -103,7 +103,8 @@ class StatusError(Exception):
     @classmethod
     def forbidden(cls, resource: str, name: str, message: str) -> Self:
         """403; `message` is the reason alone, the resource and name are put before it."""
-        text = f'{resource} "{name}" is forbidden: {message}' if resource else f"forbidden: {message}"
+        about = f'{resource} "{name}" is ' if name else f"{resource} is " if resource else ""
+        text = f"{about}forbidden: {message}"
         return cls(403, "Forbidden", text, _details(resource, name))
 
     @classmethod

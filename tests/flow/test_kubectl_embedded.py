@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import remove_folders, worker_number
 from vkcri.config import Instance
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.xdist_group("kubectl-embedded")]  # one server for all of them
 PROJECT = Path(__file__).resolve().parents[2]
 _PROGRAM = "from vkcri.apiserver.main import main; main()"
 

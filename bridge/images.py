@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.pulled import PullRecords
 from bridge.spec import ImageRef, find_object, imagenames, keyring
 from bridge.spec.context import Objects
 from vkcri.api import pods
@@ -58,13 +59,14 @@ class _Pull:
 
     done: threading.Event = field(default_factory=threading.Event)
     ref: str = ""
+    login: keyring.Credentials | None = None
     error: VkcriError | None = None
     seconds: float = 0.0
 
 
 class Images:
     """now: monotonic seconds; parallel: pulls at a time, of different images or credentials; seconds: a pull's
-    deadline."""
+    deadline; records: who may use what was pulled (None: everybody)."""
 
     def __init__(
         self,
@@ -74,11 +76,13 @@ class Images:
         *,
         parallel: int = 4,
         seconds: float = PULL_SECONDS,
+        records: PullRecords | None = None,
     ) -> None:
         self._runtime = runtime
         self._recorder = recorder
         self._now = now
         self._seconds = seconds
+        self._records = records
         self._slots = threading.BoundedSemaphore(parallel)
         self._lock = threading.Lock()
         self._pulls: dict[tuple[str, str], _Pull] = {}
@@ -124,8 +128,9 @@ class Images:
         policy = container.get("imagePullPolicy") or name.default_policy
         if policy != "Always":
             present = self._inspect(pod, container, name)
-            if present:
+            if present and self._may_use(name, present, secrets):
                 message = f'Container image "{written}" already present on machine'
+                message += " and can be accessed by the pod" if self._records else ""
                 self._event(pod, container, "Normal", "Pulled", message)
                 return present
             if policy == "Never":
@@ -144,6 +149,17 @@ class Images:
             message = f'Failed to inspect image "{name.tagged}": {error}'
             self._event(pod, container, "Warning", "InspectFailed", message)
             raise ImageProblem("ImageInspectError", message, self._backoff.first) from error
+
+    def _may_use(self, name: imagenames.ImageName, present: ImageRef, secrets: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the pod may run what is there; a pull secret that cannot be read is no login here."""
+        if self._records is None:
+            return True
+        try:
+            logins = keyring.lookup(secrets, name.repository)
+        except Invalid as error:
+            _log.warning("image %s: %s", name.written, error)
+            logins = []
+        return self._records.may_use(name.written, present.ref, logins)
 
     def _status(self, name: imagenames.ImageName, ref: str) -> tuple[ImageRef | None, int]:
         """(the image or None, its size in bytes)."""
@@ -167,19 +183,25 @@ class Images:
         key = f"{pods.uid(pod)}_{name.written}"
         self._check_backoff(pod, container, name, key)
         self._event(pod, container, "Normal", "Pulling", f'Pulling image "{name.written}"')
+        if self._records:
+            self._records.begin(name.written)
         started = self._now()
         try:
             logins = keyring.lookup(secrets, name.repository)
-            took, ref = self._pull_once(name, logins, dict(pods.annotations(pod)), sandbox)
-            found, size = self._status(name, ref)
+            pull = self._pull_once(name, logins, dict(pods.annotations(pod)), sandbox)
+            found, size = self._status(name, pull.ref)
             if found is None:
                 raise Unavailable(f'image "{name.written}" is not there after its pull')
+            if self._records:
+                self._records.end(name.written, found.ref, pull.login)
         except VkcriError as error:
             raise self._failed(pod, container, name, key, error) from error
         with self._lock:
             self._backoff.collect(self._now())
         waited = _go_duration(self._now() - started)
-        message = f'Successfully pulled image "{name.written}" in {_go_duration(took)} ({waited} including waiting).'
+        message = (
+            f'Successfully pulled image "{name.written}" in {_go_duration(pull.seconds)} ({waited} including waiting).'
+        )
         self._event(pod, container, "Normal", "Pulled", f"{message} Image size: {size} bytes.")
         return found
 
@@ -211,6 +233,8 @@ class Images:
             if message.startswith(prefix):
                 reason = prefix
                 message = f"image pull failed for {name.written} because {what}{message.removeprefix(prefix)}"
+        if self._records:
+            self._records.end(name.written)
         with self._lock:
             delay = self._backoff.next(key, self._now())
             self._last_error[key] = f"{reason}: {message}"
@@ -222,8 +246,8 @@ class Images:
         logins: Sequence[keyring.Credentials],
         annotations: Mapping[str, str],
         sandbox: cri.PodSandboxConfig | None,
-    ) -> tuple[float, str]:
-        """Pull, or wait for the same pull of another pod. (seconds that the pull took, the image's reference)."""
+    ) -> _Pull:
+        """Pull, or wait for the same pull of another pod. Raises its error."""
         key = (name.tagged, ",".join(login.fingerprint for login in logins))
         with self._lock:
             pull = self._pulls.get(key)
@@ -241,7 +265,7 @@ class Images:
             raise Unavailable(f'waited too long for another pull of image "{name.written}"')
         if pull.error:
             raise pull.error
-        return pull.seconds, pull.ref
+        return pull
 
     def _run(
         self,
@@ -267,7 +291,7 @@ class Images:
                     request.auth.username, request.auth.password = login.username, login.password
                 try:
                     pull.ref = self._runtime.pull_image(request, seconds=self._seconds).image_ref
-                    pull.error = None
+                    pull.login, pull.error = login, None
                     return
                 except VkcriError as error:
                     errors.append(error)

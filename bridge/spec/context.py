@@ -1,5 +1,4 @@
-"""What a pod's CRI configuration depends on besides the pod: one immutable value, so that the rest of the package is
-pure.
+"""What a pod's CRI configuration depends on besides the pod: one immutable value, so that the package stays pure.
 
 Built by the pod's worker for each sandbox or container that it makes; nothing here reads a file, a clock or a socket.
 """
@@ -17,6 +16,10 @@ FORBIDDEN = b"forbidden"
 _KIND_WORDS = {"configmaps": "configmap", "secrets": "secret"}
 
 Objects = Callable[[str], bytes | None]
+
+
+class NotHeardOf(Unavailable):
+    """The topic `objects` has no entry for the object yet: wait, nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +142,11 @@ class PodContext:
 
 def find_object(objects: Objects, kind: str, namespace: str, name: str) -> dict[str, Any]:
     """The configMap or secret (kind: "configmaps", "secrets"). Raises NotFound with the kubelet's message, Refused
-    where the API server forbids it to this node, Unavailable while nothing is known yet."""
+    where the API server forbids it to this node, NotHeardOf while nothing is known yet."""
     value = objects(f"{kind}/{namespace}/{name}")
     word = _KIND_WORDS[kind]
     if value is None:
-        raise Unavailable(f"{word} {namespace}/{name} has not been read from the API server yet")
+        raise NotHeardOf(f"{word} {namespace}/{name} has not been read from the API server yet")
     if value == ABSENT:
         raise NotFound(f'{word} "{name}" not found')
     if value == FORBIDDEN:

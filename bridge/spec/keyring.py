@@ -25,11 +25,12 @@ _DEFAULT_REGISTRY = "index.docker.io"
 
 @dataclass(frozen=True)
 class Credentials:
-    """One login. `secret` is NAMESPACE/NAME of the Secret that it came from."""
+    """One login. `secret` is NAMESPACE/NAME of the Secret that it came from, `uid` that Secret's."""
 
     username: str = field(repr=False)
     password: str = field(repr=False)
     secret: str = ""
+    uid: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -72,12 +73,12 @@ def _entries(secret: Mapping[str, Any]) -> Iterable[tuple[str, Credentials]]:
         config = json.loads(base64.b64decode(value, validate=True))
         logins = (config.get("auths") or {}) if kind.endswith("json") else config
         for registry, login in logins.items():
-            yield _key(registry), _credentials(login or {}, name)
+            yield _key(registry), _credentials(login or {}, name, str(secret["metadata"].get("uid") or ""))
     except (binascii.Error, ValueError, AttributeError) as error:
         raise Invalid(f"image pull secret {name} is not a docker configuration") from error
 
 
-def _credentials(login: Mapping[str, Any], secret: str) -> Credentials:
+def _credentials(login: Mapping[str, Any], secret: str, uid: str) -> Credentials:
     username, password = str(login.get("username") or ""), str(login.get("password") or "")
     if login.get("auth"):
         text = base64.b64decode(str(login["auth"]) + "=" * (-len(str(login["auth"])) % 4)).decode()
@@ -85,7 +86,7 @@ def _credentials(login: Mapping[str, Any], secret: str) -> Credentials:
         if not colon:
             raise ValueError("no colon in auth")
         password = password.rstrip("\0")
-    return Credentials(username, password, secret)
+    return Credentials(username, password, secret, uid)
 
 
 def _key(registry: str) -> str:

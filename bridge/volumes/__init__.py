@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from bridge.spec import names
-from bridge.spec.context import ContainerFiles, Objects, PodContext, Prepared
+from bridge.spec.context import ContainerFiles, NotHeardOf, Objects, PodContext, Prepared
 from bridge.volumes import (
     atomic,
     configmap,
@@ -131,7 +131,8 @@ class Volumes:
             else:
                 raise Refused(f"volumes of kind {kind} are not supported by this node")
         except (VkcriError, OSError) as error:
-            raise NotReady(f'MountVolume.SetUp failed for volume "{name}" : {error}') from error
+            message = f'MountVolume.SetUp failed for volume "{name}" : {error}'
+            raise NotReady(message, pending=isinstance(error, NotHeardOf)) from error
         return Prepared(str(path), kind, read_only=kind in _PROJECTED)
 
     def _project(self, name: str, kind: str, source: Mapping[str, Any], around: Surroundings) -> Path:

@@ -151,6 +151,8 @@ def _link_names(folder: Path, wanted: set[str]) -> None:
         target = f"{_DATA}/{name}"
         if path.is_symlink() and os.readlink(path) == target:
             continue
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()  # an empty folder that a subPath of a missing key made
         path.unlink(missing_ok=True)
         path.symlink_to(target)
 

@@ -14,8 +14,12 @@ Tokens = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class NotReady(Unavailable):
-    """A volume cannot be set up now: FailedMount, and the pod waits in ContainerCreating. The message is the
-    event's."""
+    """A volume cannot be set up now: FailedMount, and the pod waits in ContainerCreating. The message is the event's.
+    `pending`: nothing is wrong, an object has only not been heard of yet; no event is due for that."""
+
+    def __init__(self, message: str, *, pending: bool = False) -> None:
+        super().__init__(message)
+        self.pending = pending
 
 
 @dataclass(frozen=True)

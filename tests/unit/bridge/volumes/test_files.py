@@ -68,7 +68,7 @@ def test_a_missing_sub_path_is_made_with_the_volumes_mode(world: World, volumes:
     assert stat.S_IMODE((volume(world) / "a/b").stat().st_mode) == 0o777
     (volume(world) / "a/b/file").write_text("x")
     assert (Path(bound) / "file").read_text() == "x"
-    assert mounting.is_mounted(Path(bound))
+    assert mounting.mounts_below(Path(bound)) == [bound]
 
 
 def test_a_sub_path_may_be_a_file_reached_by_links_inside(world: World, volumes: Volumes) -> None:
@@ -141,3 +141,15 @@ def test_tear_down_takes_bound_sub_paths_away_and_keeps_their_content(
     volumes.teardown("uid-1")
     assert (tmp_path / "sub/keep").read_text() == "x"
     assert mounting.mounts_below(world.settings.instance.volumes_dir) == []
+
+
+def test_a_key_that_appears_after_its_sub_path_was_bound_as_a_folder_is_still_projected(
+    world: World, volumes: Volumes
+) -> None:
+    made(world, volumes, {"name": "cm", "subPath": "late"})
+    volume_path = world.settings.instance.volumes_dir / "uid-1/kubernetes.io~configmap/cm"
+    assert (volume_path / "late").is_dir()
+    world.config_map("cm", {"key": "value", "late": "now"})
+    pod = world.pod({"name": "cm", "configMap": {"name": "cm"}})
+    volumes.refresh(pod)
+    assert (volume_path / "late").read_text() == "now"

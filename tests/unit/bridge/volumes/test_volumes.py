@@ -157,8 +157,16 @@ def test_what_is_optional_and_missing_is_an_empty_folder_and_may_appear_later(
 
 
 def test_an_object_that_is_not_known_yet_is_waited_for_even_if_optional(prepared: Prepare) -> None:
-    with pytest.raises(NotReady, match="has not been read from the API server yet"):
+    with pytest.raises(NotReady, match="has not been read from the API server yet") as caught:
         prepared({"configMap": {"name": "later", "optional": True}})
+    assert caught.value.pending
+
+
+def test_what_is_wrong_is_not_pending(world: World, prepared: Prepare) -> None:
+    world.objects["configmaps/shop/gone"] = b"absent"
+    with pytest.raises(NotReady) as caught:
+        prepared({"configMap": {"name": "gone"}})
+    assert not caught.value.pending
 
 
 def test_secrets_are_on_tmpfs_with_the_modes_asked_for(world: World, prepared: Prepare) -> None:

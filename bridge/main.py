@@ -23,6 +23,7 @@ from bridge.events import Hint, Hints
 from bridge.images import Images
 from bridge.node import NodeStatus
 from bridge.prepare import Preparation
+from bridge.pulled import PullRecords
 from bridge.relist import Relist
 from bridge.roster import Roster
 from bridge.runtime import Runtime
@@ -70,7 +71,9 @@ class Bridge:
             cluster=self.cluster,
             volumes=Volumes(settings, self.cluster.object, self.cluster.token, node=self.cluster.node),
             cgroups=Cgroups(settings),
-            images=Images(self.runtime, recorder),
+            images=Images(
+                self.runtime, recorder, records=PullRecords(settings.instance.state_dir / "pulled-images.json")
+            ),
             recorder=recorder,
             features=self.node.features,
             network_error=self._network_error,
@@ -89,6 +92,7 @@ class Bridge:
     def start(self) -> None:
         process, instance = self._process, self._settings.instance
         self.publisher.mark_synced("events")
+        self.publisher.every_few_seconds(self._announce)
         self.publisher.start(process)
         self.scheduler.start(process)
         for part in (self.relist, self.hints, self.preparation, self.node, self.cluster, self.pods):
@@ -102,6 +106,12 @@ class Bridge:
         return Worker(
             self.guest, self._process, self.scheduler, self.admission, self.publisher, pod, self.roster.forget
         )
+
+    def _announce(self) -> None:
+        """pod-status is synced once every wanted pod has one."""
+        wanted = self.roster.wanted() if self.roster.complete() else None
+        if wanted is not None and all(self.publisher.get("pod-status", uid) for uid in wanted):
+            self.publisher.mark_synced("pod-status")
 
     def _hint(self, hint: Hint) -> None:
         """Runs on the events' thread. An id that nobody knows may be a stranger's, or of a pod that begins just now."""

@@ -111,6 +111,11 @@ class Roster:
             found.sort(key=lambda uid: str(pod_of[uid]["metadata"].get("creationTimestamp") or ""))
             return self._workers[found[-1]] if found else None
 
+    def wanted(self) -> set[str]:
+        """Every UID that `pods` has, mirror pods aside."""
+        with self._lock:
+            return set(self._desired)
+
     def known(self) -> set[str]:
         """Every UID that is wanted or worked on."""
         with self._lock:

@@ -187,7 +187,8 @@ class Actor:
             try:
                 self._volumes = self._guest.volumes.prepare(pod)
             except NotReady as error:
-                self._guest.event(pod, WARNING, "FailedMount", str(error))
+                if not error.pending:
+                    self._guest.event(pod, WARNING, "FailedMount", str(error))
                 raise Failure(None, str(error)) from error
         return self._volumes
 
@@ -398,7 +399,8 @@ class Actor:
         try:
             return self._guest.volumes.refresh(desired.pod)
         except NotReady as error:
-            self._guest.event(desired.pod, WARNING, "FailedMount", str(error))
+            if not error.pending:
+                self._guest.event(desired.pod, WARNING, "FailedMount", str(error))
             raise Failure(None, str(error)) from error
 
     def _context(self, desired: Desired, ips: tuple[str, ...], **more: Any) -> PodContext:

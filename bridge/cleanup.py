@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,14 +42,15 @@ def cleanup(settings: RuntimeSettings) -> None:
     folders = [instance.containerd_cni_dir, Path(network.DEFAULT_CNI_DIR)]
     steps = _Steps()
     others = steps.run("the runtime", lambda: _empty_runtime(settings, folders, steps)) or 0
-    steps.run("mounts of volumes", lambda: mounting.unmount_below(instance.volumes_dir))
     if others:
         steps.kept.append(f"{others} sandboxes of others run in our containerd at {settings.runtime_endpoint}")
     else:
         steps.run("containerd", lambda: end_containerd(settings))
+    steps.run("cgroups", lambda: _remove_cgroups(settings))  # processes end here whose shims had to be killed
+    steps.run("mounts of volumes", lambda: mounting.unmount_below(instance.volumes_dir))
+    if not others:
         steps.run("mounts of containerd", lambda: mounting.unmount_below(instance.containerd_state))
         steps.run("network", lambda: network.remove_network(instance, folders))
-    steps.run("cgroups", lambda: _remove_cgroups(settings))
     steps.judge()
 
 
@@ -108,6 +110,7 @@ def _empty_runtime(settings: RuntimeSettings, folders: list[Path], steps: _Steps
         if runtime is None:
             return 0
         folders.append(network.cni_dir(runtime))
+        _ready_network(runtime, settings)
         steps.run("sandboxes", lambda: remove_sandboxes(runtime, settings))
         if containerd.our_pid(settings) is None:
             return 0
@@ -166,6 +169,16 @@ def _remove_cgroups(settings: RuntimeSettings) -> None:
 def _sandboxes(runtime: Runtime, labels: dict[str, str] | None = None) -> list[cri.PodSandbox]:
     chosen = cri.PodSandboxFilter(label_selector=labels or {})
     return list(runtime.list_pod_sandbox(cri.ListPodSandboxRequest(filter=chosen)).items)
+
+
+def _ready_network(runtime: Runtime, settings: RuntimeSettings) -> None:
+    """containerd stops no sandbox while it has no network, and an earlier clean-up may have taken ours away."""
+    if network.not_ready(runtime) is not None and _sandboxes(runtime, {names.INSTANCE: settings.instance.cri_label}):
+        try:
+            network.ensure_network(runtime, settings, settings.instance.pod_subnet)
+            network.wait_ready(runtime, threading.Event().wait)
+        except VkcriError as error:
+            log.warning("%s", error)
 
 
 def _stop_containers(runtime: Runtime, sandbox: str) -> None:

@@ -92,11 +92,11 @@ class Bridge:
     def start(self) -> None:
         process, instance = self._process, self._settings.instance
         self.publisher.mark_synced("events")
-        self.publisher.every_few_seconds(self._announce)
         self.publisher.start(process)
         self.scheduler.start(process)
         for part in (self.relist, self.hints, self.preparation, self.node, self.cluster, self.pods):
             part.start(process)
+        process.start_thread("announce", self._announce, may_end=True)
         guest = self.guest
         Collector(self.runtime, self.relist, self.roster, guest.volumes, guest.cgroups, instance.pod_logs_dir).start(
             process
@@ -108,10 +108,11 @@ class Bridge:
         )
 
     def _announce(self) -> None:
-        """pod-status is synced once every wanted pod has one."""
-        wanted = self.roster.wanted() if self.roster.complete() else None
-        if wanted is not None and all(self.publisher.get("pod-status", uid) for uid in wanted):
-            self.publisher.mark_synced("pod-status")
+        """Mark pod-status as synced once every wanted pod has one; runs on a thread that ends with that."""
+        while not self._process.wait(0.2):
+            if self.roster.complete() and all(self.publisher.get("pod-status", uid) for uid in self.roster.wanted()):
+                self.publisher.mark_synced("pod-status")
+                return
 
     def _hint(self, hint: Hint) -> None:
         """Runs on the events' thread. An id that nobody knows may be a stranger's, or of a pod that begins just now."""

@@ -35,7 +35,7 @@ NOT_BUILT = (
     "/run/<path:rest>",
     "/runningpods/",
 )
-_STATUS = {NotFound: 404, Invalid: 400, Refused: 403, Unavailable: 503}
+_STATUS = {NotFound: 404, Invalid: 400, Refused: 501, Unavailable: 503}  # Refused: a provider without that request
 LOG = logging.getLogger(__name__)
 
 
@@ -184,7 +184,7 @@ def _add_state(app: Flask, parts: Parts) -> None:
     def summary() -> Response:
         try:
             answer = parts.ask("stats", {}, 10.0)
-        except NotFound:
+        except (NotFound, Refused):
             return _not_built()
         return Response(json.dumps(answer), content_type="application/json")
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
 from vkcri import certs
-from vkcri.errors import Invalid, Refused, Unavailable
+from vkcri.errors import Invalid, Unavailable, VkcriError
 
 TOKEN_SECONDS = 120.0  # the kubelet's defaults of authentication.webhook and authorization.webhook
 ALLOWED_SECONDS = 300.0
@@ -155,10 +155,10 @@ def watcher_only(ask: Ask) -> Ask:
     def asking(name: str, body: dict[str, Any], timeout: float) -> Any:
         try:
             answer = ask(name, body, timeout)
-        except (Invalid, Refused) as error:
-            raise Unavailable(f"{name}: {error}") from error
+        except VkcriError as error:
+            raise Unavailable(f"{name} by api-watcher: {error}") from error
         if not isinstance(answer, dict):
-            raise Unavailable(f"{name}: the answer is not understood")
+            raise Unavailable(f"{name} by api-watcher: the answer is not understood")
         return answer
 
     return asking

@@ -67,6 +67,7 @@ def load_token(path: Path) -> str:
 def make_app(parts: Parts, settings: KubeletSettings, token: str) -> Flask:
     """The log API as a WSGI application."""
     app = Flask("vkcri.kubelet.logapi", static_folder=None)
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
     app.before_request(lambda: _admit(settings, token))

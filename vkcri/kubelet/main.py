@@ -24,6 +24,7 @@ from vkcri.queue import Publisher, request
 KUBELET_CONNECTIONS = 1000
 LOG_API_CONNECTIONS = 200
 PORT_SECONDS = 2.0
+PEOPLE_DRAIN_SECONDS = 1.0
 LOG = logging.getLogger(__name__)
 
 
@@ -50,49 +51,37 @@ def run(process: Process, settings: KubeletSettings) -> None:
     pods.start(process)
     token = logapi.load_token(instance.log_api_token_file)
     kubelet_app, people_app = app.make_app(parts), logapi.make_app(parts, settings, token)
-    kubelet = _listen(
-        process,
-        lambda: make_server(
-            kubelet_app,
-            "",
-            settings.kubelet_port,
-            ssl_context=tls.context,
-            max_connections=KUBELET_CONNECTIONS,
-            name="kubelet",
-        ),
-    )
-    people = _listen(
-        process,
-        lambda: make_server(
-            people_app,
-            settings.log_api_address,
-            settings.log_api_port,
-            max_connections=LOG_API_CONNECTIONS,
-            name="log-api",
-        ),
-    )
-    if kubelet is None or people is None:
-        return
-    tls.start(process, lambda context: setattr(kubelet, "ssl_context", context))
-    for server, grace in ((kubelet, streams.DRAIN_SECONDS + 1), (people, 1.0)):
-        server.start(process)
-        process.on_stop(lambda server=server, grace=grace: server.close(grace))  # type: ignore[misc]
-    LOG.info(
-        "kubelet API on port %d, log API on %s:%d, its token in %s",
-        kubelet.port,
-        settings.log_api_address,
-        people.port,
-        instance.log_api_token_file,
-    )
+
+    def listen_kubelet() -> Server:
+        port, limit = settings.kubelet_port, KUBELET_CONNECTIONS
+        return make_server(kubelet_app, "", port, ssl_context=tls.context, max_connections=limit, name="kubelet")
+
+    def listen_people() -> Server:
+        address, port = settings.log_api_address, settings.log_api_port
+        return make_server(people_app, address, port, max_connections=LOG_API_CONNECTIONS, name="log-api")
+
+    kubelet = _serve(process, listen_kubelet, streams.DRAIN_SECONDS + 1)
+    if kubelet is not None:
+        tls.start(process, lambda context: setattr(kubelet, "ssl_context", context))
+    if _serve(process, listen_people, PEOPLE_DRAIN_SECONDS) is not None:
+        LOG.info("%s; the log API's token is in %s", check(settings), instance.log_api_token_file)
     process.stopping.wait()
 
 
-def _listen(process: Process, make: Callable[[], Server]) -> Server | None:
-    """Bind, and wait for a port that somebody else holds; None when told to stop meanwhile."""
+def _serve(process: Process, listen: Callable[[], Server], grace: float) -> Server | None:
+    """Bind and serve; None when told to stop while waiting for a port that somebody else holds."""
+    server = _bind(process, listen)
+    if server is not None:
+        server.start(process)
+        process.on_stop(lambda: server.close(grace))
+    return server
+
+
+def _bind(process: Process, listen: Callable[[], Server]) -> Server | None:
     said = ""
     while not process.stopping.is_set():
         try:
-            return make()
+            return listen()
         except Unavailable as error:
             if str(error) != said:
                 said = str(error)

@@ -1,0 +1,297 @@
+"""The kubelet API, asked over real TLS sockets."""
+
+import json
+import ssl
+
+import pytest
+
+from tests.unit.vkcri.kubelet.node import Node, eventually, running, terminated, waiting
+from tests.unit.vkcri.kubelet.test_logs import record
+from vkcri import certs
+from vkcri.errors import Invalid
+from vkcri.kubelet.auth import subresources
+
+LOG = "/containerLogs/default/web/main"
+
+
+def test_logs_with_each_option(node: Node) -> None:
+    log = b"".join(
+        record(second, b"line %d" % second, stream=(b"stdout", b"stderr")[second % 2]) for second in range(5)
+    )
+    node.run_pod("web", log)
+    assert node.get(LOG) == (200, "".join(f"line {number}\n" for number in range(5)))
+    assert node.get(f"{LOG}?tailLines=2") == (200, "line 3\nline 4\n")
+    assert node.get(f"{LOG}?tail=1") == (200, "line 4\n")
+    assert node.get(f"{LOG}?tail=all&limitBytes=8") == (200, "line 0\nl")
+    assert node.get(f"{LOG}?sinceTime=2026-11-23T10:00:03Z&timestamps=true&tailLines=4") == (
+        200,
+        "2026-11-23T10:00:03.000000000Z line 3\n2026-11-23T10:00:04.000000000Z line 4\n",
+    )
+    assert node.get(f"{LOG}?stream=Stderr&follow=false") == (200, "line 1\nline 3\n")
+    assert node.get(f"{LOG}?sinceSeconds=315360000&tailLines=1") == (200, "line 4\n")
+    assert node.get(f"{LOG}?sinceSeconds=1&tailLines=1") == (200, "")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ("tailLines=x", 400, "Unable to decode query."),
+        ("sinceTime=yesterday", 400, "Unable to decode query."),
+        ("tailLines=-1", 422, "Invalid request."),
+        ("limitBytes=0", 422, "Invalid request."),
+        ("sinceSeconds=0", 422, "Invalid request."),
+        ("sinceSeconds=1&sinceTime=2026-11-23T10:00:03Z", 422, "Invalid request."),
+        ("stream=Both", 422, "Invalid request."),
+        ("stream=Stdout&tailLines=1", 422, "Invalid request."),
+    ],
+)
+def test_wrong_options_are_refused_as_by_the_kubelet(node: Node, query: str, status: int, message: str) -> None:
+    node.run_pod("web")
+    code, body = node.get(f"{LOG}?{query}")
+    assert (code, json.loads(body)) == (status, {"message": message})
+
+
+def test_unknown_pods_and_containers_are_not_found(node: Node) -> None:
+    node.run_pod("web")
+    assert node.get("/containerLogs/default/absent/main") == (404, 'pod "absent" does not exist')
+    assert node.get("/containerLogs/other/web/main") == (404, 'pod "web" does not exist')
+    assert node.get("/containerLogs/default/web/absent") == (404, 'container "absent" not found in pod "web"')
+    assert node.get("/containerLogs/default/web/..")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("status", "query", "message"),
+    [
+        (waiting("ContainerCreating"), "", 'container "main" in pod "web" is waiting to start: ContainerCreating'),
+        (waiting("ErrImagePull"), "", 'container "main" in pod "web" is waiting to start: image can\'t be pulled'),
+        (
+            waiting("ImagePullBackOff"),
+            "",
+            'container "main" in pod "web" is waiting to start: trying and failing to pull image',
+        ),
+        ({"name": "main", "state": {}}, "", 'container "main" in pod "web" is waiting to start - no logs yet'),
+        (running(), "?previous=true", 'previous terminated container "main" in pod "web" not found'),
+        (terminated(container_id=""), "", 'container "main" in pod "web" is terminated'),
+        ({"name": "other"}, "", 'container "main" in pod "web" is not available'),
+    ],
+)
+def test_container_without_a_log_says_why_as_the_kubelet(
+    node: Node, status: dict[str, object], query: str, message: str
+) -> None:
+    node.put_pod("web")
+    node.put_status("web", [status])
+    node.until_known("web")
+    eventually(lambda: node.get(f"{LOG}{query}") == (400, message))
+
+
+def test_provider_says_why_there_is_no_log(node: Node) -> None:
+    node.run_pod("web")
+    node.log_paths["default", "web", "main", False] = Invalid("not started, says the provider")
+    assert node.get(LOG) == (400, "not started, says the provider")
+
+
+def test_previous_log_and_the_last_one_of_a_crashing_container(node: Node) -> None:
+    node.run_pod("web", record(0, b"second life"))
+    older = node.log_file("web", number=7)
+    older.write_bytes(record(0, b"first life"))
+    node.log_paths["default", "web", "main", True] = {"path": str(older), "containerID": "c0", "running": False}
+    last = {"lastState": terminated(container_id="containerd://c0")["state"]}
+    node.put_status("web", [running(**last)])
+    eventually(lambda: node.get(f"{LOG}?previous=true") == (200, "first life\n"))
+    node.put_status("web", [waiting("CrashLoopBackOff", **last)])
+    eventually(lambda: node.get(LOG) == (200, "second life\n"))
+
+
+def test_logs_are_read_while_the_provider_is_away(node: Node) -> None:
+    node.run_pod("web", record(0, b"old"))
+    node.log_file("web", number=1).write_bytes(record(0, b"new"))
+    last = {"lastState": terminated(container_id="containerd://c0")["state"]}
+    node.put_status("web", [running(**last)])
+    eventually(lambda: node.get(f"{LOG}?previous=true")[0] == 404)
+    node.stop_neighbour("provider")
+    assert node.get(LOG) == (200, "new\n")
+    assert node.get(f"{LOG}?previous=true") == (200, "old\n")
+
+
+def test_follow_sends_its_head_at_once_and_ends_with_the_container(node: Node) -> None:
+    path = node.run_pod("web")
+    client = node.kubelet()
+    client.request("GET", f"{LOG}?follow=true", headers={"Authorization": "Bearer admin-token"})
+    response = client.getresponse()
+    assert response.status == 200
+    with path.open("ab", buffering=0) as file:
+        for number in range(3):
+            file.write(record(0, b"%d" % number))
+            assert response.readline() == b"%d\n" % number
+        path.rename(path.with_name("0.log.20261123-100000"))
+        with path.open("ab", buffering=0) as new:
+            new.write(record(0, b"after rotation"))
+            assert response.readline() == b"after rotation\n"
+            node.put_status("web", [terminated()])
+            assert response.read() == b""
+    client.close()
+
+
+def test_follow_goes_on_while_the_provider_restarts(node: Node) -> None:
+    path = node.run_pod("web")
+    client = node.kubelet()
+    client.request("GET", f"{LOG}?follow=true", headers={"Authorization": "Bearer admin-token"})
+    response = client.getresponse()
+    node.stop_neighbour("provider")
+    with path.open("ab", buffering=0) as file:
+        file.write(record(0, b"meanwhile"))
+    assert response.readline() == b"meanwhile\n"
+    node.start_provider()
+    node.put_status("web", [terminated()])
+    assert response.read() == b""
+    client.close()
+
+
+def test_follow_ends_when_the_pod_is_gone(node: Node) -> None:
+    node.run_pod("web", record(0, b"all"))
+    client = node.kubelet()
+    client.request("GET", f"{LOG}?follow=true", headers={"Authorization": "Bearer admin-token"})
+    response = client.getresponse()
+    assert response.readline() == b"all\n"
+    node.publisher("watcher").delete("pods", "uid-web", source="api")
+    node.publisher("provider").delete("pod-status", "uid-web")
+    assert response.read() == b""
+    client.close()
+
+
+def test_pods_carry_the_newest_status(node: Node) -> None:
+    node.run_pod("web")
+    node.put_pod("fresh")
+    eventually(lambda: len(json.loads(node.get("/pods")[1])["items"]) == 2)
+    body = json.loads(node.get("/pods")[1])
+    assert (body["kind"], body["apiVersion"]) == ("PodList", "v1")
+    phases = {item["metadata"]["name"]: item["status"]["phase"] for item in body["items"]}
+    assert phases == {"web": "Running", "fresh": "Pending"}
+
+
+def test_health_names_the_peer_that_is_away(node: Node) -> None:
+    eventually(lambda: node.get("/healthz") == (200, "ok"))
+    assert node.get("/healthz/ping") == (200, "ok")
+    assert "[+]provider ok" in node.get("/healthz?verbose")[1]
+    node.stop_neighbour("provider")
+    eventually(lambda: node.get("/healthz")[0] == 500)
+    assert "[-]provider failed" in node.get("/healthz")[1]
+    assert node.get("/healthz/absent")[0] == 404
+
+
+def test_metrics_join_every_process_that_answers(node: Node) -> None:
+    node.get("/healthz")
+    status, body = node.get("/metrics")
+    lines = body.splitlines()
+    assert status == 200
+    assert 'watches{process="api-watcher"} 3' in lines
+    assert 'vkcri_process_up{process="cri-bridge"} 1' in lines or 'vkcri_process_up{process="cri-bridge"} 0' in lines
+    assert 'vkcri_process_up{process="kube-proxy"} 0' in lines
+    assert any(line.startswith('vkcri_http_requests_total{process="log-server"') for line in lines)
+    assert len([line for line in lines if line.startswith("# TYPE vkcri_process_up")]) == 1
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/containerLogs", "/pods/more", "/exec/default/web"])
+def test_unknown_routes_are_not_found(node: Node, path: str) -> None:
+    assert node.get(path)[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/run/default/web/main", "/configz", "/metrics/cadvisor", "/runningpods/"])
+def test_unbuilt_routes_say_so(node: Node, path: str) -> None:
+    if path.startswith("/metrics"):
+        assert node.get(path)[0] == 501
+    else:
+        assert node.get(path) == (501, f"{path} is not built in vkcri yet\n")
+
+
+ROUTES = {
+    "/pods": ["pods", "proxy"],
+    "/pods/": ["pods", "proxy"],
+    "/healthz": ["healthz", "proxy"],
+    "/healthz/ping": ["healthz", "proxy"],
+    "/runningpods/": ["pods", "proxy"],
+    "/configz": ["configz", "proxy"],
+    "/metrics": ["metrics"],
+    "/metrics/cadvisor": ["metrics"],
+    "/stats/summary": ["stats"],
+    "/logs/": ["log"],
+    "/checkpoint/default/web/main": ["checkpoint"],
+    "/containerLogs/default/web/main": ["proxy"],
+    "/exec/default/web/main?command=id&output=1": ["proxy"],
+    "/attach/default/web/main?output=1": ["proxy"],
+    "/portForward/default/web": ["proxy"],
+    "/run/default/web/main": ["proxy"],
+    "/nothing": ["proxy"],
+    "/metricsx": ["proxy"],
+}
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_path_is_judged_by_the_kubelets_attributes(path: str) -> None:
+    assert subresources(path.partition("?")[0]) == ROUTES[path]
+
+
+@pytest.mark.parametrize("credential", ["none", "unknown", "basic", "pod", "scraper", "admin", "certificate"])
+def test_every_route_asks_for_a_good_credential(node: Node, credential: str) -> None:
+    node.run_pod("web", record(0, b"secret"))
+    context = node.trust(node.authority.issue_client("admin", ["masters"])) if credential == "certificate" else None
+    token = {"basic": "Basic YWRtaW46YWRtaW4tdG9rZW4=", "unknown": "rubbish", "pod": "pod-token"}
+    token |= {"scraper": "scraper-token", "admin": "admin-token"}
+    if context is not None:
+        eventually(lambda: node.get("/healthz", "", context=context)[0] == 200)
+    for path, wanted in ROUTES.items():
+        status, body = node.get(path, token.get(credential, ""), context=context)
+        if credential in ("none", "unknown", "basic"):
+            assert (status, body) == (401, "Unauthorized"), path
+        elif credential == "pod" or (credential == "scraper" and not {"metrics", "healthz"} & set(wanted)):
+            assert status == 403, path
+            assert f"verb=get, resource=nodes, subresource(s)=[{' '.join(wanted)}]" in body
+            assert "secret" not in body
+        elif wanted != ["checkpoint"]:
+            assert status in (200, 400, 404, 500, 501), path
+
+
+def test_foreign_certificate_is_nobody(node: Node) -> None:
+    eventually(lambda: _knows_ca(node))
+    foreign = certs.CertificateAuthority.create("cluster-ca").issue_client("admin", ["system:masters"])
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        node.get("/pods", "", context=node.trust(foreign))
+
+
+def _knows_ca(node: Node) -> bool:
+    return node.get("/pods", "", context=node.trust(node.authority.issue_client("admin")))[0] == 200
+
+
+def test_certificate_that_the_cluster_does_not_favour_is_forbidden(node: Node) -> None:
+    eventually(lambda: _knows_ca(node))
+    weak = node.trust(node.authority.issue_client("somebody", ["system:masters-not"]))
+    assert node.get("/pods", "", context=weak)[0] == 403
+    spec = [body for kind, body in node.reviews if kind == "access"][-1]
+    assert (spec["user"], spec["groups"]) == ("somebody", ["system:masters-not", "system:authenticated"])
+
+
+def test_verb_is_the_methods(node: Node) -> None:
+    node.get("/exec/default/web/main?output=1", method="POST")
+    assert node.reviews[-1][1]["resourceAttributes"]["verb"] == "create"
+    assert node.get("/pods", method="HEAD")[0] == 405
+    assert node.get("/pods", method="OPTIONS")[0] == 405
+    assert node.get("/pods", method="DELETE")[0] == 405
+
+
+def test_reviews_are_asked_once_a_while(node: Node) -> None:
+    for _ in range(3):
+        assert node.get("/pods")[0] == 200
+        assert node.get("/pods", "pod-token")[0] == 403
+    assert [kind for kind, _ in node.reviews].count("token") == 2
+    assert [kind for kind, _ in node.reviews].count("access") == 1 + 2
+
+
+def test_nobody_new_is_let_in_while_the_watcher_is_away(node: Node) -> None:
+    assert node.get("/pods")[0] == 200
+    node.stop_neighbour("watcher")
+    assert node.get("/pods")[0] == 200
+    status, body = node.get("/pods", "scraper-token")
+    assert status == 503
+    assert "token-review" in body
+    assert node.get("/pods", "")[0] == 401
+    assert node.get("/metrics")[0] == 503

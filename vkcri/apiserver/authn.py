@@ -14,6 +14,7 @@ from vkcri import certs
 from vkcri.apiserver import tokens
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
+from vkcri.errors import Invalid
 
 MASTERS: Final = "system:masters"
 NODES: Final = "system:nodes"
@@ -122,7 +123,10 @@ class Authenticator:
 
 def certificate_user(der: bytes) -> User:
     """The user that a verified client certificate names: CN and, as groups, each O."""
-    name, organizations = certs.peer_identity(der)
+    try:
+        name, organizations = certs.peer_identity(der)
+    except Invalid as error:
+        raise StatusError.unauthorized() from error
     if not name:
         raise StatusError.unauthorized()
     digest = hashlib.sha256(der).hexdigest()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
-from vkcri.apiserver.watch import BOOKMARK, DELETED
+from vkcri.apiserver.watch import BOOKMARK, DELETED, Watch
 from vkcri.backoff import Backoff
 from vkcri.errors import Unavailable
 from vkcri.lifecycle import Process
@@ -93,14 +93,21 @@ class Loop:
         self._controllers = {controller.name: controller for controller in controllers}
         self._dirty = DirtyKeys(clock)
         self._failures: dict[tuple[str, str], int] = {}
+        self._watches: dict[str, Watch] = {}
 
     def start(self, process: Process) -> None:
-        """Start the feeds and the thread."""
+        """Start the feeds and the thread; they end with the process."""
+        process.on_stop(self.close)
         self.mark_all()
         kinds = sorted({kind for controller in self._controllers.values() for kind in controller.sources})
         for kind in kinds:
             process.start_thread(f"feed {kind}", lambda kind=kind: self._feed(process, kind))  # type: ignore[misc]
         process.start_thread("controllers", lambda: self._run(process))
+
+    def close(self) -> None:
+        """End every feed's watch, so that its thread sees that the process is stopping."""
+        for watch in list(self._watches.values()):
+            watch.close()
 
     def mark_all(self) -> None:
         """Make every controller look at everything."""
@@ -146,7 +153,8 @@ class Loop:
         while not process.stopping.is_set():
             try:
                 with process.expect(f"changes of {kind}", _FEED_SECONDS + 5):
-                    for type_, obj, rv in self._store.watch(kind, None, since, timeout=_FEED_SECONDS):
+                    watch = self._watches[kind] = self._store.watch(kind, None, since, timeout=_FEED_SECONDS)
+                    for type_, obj, rv in watch:
                         since = rv
                         if type_ != BOOKMARK:
                             self.mark(kind, obj, gone=type_ == DELETED)

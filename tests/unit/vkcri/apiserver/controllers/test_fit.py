@@ -1,0 +1,187 @@
+"""Whether a pod fits a node, and the scheduler's words where it does not."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from tests.unit.vkcri.apiserver.house import container, node, pod
+from vkcri.apiserver.controllers import fit
+
+Object = dict[str, Any]
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def bound(name: str, to: str = "n1", **spec: Any) -> Object:
+    return pod(name, nodeName=to, **spec)
+
+
+def labelled(made: Object, **labels: str) -> Object:
+    made["metadata"]["labels"] = labels
+    return made
+
+
+def asking(**requests: str) -> list[Object]:
+    amounts = {name.replace("_", "-"): amount for name, amount in requests.items()}
+    return [container(resources={"requests": amounts})]
+
+
+def reasons(what: Object, where: Object | None = None, *placed: Object) -> list[str]:
+    made = where or node()
+    return fit.reasons(what, made, placed, [made])
+
+
+def tainted(key: str, value: str = "", effect: str = "NoSchedule") -> Object:
+    return node(spec={"taints": [{"key": key, "value": value, "effect": effect}]})
+
+
+def tolerating(**toleration: str) -> Object:
+    return pod(tolerations=[toleration])
+
+
+def anti(**labels: str) -> Object:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
+    return {"podAntiAffinity": {REQUIRED: [term]}}
+
+
+def near(**labels: str) -> Object:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": labels}}
+    return {"podAffinity": {REQUIRED: [term]}}
+
+
+def of_node(*expressions: Object) -> Object:
+    return {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": list(expressions)}]}}}
+
+
+FITS: dict[str, tuple[Object, Object]] = {
+    "plain": (pod(), node()),
+    "exactly all there is": (pod(containers=asking(cpu="2", memory="4Gi")), node()),
+    "tolerated taint": (tolerating(key="a", operator="Exists"), tainted("a")),
+    "tolerated by value": (tolerating(key="a", value="b"), tainted("a", "b")),
+    "everything tolerated": (tolerating(operator="Exists"), tainted("a", "b", "NoExecute")),
+    "a taint that only prefers": (pod(), tainted("a", "", "PreferNoSchedule")),
+    "selected": (pod(nodeSelector={"kubernetes.io/hostname": "n1"}), node()),
+    "affine": (pod(affinity=of_node({"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]})), node()),
+    "affine to itself": (labelled(pod(affinity=near(app="x")), app="x"), node()),
+    "zero of something unknown": (pod(containers=asking(cpu="0")), node()),
+    "cordoned and tolerated": (
+        tolerating(key="node.kubernetes.io/unschedulable", operator="Exists"),
+        node(spec={"unschedulable": True}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_fits(name: str) -> None:
+    assert reasons(*FITS[name]) == []
+
+
+REFUSED: dict[str, tuple[Object, Object, list[str]]] = {
+    "cordoned": (pod(), node(spec={"unschedulable": True}), ["node(s) were unschedulable"]),
+    "not ready": (
+        tolerating(operator="Exists"),
+        node(ready=False),
+        ["node(s) had untolerated taint {node.kubernetes.io/not-ready: }"],
+    ),
+    "tainted": (pod(), tainted("a", "b"), ["node(s) had untolerated taint {a: b}"]),
+    "other effect tolerated": (
+        tolerating(key="a", operator="Exists", effect="NoExecute"),
+        tainted("a"),
+        ["node(s) had untolerated taint {a: }"],
+    ),
+    "not selected": (pod(nodeSelector={"a": "b"}), node(), ["node(s) didn't match Pod's node affinity/selector"]),
+    "not affine": (
+        pod(affinity=of_node({"key": "gpu", "operator": "Exists"})),
+        node(),
+        ["node(s) didn't match Pod's node affinity/selector"],
+    ),
+    "one resource": (pod(containers=asking(cpu="3")), node(), ["Insufficient cpu"]),
+    "two resources": (
+        pod(containers=asking(cpu="3", memory="5Gi")),
+        node(),
+        ["Insufficient cpu", "Insufficient memory"],
+    ),
+    "a resource the node lacks": (
+        pod(containers=[container(resources={"requests": {"a.b/gpu": "1"}})]),
+        node(),
+        ["Insufficient a.b/gpu"],
+    ),
+    "not near": (pod(affinity=near(app="x")), node(), ["node(s) didn't match pod affinity rules"]),
+    "no such topology": (
+        pod(
+            topologySpreadConstraints=[
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
+            ]
+        ),
+        node(),
+        ["node(s) didn't match pod topology spread constraints (missing required label)"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    what, where, why = REFUSED[name]
+    assert reasons(what, where) == why
+
+
+def test_what_is_placed_counts() -> None:
+    other = bound("other", containers=asking(cpu="1500m"))
+    assert reasons(pod(containers=asking(cpu="600m")), None, other) == ["Insufficient cpu"]
+    assert reasons(pod(containers=asking(cpu="500m")), None, other) == []
+    elsewhere = bound("other", to="n2", containers=asking(cpu="2"))
+    assert reasons(pod(containers=asking(cpu="2")), None, elsewhere) == []
+
+
+def test_the_number_of_pods_counts() -> None:
+    small = node(allocatable={"pods": "1", "cpu": "1"})
+    assert reasons(pod(), small, bound("other")) == ["Too many pods"]
+
+
+def test_host_ports_are_taken_once_an_address_and_protocol() -> None:
+    def with_port(**port: Any) -> list[Object]:
+        return [container(ports=[{"containerPort": 1, "hostPort": 80, "protocol": "TCP", **port}])]
+
+    other = bound("other", containers=with_port(hostIP="10.0.0.1"))
+    taken = ["node(s) didn't have free ports for the requested pod ports"]
+    assert reasons(pod(containers=with_port()), None, other) == taken
+    assert reasons(pod(containers=with_port(hostIP="10.0.0.1")), None, other) == taken
+    assert reasons(pod(containers=with_port(hostIP="10.0.0.2")), None, other) == []
+    assert reasons(pod(containers=with_port(protocol="UDP")), None, other) == []
+
+
+def test_anti_affinity_holds_in_both_directions() -> None:
+    lonely = labelled(bound("lonely", affinity=anti(app="x")), app="y")
+    assert reasons(labelled(pod(), app="x"), None, lonely) == [
+        "node(s) didn't satisfy existing pods anti-affinity rules"
+    ]
+    assert reasons(labelled(pod(), app="z"), None, lonely) == []
+    there = labelled(bound("there"), app="x")
+    assert reasons(pod(affinity=anti(app="x")), None, there) == ["node(s) didn't match pod anti-affinity rules"]
+    assert reasons(pod(affinity=near(app="x")), None, there) == []
+    foreign = labelled(bound("there", namespace="other"), app="x")
+    assert reasons(pod(affinity=anti(app="x")), None, foreign) == []
+
+
+def test_spread_over_two_nodes() -> None:
+    one, two = node("n1"), node("n2")
+    constraint = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    constraint["labelSelector"] = {"matchLabels": {"app": "x"}}  # type: ignore[assignment]
+    what = labelled(pod(topologySpreadConstraints=[constraint]), app="x")
+    placed = [labelled(bound("a"), app="x")]
+    text = "node(s) didn't match pod topology spread constraints"
+    assert fit.reasons(what, one, placed, [one, two]) == [text]
+    assert fit.reasons(what, two, placed, [one, two]) == []
+
+
+def test_requests_count_init_containers_at_their_peak_and_sidecars_for_good() -> None:
+    def init(name: str, cpu: str, **more: str) -> Object:
+        return {**container(resources={"requests": {"cpu": cpu}}), "name": name, **more}
+
+    what = pod(
+        initContainers=[init("a", "3"), init("side", "1", restartPolicy="Always"), init("b", "1500m")],
+        containers=asking(cpu="1"),
+        overhead={"cpu": "100m"},
+    )
+    assert fit.total_requests(what) == {"cpu": Fraction(31, 10)}
+    assert fit.total_requests(pod(resources={"requests": {"cpu": "5"}}, containers=asking(cpu="1"))) == {"cpu": 5}

@@ -60,7 +60,7 @@ class Life:
     @property
     def lost(self) -> bool:
         """It was Running when last seen, and CRI has it no more."""
-        return self.remembered and bool((self.prior.get("state") or {}).get("running"))
+        return self.remembered and (self.prior.get("state") or {}).get("running") is not None
 
     @property
     def state(self) -> Literal["none", "running", "exited"]:
@@ -203,7 +203,7 @@ def _specs(pod: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
 
 def _ran(status: Mapping[str, Any]) -> bool:
     state = status.get("state") or {}
-    return bool(state.get("running") or _last_end(status))
+    return state.get("running") is not None or bool(_last_end(status))
 
 
 def _last_end(status: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,4 +1,5 @@
-"""cri-bridge on a real containerd, with the queue's other half in the test: what becomes of a pod, and of what is left."""
+"""cri-bridge on a real containerd, with the queue's other half in the test: what becomes of a pod, and of what is
+left."""
 
 import json
 import os

@@ -78,6 +78,7 @@ class Kernel:
             load(text)
         except Unavailable:
             self._standing = {}
+            self._rebuild_at = 0.0
             self.applied["error"] += 1
             raise
         self.applied[kind] += 1

@@ -41,6 +41,7 @@ class Proxy:
         self._slices: dict[str, model.Slice] = {}
         self._said: dict[str, str] = {}
         self._error = ""
+        self._masquerade_all = False
         self._applied_at = 0.0
         self._took = 0.0
         watcher = settings.instance.queue_socket("watcher")
@@ -86,8 +87,9 @@ class Proxy:
             self._read(topic, key)
         ports = model.build(self._services.values(), self._slices.values())
         began = time.monotonic()
-        shown = apply.prepare()
-        self._kernel.sync(ports, self._subnets(), masquerade_all=not shown)
+        if self._kernel.seconds_to_rebuild == 0:
+            self._masquerade_all = not apply.prepare()
+        self._kernel.sync(ports, self._subnets(), masquerade_all=self._masquerade_all)
         self._took, self._applied_at = time.monotonic() - began, time.time()
         if self._error:
             log.info("rules are in place again")

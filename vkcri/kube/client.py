@@ -10,9 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from vkcri.errors import Invalid, Refused, Unavailable
+from vkcri.errors import Invalid, Refused, Unavailable, VkcriError
 from vkcri.kube.failures import Overloaded, failure
 from vkcri.kube.kubeconfig import Kubeconfig, Session
 
@@ -20,6 +21,7 @@ CONNECT_SECONDS = 5.0
 TIMEOUT = 10.0
 PAGE = 500
 RELOAD_SECONDS = 5.0  # between two readings of an unchanged kubeconfig
+EXPIRY_SKEW = 60.0  # an exec plugin's credentials are renewed that much before their end
 MOST_BYTES = 64 * 1024 * 1024
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
@@ -147,7 +149,20 @@ class Client:
         with self._lock:
             if self._session is None:
                 self._session = self._kubeconfig.load()
+            elif time.time() > self._session.expires - EXPIRY_SKEW:
+                self._session = self._refreshed(self._session)
             return self._session
+
+    def _refreshed(self, old: Session) -> Session:
+        """What the exec plugin gives now; the old credentials where it fails, to be asked again soon."""
+        if time.monotonic() - old.loaded < RELOAD_SECONDS:
+            return old
+        try:
+            fresh = self._kubeconfig.load()
+        except VkcriError as error:
+            log.warning("the credentials for %s expire and were not renewed: %s", old.server, error)
+            return replace(old, loaded=time.monotonic())
+        return fresh if fresh.server == old.server else old
 
     def _renew(self, used: Session, reason: str) -> bool:
         """Read the kubeconfig again; False where that cannot help. Raises Refused where it names another server."""

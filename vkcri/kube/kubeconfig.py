@@ -7,6 +7,7 @@ plugin runs on a thread of its own, because the package waits for it without a d
 
 import importlib
 import logging
+import math
 import os
 import ssl
 import tempfile
@@ -19,20 +20,22 @@ from typing import Any
 
 from vkcri.errors import ConfigError, Refused, Unavailable
 
-LOAD_SECONDS = 60.0  # an exec plugin may ask a cloud
+LOAD_SECONDS = 20.0  # an exec plugin may ask a cloud; other threads wait meanwhile
 POOL_SIZE = 16  # idle connections kept; a watch beyond them has one of its own
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Session:
-    """One reading of the kubeconfig. api: an ApiClient; ca: the cluster's CA as PEM, empty for the system's."""
+    """One reading of the kubeconfig. api: an ApiClient; ca: the cluster's CA as PEM, empty for the system's; expires:
+    the wall-clock second at which an exec plugin's credentials end."""
 
     api: Any
     server: str
     ca: str
     stamp: tuple[tuple[int, int], ...]
     loaded: float
+    expires: float = math.inf
 
 
 class Kubeconfig:
@@ -97,13 +100,16 @@ class Kubeconfig:
         if _plugin(content, loader.current_context) and not configuration.api_key and not configuration.cert_file:
             # the package only logs a plugin's failure and goes on without credentials
             raise Refused(f"{self.path}: its exec plugin gave no credentials; the lines above have its error")
+        expiry = getattr(loader, "expiry", None)
+        configuration.refresh_api_key_hook = None  # it would run the plugin without a deadline, on any thread
         configuration.retries = False
         configuration.keep_alive = True
         configuration.connection_pool_maxsize = POOL_SIZE
         api = ApiClient(configuration)
         api.user_agent = self._user_agent
         _share_context(api, context)
-        return Session(api, str(configuration.host), ca, stamp, time.monotonic())
+        expires = expiry.timestamp() if expiry else math.inf
+        return Session(api, str(configuration.host), ca, stamp, time.monotonic(), expires)
 
     def _parts(self) -> list[Path]:
         return [Path(part).expanduser() for part in self.path.split(os.pathsep) if part]

@@ -74,6 +74,7 @@ class Node:
         self._node: dict[str, Any] | None = None
         self._began = False
         self._beaten: float | None = None
+        self._unkept: frozenset[str] = frozenset()
         self._said = ""
         self._listening_since = time.monotonic()
         self._reported_at: float | None = None
@@ -179,13 +180,15 @@ class Node:
         held = node.get("status") or {}
         wanted = self._desired(held)
         beat = self._beaten is None or time.monotonic() - self._beaten >= nodestatus.HEARTBEAT_SECONDS
-        patch = nodestatus.status_patch(wanted, held, beat=beat)
+        patch = nodestatus.status_patch(wanted, held, beat=beat, unkept=self._unkept)
         if patch:
             began = time.monotonic()
             node = self._client.patch(f"{self._path}/status", {"status": patch})
             self._metrics.observe("node_patch", time.monotonic() - began)
             self._beaten = began
             self._seen(node)
+            left = nodestatus.status_patch(wanted, node.get("status") or {}, beat=False)
+            self._unkept = frozenset(left) - {"conditions"}
             self._tell(held, wanted)
         return node
 

@@ -18,8 +18,8 @@ HEARTBEAT_SECONDS = 300.0
 MOST_IMAGES = 50  # as the kubelet's nodeStatusMaxImages
 OWN_CONDITIONS = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 _COPIED = ("capacity", "allocatable", "nodeInfo", "runtimeHandlers", "features")
-_MAPS = ("capacity", "allocatable")
-_ATOMIC = ("nodeInfo", "images", "daemonEndpoints", "runtimeHandlers", "features")
+_MAPS = ("capacity", "allocatable", "nodeInfo", "daemonEndpoints", "features")
+_LISTS = ("images", "runtimeHandlers")
 
 
 @dataclass(frozen=True)
@@ -120,18 +120,23 @@ def _is_unheard(report: Report, prior: list[Mapping[str, Any]]) -> bool:
     return report.value is None and report.age <= SILENT_SECONDS and bool(prior)
 
 
-def status_patch(desired: Mapping[str, Any], held: Mapping[str, Any], *, beat: bool) -> dict[str, Any]:
-    """The strategic merge patch from held to desired; {} where only heartbeats differ and no `beat` is due."""
+def status_patch(
+    desired: Mapping[str, Any], held: Mapping[str, Any], *, beat: bool, unkept: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """The strategic merge patch from held to desired; {} where only heartbeats differ and no `beat` is due. unkept:
+    fields that this API server is too old to keep, sent with a beat only."""
     patch: dict[str, Any] = {}
-    for field in _ATOMIC:
+    for field in _LISTS:
         if field in desired and plain(desired[field]) != plain(held.get(field)):
             patch[field] = desired[field]
     for field in _MAPS:
-        old = held.get(field) or {}
-        changed = {key: amount for key, amount in desired.get(field, {}).items() if old.get(key) != amount}
-        gone = dict.fromkeys(old.keys() - desired[field].keys()) if field in desired else {}
-        if changed or gone:
-            patch[field] = {**changed, **gone}
+        old, new = held.get(field) or {}, desired.get(field)
+        if new is not None:
+            changed = {key: value for key, value in new.items() if plain(old.get(key)) != plain(value)}
+            gone = dict.fromkeys(key for key in old if key not in new and plain(old[key]) is not None)
+            patch |= {field: {**changed, **gone}} if changed or gone else {}
+    if not beat:
+        patch = {field: value for field, value in patch.items() if field not in unkept}
     if _addresses(desired) - _addresses(held) or _of_our_types(held) - _addresses(desired):
         foreign = [item for item in held.get("addresses") or [] if item.get("type") not in ("InternalIP", "Hostname")]
         patch["addresses"] = [*desired["addresses"], *foreign, {"$patch": "replace"}]

@@ -117,8 +117,13 @@ class StatusWriter:
             pod = self._patch(uid, pod, patch)
             with self._lock:
                 self._settled[uid] = (report, version(pod))
-        if document.get("finished") and api.deletion_timestamp(pod) and api.is_terminal(api.status(pod)):
+        if not document.get("finished") or not api.deletion_timestamp(pod):
+            return
+        if api.is_terminal(api.status(pod)):
             self._delete(uid, pod)
+        else:
+            phase = reported.get("phase")
+            log.warning("pod %s: finished in phase %s, which is not final: not deleted", api.full_name(pod), phase)
 
     def _patch(self, uid: str, pod: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
         """Write it; the pod that the API server answers with."""

@@ -330,6 +330,39 @@ def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
         assert client.get("/version") == {"ok": True}
 
 
+def _credential(token: str, expires: float) -> dict[str, Any]:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(expires))
+    status = {"token": token, "expirationTimestamp": stamp}
+    return {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+
+
+def test_a_token_that_expires_is_renewed_and_a_failing_plugin_does_not_stop_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vkcri.kube.client.RELOAD_SECONDS", 0.0)
+    answer = tmp_path / "answer"
+    answer.write_text(json.dumps(_credential("one", time.time() + 30)), encoding="utf-8")
+    with Server(lambda call: call.send(200, {"as": call.headers["authorization"]})) as server:
+        client = client_of(tmp_path, server, _plugin(tmp_path, f"cat {answer}"))
+        assert client.server == server.url
+        answer.unlink()
+        assert client.get("/version") == {"as": "Bearer one"}
+        assert "were not renewed" in caplog.text
+        answer.write_text(json.dumps(_credential("two", time.time() + 3600)), encoding="utf-8")
+        assert client.get("/version") == {"as": "Bearer two"}
+        answer.unlink()
+        assert client.get("/version") == {"as": "Bearer two"}
+
+
+def test_the_server_may_have_another_name_than_its_address(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("api.example.org").configure_cert(context)
+    cluster = {"certificate-authority-data": _b64(authority.cert_pem.bytes()), "tls-server-name": "api.example.org"}
+    with Server(lambda call: call.send(200, {"ok": True}), context) as server:
+        assert client_of(tmp_path, server, None, **cluster).get("/version") == {"ok": True}
+
+
 def test_an_exec_plugin_that_fails_is_refused_not_anonymous(tmp_path: Path) -> None:
     with Server(_wants("x")) as server:
         with pytest.raises(Refused, match="exec plugin"):

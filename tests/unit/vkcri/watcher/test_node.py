@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
+from tests.unit.vkcri.kube.scripted import Call, until
 from tests.unit.vkcri.watcher.conftest import Surroundings
 from vkcri.api import times
 from vkcri.watcher.lease import Lease
@@ -51,7 +51,7 @@ def now(offset: float = 0.0) -> str:
     return times.micros(times.of(time.time() + offset))
 
 
-def report(around: Surroundings, ready: str = "True", relisted: float = 0.0) -> None:
+def report(around: Surroundings, ready: str = "True", relisted: float = 0.0, **more: Any) -> None:
     conditions = [
         {"type": kind, "status": "False", "reason": "Good", "message": "m"}
         for kind in ("MemoryPressure", "DiskPressure", "PIDPressure")
@@ -64,6 +64,7 @@ def report(around: Surroundings, ready: str = "True", relisted: float = 0.0) -> 
         "conditions": conditions,
         "reported": now(),
         "relisted": now(-relisted),
+        **more,
     }
     around.provider.put("node-status", "node", json.dumps(value).encode())
 
@@ -83,7 +84,7 @@ def test_it_registers_before_the_provider_speaks_and_is_ready_once_it_does(aroun
     report(around)
     until(lambda: ready(around).get("status") == "True")
     assert around.api.objects[NODE]["status"]["capacity"] == {"cpu": "2"}
-    assert agent.registered.is_set()
+    until(agent.registered.is_set)
     until(lambda: around.publisher.synced("node"))
     until(lambda: b'"cpu"' in (around.publisher.get("node", "n1") or b""))
     reasons = {json.loads(raw)["reason"] for raw in around.publisher.items("events").values()}
@@ -109,6 +110,30 @@ def test_an_equal_report_is_not_patched_again(around: Surroundings) -> None:
     until(lambda: around.publisher.synced("node"))
     assert around.process.wait(0.3) is False
     assert len(around.api.calls("PATCH", f"{NODE}/status")) == patches
+
+
+def test_a_server_that_drops_a_field_is_not_patched_for_ever(around: Surroundings) -> None:
+    """An older API server knows no runtimeHandlers."""
+    report(around, runtimeHandlers=[{"name": "runc"}])
+    agent = Agent(around)
+    original = around.api.server.script
+
+    def forgetful(call: Call) -> None:
+        if call.method == "PATCH":
+            call.body.get("status", {}).pop("runtimeHandlers", None)
+        if call.method == "POST" and "nodes" in call.path:
+            call.body["status"].pop("runtimeHandlers", None)
+        original(call)
+
+    around.api.server.script = forgetful
+    agent.start()
+    until(lambda: ready(around).get("status") == "True")
+    until(lambda: around.publisher.get("node", "n1"))
+    patches = len(around.api.calls("PATCH", f"{NODE}/status"))
+    for _ in range(3):
+        report(around, runtimeHandlers=[{"name": "runc"}])
+        assert around.process.wait(0.1) is False
+    assert len(around.api.calls("PATCH", f"{NODE}/status")) <= patches + 1
 
 
 def test_not_ready_as_the_provider_says_it(around: Surroundings) -> None:

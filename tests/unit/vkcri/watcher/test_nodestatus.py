@@ -110,6 +110,23 @@ def test_a_vanished_resource_is_removed_and_a_changed_one_changed() -> None:
     }
 
 
+def test_a_fact_that_is_no_longer_true_is_removed() -> None:
+    held = desired(ME, fresh(), {}, NOW)
+    held["nodeInfo"] = {**held["nodeInfo"], "swap": {"capacity": 1}, "kubeProxyVersion": ""}
+    assert status_patch(desired(ME, fresh(), held, NOW), held, beat=False) == {
+        "nodeInfo": {"swap": None},
+        "conditions": held["conditions"],
+    }
+
+
+def test_what_an_old_server_does_not_keep_is_sent_with_heartbeats_only() -> None:
+    held = desired(ME, fresh(), {}, NOW)
+    wanted = desired(ME, fresh({**VALUE, "features": {"new": True}}), held, NOW)
+    unkept = frozenset({"features"})
+    assert status_patch(wanted, held, beat=False, unkept=unkept) == {}
+    assert status_patch(wanted, held, beat=True, unkept=unkept)["features"] == {"new": True}
+
+
 def test_a_new_address_replaces_ours_and_keeps_those_of_others() -> None:
     held = desired(ME, fresh(), {}, NOW)
     held["addresses"] = [

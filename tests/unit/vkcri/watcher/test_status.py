@@ -90,7 +90,7 @@ def test_the_difference_is_taken_from_our_last_answer_while_the_watch_lags(aroun
 def test_what_the_server_drops_is_not_sent_for_ever(around: Surroundings, node: Node) -> None:
     node.make()
     around.report("u1", {"phase": "Running", "novelty": "x"})
-    until(lambda: patches(around))
+    until(lambda: node.shown().get("novelty"))
     around.api.change(POD, lambda pod: pod["status"].pop("novelty"))
     until(lambda: len(patches(around)) == 2)  # the pod changed, so once more
     idle(node)

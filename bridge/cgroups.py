@@ -135,7 +135,8 @@ class Cgroups:
     def _ensure(self, name: str, limits: Limits) -> None:
         try:
             for root in self._hierarchies.roots:
-                _make(root, name, unified=bool(self._hierarchies.unified))
+                if root == self._hierarchies.v1.get("cpuset") or not (root / name).is_dir():
+                    _make(root, name, unified=bool(self._hierarchies.unified))
             for file, text in self._files(root_name=name, limits=limits):
                 _write(file, text)
         except OSError as error:

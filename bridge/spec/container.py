@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from bridge.pb.runtime.v1 import api_pb2
-from bridge.spec import env, expansion, hosts, mounts, names, resources, security
+from bridge.spec import env, expansion, mounts, names, resources, security
 from bridge.spec.context import Finding, ImageRef, PodContext
 from vkcri.api import pods
 from vkcri.errors import Invalid, NotFound, Refused
@@ -27,10 +27,6 @@ def container_config(
 def findings(pod: pods.Pod, container: dict[str, Any], ctx: PodContext) -> tuple[Finding, ...]:
     """The events that go with the container: InvalidEnvironmentVariableNames."""
     return env.findings(pod, container, ctx)
-
-
-def wants_hosts_file(pod: pods.Pod, container: dict[str, Any], ctx: PodContext) -> bool:
-    return hosts.wanted(pod, container, ctx)
 
 
 def _config(pod: pods.Pod, container: dict[str, Any], ctx: PodContext, attempt: int) -> api_pb2.ContainerConfig:

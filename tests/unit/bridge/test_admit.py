@@ -1,0 +1,161 @@
+"""Which pods the node refuses, and with what words."""
+
+from typing import Any, ClassVar
+
+import pytest
+
+from bridge.admission import Admission
+from bridge.admit import Refusal, admit
+from bridge.unsupported import unsupported
+from tests.unit.bridge.building import a_pod, spec
+
+ROOM = {"cpu": "2", "memory": "1Gi", "pods": "3", "ephemeral-storage": "10Gi"}
+
+
+def asking(**requests: str) -> dict[str, Any]:
+    return a_pod(spec(resources={"requests": requests}))
+
+
+def test_a_pod_that_fits_is_taken() -> None:
+    assert admit(asking(cpu="1"), [asking(cpu="1")], ROOM, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "refusal"),
+    [
+        ("cpu", "1500m", Refusal("OutOfcpu", "requested: 1500, used: 1000, capacity: 2000")),
+        ("memory", "2Gi", Refusal("OutOfmemory", "requested: 2147483648, used: 0, capacity: 1073741824")),
+        ("example.com/gpu", "1", Refusal("OutOfexample.com/gpu", "requested: 1, used: 0, capacity: 0")),
+    ],
+)
+def test_a_pod_that_asks_for_more_than_is_left_is_refused(name: str, amount: str, refusal: Refusal) -> None:
+    found = admit(asking(**{name: amount}), [asking(cpu="1")], ROOM, {})
+    message = f"Node didn't have enough resource: {name}, {refusal.message}"
+    assert found == Refusal(refusal.reason, message)
+
+
+def test_the_number_of_pods_is_limited() -> None:
+    found = admit(a_pod(), [a_pod(), a_pod(), a_pod()], ROOM, {})
+    assert found == Refusal("OutOfpods", "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3")
+
+
+def test_limits_count_where_there_are_no_requests() -> None:
+    pod = a_pod(spec(resources={"limits": {"cpu": "3"}}))
+    assert (admit(pod, [], ROOM, {}) or Refusal("", "")).reason == "OutOfcpu"
+
+
+class TestPlace:
+    node: ClassVar[dict[str, Any]] = {"metadata": {"name": "me", "labels": {"zone": "a", "cores": "8"}}}
+    refusal = Refusal("NodeAffinity", "Predicate NodeAffinity failed")
+
+    def test_a_node_selector_must_match(self) -> None:
+        assert admit(a_pod(nodeSelector={"zone": "a"}), [], ROOM, self.node) is None
+        assert admit(a_pod(nodeSelector={"zone": "b"}), [], ROOM, self.node) == self.refusal
+
+    @pytest.mark.parametrize(
+        ("term", "fits"),
+        [
+            ({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a", "b"]}]}, True),
+            ({"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}, False),
+            ({"matchExpressions": [{"key": "disk", "operator": "DoesNotExist"}]}, True),
+            ({"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["4"]}]}, True),
+            ({"matchExpressions": [{"key": "cores", "operator": "Lt", "values": ["4"]}]}, False),
+            ({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["me"]}]}, True),
+            ({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["you"]}]}, False),
+            ({"matchExpressions": [{"key": "zone", "operator": "Odd"}]}, False),
+            ({}, False),
+        ],
+    )
+    def test_required_affinity_must_match(self, term: dict[str, Any], fits: bool) -> None:
+        rule = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        pod = a_pod(affinity={"nodeAffinity": rule})
+        assert (admit(pod, [], ROOM, self.node) is None) == fits
+
+    def test_without_a_node_there_is_nothing_to_match(self) -> None:
+        assert admit(a_pod(nodeSelector={"zone": "b"}), [], ROOM, {}) is None
+
+
+def test_unsafe_sysctls_are_forbidden() -> None:
+    pod = a_pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]})
+    assert (admit(pod, [], ROOM, {}) or Refusal("", "")).reason == "SysctlForbidden"
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        (a_pod(spec(volumeMounts=[{"name": "v", "mountPath": "/x"}] * 2)), "must be unique"),
+        (a_pod(spec(volumeMounts=[{"name": "v"}])), "Required value"),
+        (a_pod(spec("../up")), "RFC 1123"),
+        (a_pod(spec("a"), spec("a")), "Duplicate value"),
+    ],
+)
+def test_what_no_api_server_would_let_through_is_refused(pod: dict[str, Any], words: str) -> None:
+    found = admit(pod, [], ROOM, {})
+    assert found is not None
+    assert found.reason == "InvalidPodSpec"
+    assert words in found.message
+
+
+class TestUnsupported:
+    @pytest.mark.parametrize(
+        ("pod", "path"),
+        [
+            (a_pod(spec(livenessProbe={"exec": {}})), "spec.containers[0].livenessProbe"),
+            (a_pod(initContainers=[spec(), spec(startupProbe={})]), ""),
+            (a_pod(initContainers=[spec(startupProbe={"grpc": {}})]), "spec.initContainers[0].startupProbe"),
+            (a_pod(spec(lifecycle={"preStop": {"tcpSocket": {}}})), "spec.containers[0].lifecycle.preStop.tcpSocket"),
+            (a_pod(spec(lifecycle={"preStop": {"sleep": {"seconds": 1}}})), ""),
+            (a_pod(resourceClaims=[{"name": "x"}]), "spec.resourceClaims"),
+            (a_pod(os={"name": "windows"}), "spec.os.name"),
+            (a_pod(os={"name": "linux"}), ""),
+            (a_pod(spec(resources={"claims": [{"name": "x"}]})), "spec.containers[0].resources.claims"),
+        ],
+    )
+    def test_fields_are_named_by_their_path(self, pod: dict[str, Any], path: str) -> None:
+        assert unsupported(pod) == ([path] if path else [])
+
+    def test_a_pod_that_sets_one_is_refused(self) -> None:
+        found = admit(a_pod(spec(readinessProbe={"httpGet": {}})), [], ROOM, {})
+        assert found == Refusal("UnsupportedField", "not supported by this node: spec.containers[0].readinessProbe")
+
+
+class TestAdmission:
+    def pod(self, uid: str, created: str, cpu: str = "1") -> dict[str, Any]:
+        pod = asking(cpu=cpu)
+        pod["metadata"] |= {"uid": uid, "name": uid, "creationTimestamp": created}
+        return pod
+
+    def admission(self) -> Admission:
+        return Admission(lambda: ROOM, dict)
+
+    def test_the_oldest_come_first_whoever_asks_first(self) -> None:
+        admission = self.admission()
+        for uid, created in (("c", "2026-03"), ("a", "2026-01"), ("b", "2026-02")):
+            admission.offer(uid, self.pod(uid, created))
+        refused = {uid for uid in ("c", "b", "a") if admission.verdict(uid) is not None}
+        assert refused == {"c"}
+
+    def test_those_that_are_there_are_counted_first_and_never_refused(self) -> None:
+        admission = self.admission()
+        for uid, created in (("a", "2026-01"), ("b", "2026-02"), ("c", "2026-03")):
+            admission.offer(uid, self.pod(uid, created))
+        admission.count(["c", "b", "nobody"])
+        assert [admission.verdict(uid) is None for uid in ("a", "b", "c")] == [False, True, True]
+
+    def test_the_end_of_one_makes_room(self) -> None:
+        admission = self.admission()
+        admission.offer("a", self.pod("a", "2026-01", "2"))
+        assert admission.verdict("a") is None
+        admission.release("a")
+        admission.offer("b", self.pod("b", "2026-02", "2"))
+        assert admission.verdict("b") is None
+
+    def test_a_refusal_stays_until_the_pod_is_forgotten(self) -> None:
+        admission = self.admission()
+        admission.offer("a", self.pod("a", "2026-01", "3"))
+        assert admission.verdict("a") is not None
+        admission.offer("a", self.pod("a", "2026-01", "1"))
+        assert admission.verdict("a") is not None
+        admission.forget("a")
+        admission.offer("a", self.pod("a", "2026-01", "1"))
+        assert admission.verdict("a") is None

@@ -228,12 +228,14 @@ class Publisher:
         with self._lock:
             cursor = self._topics[topic].subscribe()
             ready = self._ready[cursor] = threading.Condition(self._lock)
+        snapshot = True
         try:
             while not self._closed.is_set():
                 with self._lock:
-                    if not cursor and not self._closed.is_set():
+                    if not cursor and not snapshot and not self._closed.is_set():
                         ready.wait(self._ping_seconds)
                     batch = cursor.take(_BATCH)
+                snapshot = snapshot and bool(batch)
                 channel.send(encode(batch) if batch else messages.PING, stall=self._stall_seconds)
         finally:
             with self._lock:

@@ -171,6 +171,13 @@ def test_a_stalled_owner_is_noticed_and_found_again(folder: Path, process: Proce
         owner.stdout.close()
 
 
+def test_a_subscriber_of_an_empty_unsynced_topic_is_connected_at_once(folder: Path, process: Process) -> None:
+    publisher(folder, process, ping_seconds=60)
+    reader = subscription(folder, process)
+    wait_for(lambda: reader.connected)
+    assert not reader.synced("api")
+
+
 def test_a_quiet_owner_that_pings_is_not_given_up(folder: Path, process: Process) -> None:
     publisher(folder, process, ping_seconds=0.05)
     losses: list[bool] = []

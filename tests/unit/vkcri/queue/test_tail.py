@@ -16,7 +16,7 @@ from vkcri.queue.tail import socket_of, tail
 
 @pytest.fixture
 def owner(folder: Path, process: Process) -> Publisher:
-    publisher = Publisher(folder / "watcher.sock", ["node", "objects"], ping_seconds=0.1)
+    publisher = Publisher(folder / "watcher.sock", ["node", "objects"])
     publisher.start(process)
     return publisher
 

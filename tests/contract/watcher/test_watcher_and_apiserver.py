@@ -71,7 +71,7 @@ def test_a_pods_whole_life(guest: Guest) -> None:
     admin.create("/api/v1/namespaces/default/configmaps", body)
     until(lambda: b'"k":"1"' in (guest.objects.get("configmaps/default/settings") or b""))
     admin.patch("/api/v1/namespaces/default/configmaps/settings", {"data": {"k": "2"}})
-    until(lambda: b'"k":"2"' in (guest.objects.get("configmaps/default/settings") or b""), 1.0)
+    until(lambda: b'"k":"2"' in (guest.objects.get("configmaps/default/settings") or b""), 5.0)
 
     guest.report_pod(pod, "Running")
     until(lambda: admin.get(f"{POD}/web")["status"]["phase"] == "Running")

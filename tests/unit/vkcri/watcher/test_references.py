@@ -38,7 +38,8 @@ def test_an_object_is_read_by_name_and_followed(around: Surroundings) -> None:
     refs.pod_changed("u1", pod("m"))
     until(lambda: (value(around, "configmaps/default/m") or {}).get("data") == {"k": "1"})
     around.api.change(f"{MAP}/m", lambda item: item.update(data={"k": "2"}))
-    until(lambda: value(around, "configmaps/default/m")["data"] == {"k": "2"}, 1.0)
+    until(lambda: value(around, "configmaps/default/m")["data"] == {"k": "2"})
+    assert [call.is_watch for call in around.api.calls("GET", MAP)] == [False, True]
     assert {call.params["fieldSelector"] for call in around.api.calls("GET", MAP)} == {"metadata.name=m"}
     assert list(around.publisher.items("objects")) == ["configmaps/default/m"]
 

@@ -1,16 +1,18 @@
 """What tests of several folders share: a real containerd, private to the pytest worker.
 
-The fixture runs vkcri's own launcher on an instance of the worker's own, and takes everything away again. Tests that
+The fixture runs vkcri's own launcher on an instance that it claims, and takes everything away again. Tests that
 share it give their sandboxes labels or names of their own and remove them.
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,8 @@ from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import VkcriError
 
 _START_SECONDS = 30.0
+_NUMBERS = range(10, 20)
 _LAUNCH = "from bridge.containerd import main; main()"
-
-
-def worker_number() -> int:
-    """0 for the first pytest-xdist worker and for a run without workers."""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5
 
 
 def remove_folders(instance: Instance) -> None:
@@ -68,9 +66,28 @@ def _answers(settings: RuntimeSettings) -> bool:
 
 
 @pytest.fixture(scope="session")
-def containerd_settings() -> Iterator[RuntimeSettings]:
+def claim() -> Iterator[Callable[[str], Instance]]:
+    """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end."""
+    with contextlib.ExitStack() as held:
+
+        def choose(name: str) -> Instance:
+            for number in _NUMBERS:
+                lock = open(f"/run/lock/vkcri-test-{number}.lock", "w", encoding="ascii")  # noqa: SIM115
+                held.callback(lock.close)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                return Instance(f"{name}-{number}")
+            raise AssertionError(f"every instance number of {_NUMBERS} is in use by another run of the tests")
+
+        yield choose
+
+
+@pytest.fixture(scope="session")
+def containerd_settings(claim: Callable[[str], Instance]) -> Iterator[RuntimeSettings]:
     """A private containerd with its network and both local images, as the settings that lead to it."""
-    settings = RuntimeSettings(instance=Instance(f"ctr-{10 + worker_number()}"), pod_ip="127.0.0.1")
+    settings = RuntimeSettings(instance=claim("ctr"), pod_ip="127.0.0.1")
     cleanup.cleanup(settings)  # of a run that was killed
     process = start_containerd(settings)
     try:

@@ -35,7 +35,9 @@ def test_a_runtime_says_who_it_is_and_whether_it_is_ready(guest: Guest) -> None:
     conditions = guest.runtime.status(cri.StatusRequest()).status.conditions
     assert version.runtime_api_version == "v1"
     assert version.runtime_name
-    assert {item.type: item.status for item in conditions} == {"RuntimeReady": True, "NetworkReady": True}
+    assert {"RuntimeReady": True, "NetworkReady": True}.items() <= {
+        item.type: item.status for item in conditions
+    }.items()
 
 
 def test_a_sandbox_keeps_metadata_labels_and_annotations_and_has_an_address(guest: Guest) -> None:
@@ -233,11 +235,11 @@ def test_a_running_container_may_be_removed_at_once_and_twice(guest: Guest) -> N
         assert not guest.exists(container)
 
 
-def test_no_container_is_created_in_a_stopped_sandbox(guest: Guest) -> None:
+def test_no_container_starts_in_a_stopped_sandbox(guest: Guest) -> None:
     sandbox = guest.run()
     guest.stop_sandbox(sandbox)
-    with pytest.raises(NotFound):
-        guest.create(sandbox)
+    with pytest.raises(VkcriError):  # containerd 1.x refuses to create it, 2.x to start it
+        guest.start(sandbox)
 
 
 def test_a_container_needs_its_image(guest: Guest) -> None:

@@ -18,14 +18,18 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import names
 from bridge.volumes import mounting
-from tests.conftest import remove_folders, start_containerd, worker_number
+from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import Refused, Unavailable
 
-INSTANCE = Instance(f"clean-{15 + worker_number()}")
-SETTINGS = RuntimeSettings(instance=INSTANCE, pod_ip="127.0.0.1")
 pytestmark = pytest.mark.container
+
+
+@pytest.fixture(scope="module")
+def settings(claim: Callable[[str], Instance]) -> RuntimeSettings:
+    """The instance that is cleaned up."""
+    return RuntimeSettings(instance=claim("clean"), pod_ip="127.0.0.1")
 
 
 def run(runtime: Runtime, name: str, label: str, cgroup_root: str, *, container: bool = True) -> str:
@@ -48,100 +52,99 @@ def run(runtime: Runtime, name: str, label: str, cgroup_root: str, *, container:
     return sandbox
 
 
-def leftovers() -> list[str]:
+def leftovers(settings: RuntimeSettings) -> list[str]:
     """What the instance still holds on the guest."""
-    found = [f"mount {point}" for top in (INSTANCE.run_dir, INSTANCE.state_dir) for point in mounting.mounts_below(top)]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*{INSTANCE.cgroup_root}")]
+    instance = settings.instance
+    found = [f"mount {point}" for top in (instance.run_dir, instance.state_dir) for point in mounting.mounts_below(top)]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*{instance.cgroup_root}")]
     found += [
-        f"pid {pid}" for pid, words in containerd.processes() if any(INSTANCE.folder.encode() in w for w in words)
+        f"pid {pid}" for pid, words in containerd.processes() if any(instance.folder.encode() in w for w in words)
     ]
-    found += [str(path) for path in Path("/sys/class/net").glob(INSTANCE.bridge_name)]
-    found += [str(path) for path in INSTANCE.containerd_cni_dir.glob("*.conflist")]
+    found += [str(path) for path in Path("/sys/class/net").glob(instance.bridge_name)]
+    found += [str(path) for path in instance.containerd_cni_dir.glob("*.conflist")]
     rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True, timeout=20).stdout
-    return found + [line for line in rules.splitlines() if INSTANCE.cni_name in line]
-
-
-def wait_gone(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
-        assert time.monotonic() < deadline, f"{pid} still runs"
-        time.sleep(0.02)
+    return found + [line for line in rules.splitlines() if instance.cni_name in line]
 
 
 class Node:
     """Our own containerd with its network, and what a bridge would have left on the guest."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, settings: RuntimeSettings, process: "subprocess.Popen[bytes]") -> None:
+        self.settings = settings
         self.process = process
-        self.runtime = Runtime(SETTINGS.runtime_endpoint)
-        ensure_images(self.runtime, SETTINGS)
-        network.ensure_network(self.runtime, SETTINGS, INSTANCE.pod_subnet)
+        self.runtime = Runtime(settings.runtime_endpoint)
+        ensure_images(self.runtime, settings)
+        network.ensure_network(self.runtime, settings, settings.instance.pod_subnet)
         network.wait_ready(self.runtime, threading.Event().wait)
-        secret = INSTANCE.volumes_dir / "uid" / "secret"
+        secret = settings.instance.volumes_dir / "uid" / "secret"
         secret.mkdir(parents=True)
         mounting.mount_tmpfs(secret)
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
-    cleanup.cleanup(SETTINGS)
-    remove_folders(INSTANCE)
+def node(settings: RuntimeSettings) -> Iterator[Node]:
+    cleanup.cleanup(settings)
+    remove_folders(settings.instance)
     with contextlib.ExitStack() as stack:
-        stack.callback(remove_folders, INSTANCE)
-        stack.callback(cleanup.cleanup, SETTINGS)
-        process = start_containerd(SETTINGS)
+        stack.callback(remove_folders, settings.instance)
+        stack.callback(cleanup.cleanup, settings)
+        process = start_containerd(settings)
         stack.callback(process.wait, 20)
         stack.callback(process.kill)
-        made = Node(process)
+        made = Node(settings, process)
         stack.callback(made.runtime.close)
         yield made
 
 
-def test_everything_of_ours_goes_and_a_second_time_is_harmless(node: Node) -> None:
+def test_everything_of_ours_goes_and_a_second_time_is_harmless(node: Node, settings: RuntimeSettings) -> None:
     for name in ("a", "b"):
-        run(node.runtime, name, INSTANCE.cri_label, INSTANCE.cgroup_root)
-    assert leftovers()
+        run(node.runtime, name, settings.instance.cri_label, settings.instance.cgroup_root)
+    assert leftovers(settings)
     began = time.monotonic()
-    cleanup.cleanup(SETTINGS)
+    cleanup.cleanup(settings)
     assert time.monotonic() - began < 20
     assert node.process.wait(20) == 0
-    assert leftovers() == []
-    cleanup.cleanup(SETTINGS)
-    assert leftovers() == []
+    assert leftovers(settings) == []
+    cleanup.cleanup(settings)
+    assert leftovers(settings) == []
 
 
-def test_our_containerd_is_started_again_for_the_clean_up_of_its_sandboxes(node: Node) -> None:
-    run(node.runtime, "a", INSTANCE.cri_label, INSTANCE.cgroup_root)
+def test_our_containerd_is_started_again_for_the_clean_up_of_its_sandboxes(
+    node: Node, settings: RuntimeSettings
+) -> None:
+    run(node.runtime, "a", settings.instance.cri_label, settings.instance.cgroup_root)
     node.process.send_signal(signal.SIGKILL)
     node.process.wait(20)
-    assert any(line.startswith("pid") for line in leftovers()), "the shim outlives containerd"
-    cleanup.cleanup(SETTINGS)
-    assert leftovers() == []
+    assert any(line.startswith("pid") for line in leftovers(settings)), "the shim outlives containerd"
+    cleanup.cleanup(settings)
+    assert leftovers(settings) == []
 
 
-def test_sandboxes_go_though_their_containerd_cannot_start(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(node.runtime, "a", INSTANCE.cri_label, INSTANCE.cgroup_root)
+def test_sandboxes_go_though_their_containerd_cannot_start(
+    node: Node, settings: RuntimeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(node.runtime, "a", settings.instance.cri_label, settings.instance.cgroup_root)
     node.process.send_signal(signal.SIGKILL)
     node.process.wait(20)
 
-    def broken(settings: RuntimeSettings) -> tuple[str, Path]:
+    def broken(_: RuntimeSettings) -> tuple[str, Path]:
         return "/bin/false", containerd.config_path(settings)
 
     with monkeypatch.context() as patch:
         patch.setattr(containerd, "write_config", broken)
         with pytest.raises(Unavailable, match="does not start"):
-            cleanup.cleanup(SETTINGS)
-    assert leftovers() == []
-    cleanup.cleanup(SETTINGS)  # it still knows the sandbox, and stops none without a network
-    assert leftovers() == []
+            cleanup.cleanup(settings)
+    assert leftovers(settings) == []
+    cleanup.cleanup(settings)  # it still knows the sandbox, and stops none without a network
+    assert leftovers(settings) == []
 
 
-def test_our_containerd_stays_with_the_sandboxes_of_others(node: Node) -> None:
-    run(node.runtime, "a", INSTANCE.cri_label, INSTANCE.cgroup_root)
+def test_our_containerd_stays_with_the_sandboxes_of_others(node: Node, settings: RuntimeSettings) -> None:
+    run(node.runtime, "a", settings.instance.cri_label, settings.instance.cgroup_root)
     theirs = run(node.runtime, "theirs", "another", "/vkcri-test-others", container=False)
     try:
         with pytest.raises(Refused, match="1 sandboxes of others run in our containerd"):
-            cleanup.cleanup(SETTINGS)
+            cleanup.cleanup(settings)
         left = node.runtime.list_pod_sandbox(cri.ListPodSandboxRequest()).items
         assert [(item.id, item.state) for item in left] == [(theirs, cri.SANDBOX_READY)]
         assert node.process.poll() is None
@@ -150,38 +153,40 @@ def test_our_containerd_stays_with_the_sandboxes_of_others(node: Node) -> None:
         for folder in Path("/sys/fs/cgroup").glob("*/vkcri-test-others"):
             for path, _, _ in os.walk(folder, topdown=False):
                 os.rmdir(path)
-    cleanup.cleanup(SETTINGS)
-    assert leftovers() == []
-
-
-def test_a_users_runtime_and_its_other_sandboxes_are_left_alone(fake: FakeRuntime) -> None:
-    settings = dataclasses.replace(SETTINGS, runtime_endpoint=fake.endpoint)
-    runtime = Runtime(fake.endpoint)
-    run(runtime, "ours", INSTANCE.cri_label, "/none")
-    theirs = {run(runtime, "another", "vkcri", "/none"), run(runtime, "unlabelled", "", "/none")}
     cleanup.cleanup(settings)
+    assert leftovers(settings) == []
+
+
+def test_a_users_runtime_and_its_other_sandboxes_are_left_alone(fake: FakeRuntime, settings: RuntimeSettings) -> None:
+    elsewhere = dataclasses.replace(settings, runtime_endpoint=fake.endpoint)
+    runtime = Runtime(fake.endpoint)
+    run(runtime, "ours", settings.instance.cri_label, "/none")
+    theirs = {run(runtime, "another", "vkcri", "/none"), run(runtime, "unlabelled", "", "/none")}
+    cleanup.cleanup(elsewhere)
     assert set(fake.sandboxes) == theirs
     assert all(item.state == cri.SANDBOX_READY for item in fake.sandboxes.values())
     runtime.close()
 
 
-def test_one_sandbox_that_cannot_be_removed_keeps_no_other_and_is_told(fake: FakeRuntime) -> None:
-    settings = dataclasses.replace(SETTINGS, runtime_endpoint=fake.endpoint)
+def test_one_sandbox_that_cannot_be_removed_keeps_no_other_and_is_told(
+    fake: FakeRuntime, settings: RuntimeSettings
+) -> None:
+    elsewhere = dataclasses.replace(settings, runtime_endpoint=fake.endpoint)
     runtime = Runtime(fake.endpoint)
     for name in ("a", "b", "c"):
-        run(runtime, name, INSTANCE.cri_label, "/none")
+        run(runtime, name, settings.instance.cri_label, "/none")
     fake.fail_next("RemovePodSandbox", "device or resource busy")
     with pytest.raises(Unavailable, match="1 sandboxes could not be removed: device or resource busy"):
-        cleanup.cleanup(settings)
+        cleanup.cleanup(elsewhere)
     assert len(fake.sandboxes) == 1
-    cleanup.cleanup(settings)
+    cleanup.cleanup(elsewhere)
     assert fake.sandboxes == {}
     runtime.close()
 
 
-def test_where_nothing_ever_ran_there_is_nothing_to_do() -> None:
-    steps: list[Callable[[], None]] = [lambda: cleanup.cleanup(SETTINGS)] * 2
+def test_where_nothing_ever_ran_there_is_nothing_to_do(settings: RuntimeSettings) -> None:
+    steps: list[Callable[[], None]] = [lambda: cleanup.cleanup(settings)] * 2
     for step in steps:
         step()
-    assert leftovers() == []
-    assert not INSTANCE.state_dir.exists()
+    assert leftovers(settings) == []
+    assert not settings.instance.state_dir.exists()

@@ -18,13 +18,13 @@ import pytest
 from bridge import cleanup, containerd, containerd_config
 from bridge.containerd_config import Conditions, render
 from bridge.images_local import PAUSE_IMAGE
-from tests.conftest import remove_folders, start_containerd, worker_number
+from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import ConfigError, Unavailable
 
 PROJECT = Path(__file__).parents[3]
-INSTANCE = Instance(f"rt-{15 + worker_number()}")
+INSTANCE = Instance("rt-11")  # for what is only computed
 SETTINGS = RuntimeSettings(instance=INSTANCE, pod_ip="127.0.0.1")
 CONDITIONS = Conditions("/usr/bin/containerd", (1, 6), "/usr/lib/cni", lowers_oom_score=False, overlay=True)
 
@@ -151,12 +151,12 @@ def test_a_runtime_that_answers_late_is_unavailable(fake: FakeRuntime, monkeypat
 # With real processes
 
 
-def launcher(**environment: str) -> "subprocess.Popen[str]":
+def launcher(settings: RuntimeSettings, **environment: str) -> "subprocess.Popen[str]":
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("VKCRI_", "CONTAINER_RUNTIME"))}
     return subprocess.Popen(
         [sys.executable, "-c", "from bridge.containerd import main; main()"],
         cwd=PROJECT,
-        env={**clean, "VKCRI_INSTANCE": INSTANCE.name, **environment},
+        env={**clean, "VKCRI_INSTANCE": settings.instance.name, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -170,23 +170,29 @@ def wait_for(what: str, probe: Callable[[], object], seconds: float = 20.0) -> N
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def claimed(claim: Callable[[str], Instance]) -> RuntimeSettings:
+    return RuntimeSettings(instance=claim("rt"), pod_ip="127.0.0.1")
+
+
 @pytest.fixture
-def instance() -> Iterator[RuntimeSettings]:
+def instance(claimed: RuntimeSettings) -> Iterator[RuntimeSettings]:
     """The launcher's own instance, with nothing left of it before and after."""
-    cleanup.cleanup(SETTINGS)
-    remove_folders(INSTANCE)
+    cleanup.cleanup(claimed)
+    remove_folders(claimed.instance)
     try:
-        yield SETTINGS
+        yield claimed
     finally:
-        cleanup.cleanup(SETTINGS)
-        remove_folders(INSTANCE)
+        cleanup.cleanup(claimed)
+        remove_folders(claimed.instance)
 
 
 @pytest.mark.container
-@pytest.mark.usefixtures("instance")
-def test_where_cri_is_served_the_launcher_says_so_and_outlives_startsecs(fake: FakeRuntime) -> None:
+def test_where_cri_is_served_the_launcher_says_so_and_outlives_startsecs(
+    instance: RuntimeSettings, fake: FakeRuntime
+) -> None:
     began = time.monotonic()
-    output, _ = (process := launcher(CONTAINER_RUNTIME_ENDPOINT=fake.endpoint)).communicate(timeout=30)
+    output, _ = (process := launcher(instance, CONTAINER_RUNTIME_ENDPOINT=fake.endpoint)).communicate(timeout=30)
     assert process.returncode == 0
     assert time.monotonic() - began > 1.0
     assert f"not needed: fake 1.0 answers CRI at {fake.endpoint}" in output
@@ -194,10 +200,9 @@ def test_where_cri_is_served_the_launcher_says_so_and_outlives_startsecs(fake: F
 
 
 @pytest.mark.container
-@pytest.mark.usefixtures("instance")
-def test_a_socket_without_cri_exits_78(fake: FakeRuntime) -> None:
+def test_a_socket_without_cri_exits_78(instance: RuntimeSettings, fake: FakeRuntime) -> None:
     fake.fail_next("Version", "unknown service", code=grpc.StatusCode.UNIMPLEMENTED)
-    output, _ = (process := launcher(CONTAINER_RUNTIME_ENDPOINT=fake.endpoint)).communicate(timeout=30)
+    output, _ = (process := launcher(instance, CONTAINER_RUNTIME_ENDPOINT=fake.endpoint)).communicate(timeout=30)
     assert process.returncode == 78
     assert "disabled_plugins" in output.splitlines()[-1]
 
@@ -212,7 +217,7 @@ def test_ours_runs_with_its_own_configuration_default_signals_and_no_lock(instan
     assert not ignored & (1 << (signal.SIGPIPE - 1))
     assert not ignored & (1 << (signal.SIGXFSZ - 1))
     held = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
-    assert not [path for path in held if path.startswith(str(INSTANCE.locks_dir))]
+    assert not [path for path in held if path.startswith(str(instance.instance.locks_dir))]
     process.terminate()
     assert process.wait(20) == 0
 
@@ -229,7 +234,7 @@ def test_ours_ends_with_the_process_that_started_it(instance: RuntimeSettings) -
     with subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=PROJECT,
-        env={**clean, "VKCRI_INSTANCE": INSTANCE.name, "VKUBELET_POD_IP": "127.0.0.1"},
+        env={**clean, "VKCRI_INSTANCE": instance.instance.name, "VKUBELET_POD_IP": "127.0.0.1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -244,7 +249,7 @@ def test_ours_ends_with_the_process_that_started_it(instance: RuntimeSettings) -
 @pytest.mark.container
 def test_a_second_launcher_waits_for_the_end_of_the_first_ones_containerd(instance: RuntimeSettings) -> None:
     first = start_containerd(instance)
-    second = launcher()
+    second = launcher(instance)
     try:
         assert second.stdout is not None
         line = next(line for line in second.stdout if "runs already" in line)

@@ -5,6 +5,7 @@ and wrong is 401, never anonymous. Impersonation is for system:masters alone. Wh
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -84,11 +85,11 @@ class Authenticator:
     def token_user(self, token: str, audiences: tuple[str, ...]) -> tuple[User, tuple[str, ...]]:
         """The service account of a token and those of `audiences` that it is meant for (at least one).
 
-        Valid: signed by us, in time, and what it is bound to (account, pod, secret, node) still exists with the same
-        UID. Raises StatusError 401."""
+        Valid: signed by us, in time (one bound to a Secret has no end), and what it is bound to (account, pod, secret,
+        node) still exists with the same UID. Raises StatusError 401."""
         claims = self._signer.verify(token)
         now = self._clock()
-        if claims is None or not claims.get("nbf", 0) - _LEEWAY <= now < claims.get("exp", 0):
+        if claims is None or not claims.get("nbf", 0) - _LEEWAY <= now < claims.get("exp", math.inf):
             raise StatusError.unauthorized()
         meant = tuple(audience for audience in audiences if audience in claims["aud"])
         if claims.get("iss") != tokens.ISSUER or not meant:

@@ -20,6 +20,7 @@ def admit_create(resource: Resource, obj: Object, ctx: RequestContext) -> None:
     node_restriction.admit_write(resource, obj, None, ctx)
     if resource.key == "/pods":
         podspec.set_priority(obj)
+        podspec.check_runtime_class(obj)
         service_accounts.admit(obj, ctx)
         podspec.add_tolerations(obj)
         podspec.set_status(obj, ctx)

@@ -8,6 +8,7 @@ Crash-only: each start looks at everything once; nothing is remembered that the 
 from vkcri.apiserver import internal, pki
 from vkcri.apiserver.controllers.endpoints import EndpointsController
 from vkcri.apiserver.controllers.events import EventExpiry
+from vkcri.apiserver.controllers.kubernetes import KubernetesController
 from vkcri.apiserver.controllers.loop import Controller, Loop
 from vkcri.apiserver.controllers.namespaces import NamespaceController
 from vkcri.apiserver.controllers.nodes import NodeController
@@ -15,6 +16,7 @@ from vkcri.apiserver.controllers.podgc import PodCollector
 from vkcri.apiserver.controllers.rootca import RootCaController
 from vkcri.apiserver.controllers.scheduler import Scheduler
 from vkcri.apiserver.controllers.serviceaccounts import ServiceAccountController
+from vkcri.apiserver.controllers.tokensecrets import TokenSecretController
 from vkcri.apiserver.storage import Store
 from vkcri.config import ApiServerSettings
 from vkcri.lifecycle import Process
@@ -28,6 +30,8 @@ def start_all(process: Process, store: Store, settings: ApiServerSettings) -> No
         NamespaceController(ctx),
         ServiceAccountController(ctx),
         RootCaController(ctx, authority),
+        TokenSecretController(ctx, authority),
+        KubernetesController(ctx),
         NodeController(ctx),
         Scheduler(ctx),
         EndpointsController(ctx),

@@ -77,13 +77,17 @@ class Scheduler:
         return node
 
     def _missing_claim(self, pod: Object) -> str:
-        """A claim that the pod mounts: there are no PersistentVolumeClaims here, so each is missing."""
+        """A claim that the pod mounts or uses: there are no claims of any kind here, so each is missing."""
         for volume in pods.spec(pod).get("volumes") or []:
             if volume.get("persistentVolumeClaim") is not None:
                 return f'persistentvolumeclaim "{volume["persistentVolumeClaim"].get("claimName")}" not found'
             if volume.get("ephemeral") is not None:
                 claim = f"{pods.name(pod)}-{volume['name']}"
                 return f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{claim}"'
+        for claim in pods.spec(pod).get("resourceClaims") or []:
+            if claim.get("resourceClaimName"):
+                return f'resourceclaim "{claim["resourceClaimName"]}" not found'
+            return f'waiting for dynamic resource controller to create the resourceclaim "{claim.get("name")}"'
         return ""
 
     def _refuse(self, pod: Object, message: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from vkcri.api import pods
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import containers, fields, scheduling, security, volumes
+from vkcri.apiserver.validation import containers, fields, resources, scheduling, security, volumes
 
 Errors = Iterator[FieldError]
 _RESTART_POLICIES: Final = ("Always", "Never", "OnFailure")
@@ -33,6 +33,7 @@ def validate(pod: Mapping[str, Any]) -> Errors:
         text = "cannot be set on create"
         yield fields.forbidden("spec.ephemeralContainers", text)
     yield from validate_policies(spec)
+    yield from resources.validate_pod("spec.resources", spec)
     yield from _names(spec)
     yield from scheduling.validate(spec)
     yield from security.validate_pod(spec)

@@ -33,6 +33,23 @@ def validate(path: str, given: Mapping[str, Any]) -> Errors:
             yield fields.invalid(where, amount, f"must be less than or equal to {name} limit of {limit}")
 
 
+def validate_pod(path: str, spec: Mapping[str, Any]) -> Errors:
+    """A pod's own resources: cpu, memory and huge pages, and no less than its containers ask for together."""
+    given = spec.get("resources") or {}
+    yield from validate(path, given)
+    for part in ("limits", "requests"):
+        for name in given.get(part) or {}:
+            if name not in ("cpu", "memory") and not _HUGE_PAGES.fullmatch(name):
+                text = 'supported values: "cpu", "memory", "hugepages-"'
+                yield FieldError("FieldValueNotSupported", f"{path}.{part}.{name}", text, name)
+    for name, amount in (given.get("requests") or {}).items():
+        asked = [(item.get("resources") or {}).get("requests") or {} for item in spec.get("containers") or []]
+        total = sum(quantities.parse(item[name]) for item in asked if name in item)
+        if quantities.parse(amount) < total:
+            text = f"must be greater than or equal to aggregate container requests of {quantities.format(total)}"
+            yield fields.invalid(f"{path}.requests.{name}", amount, text)
+
+
 def overcommittable(name: str) -> bool:
     """Whether a request may stay below its limit: not for huge pages and extended resources."""
     return not name.startswith("hugepages-") and ("/" not in name or name.partition("/")[0].endswith("kubernetes.io"))

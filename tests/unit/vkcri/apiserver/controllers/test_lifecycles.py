@@ -1,19 +1,24 @@
 """Namespaces, nodes, accounts, root CAs, old pods and old events."""
 
+import base64
 from typing import Any
 
 import pytest
 
 from tests.unit.vkcri.apiserver.house import NODE, House, node
 from vkcri.api import times
-from vkcri.apiserver import internal
+from vkcri.apiserver import bootstrap, internal, pki, tokens
+from vkcri.apiserver.authn import Authenticator
 from vkcri.apiserver.controllers import podgc
 from vkcri.apiserver.controllers.events import EventExpiry, record
+from vkcri.apiserver.controllers.kubernetes import KubernetesController
 from vkcri.apiserver.controllers.namespaces import NamespaceController
 from vkcri.apiserver.controllers.nodes import GRACE, NodeController
 from vkcri.apiserver.controllers.podgc import PodCollector
 from vkcri.apiserver.controllers.rootca import RootCaController
 from vkcri.apiserver.controllers.serviceaccounts import ServiceAccountController
+from vkcri.apiserver.controllers.tokensecrets import TokenSecretController
+from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
 LEASES = "coordination.k8s.io/leases"
@@ -216,6 +221,68 @@ def test_the_oldest_of_too_many_ended_pods_go(house: House, clock: Clock, monkey
     house.node()
     PodCollector(house.ctx, clock=clock).reconcile("all")
     assert [pod["metadata"]["name"] for pod in house.store.list("/pods")[0]] == ["b", "c", "d"]
+
+
+def secret_of(house: House, account: str, name: str = "s") -> Object:
+    annotations = {"kubernetes.io/service-account.name": account}
+    metadata = {"name": name, "namespace": "default", "annotations": annotations}
+    return house.create("/secrets", {"metadata": metadata, "type": "kubernetes.io/service-account-token"})
+
+
+def test_a_token_secret_is_filled_once_and_its_token_ends_with_it(house: House) -> None:
+    pki.ensure(house.settings)
+    controller = TokenSecretController(house.ctx, "PEM")
+    made = secret_of(house, "default")
+    assert list(controller.sources["/secrets"](made, False)) == ["default/s"]
+    controller.reconcile("default/s")
+    filled = house.get("/secrets", "default", "s")
+    assert filled is not None
+    data = {key: base64.b64decode(value).decode() for key, value in filled["data"].items()}
+    assert (data["ca.crt"], data["namespace"]) == ("PEM", "default")
+    controller.reconcile("default/")
+    assert house.get("/secrets", "default", "s") == filled
+    asker = Authenticator(house.store, tokens.signer(house.settings.instance), clock=lambda: house.seconds + 1e9)
+    header = {"Authorization": f"Bearer {data['token']}"}
+    assert asker.authenticate(header, None).username == "system:serviceaccount:default:default"
+    house.delete("/secrets", "default", "s")
+    with pytest.raises(StatusError):
+        asker.authenticate(header, None)
+
+
+def test_a_token_secret_goes_with_its_account(house: House) -> None:
+    pki.ensure(house.settings)
+    controller = TokenSecretController(house.ctx, "PEM")
+    secret_of(house, "ghost", "of-ghost")
+    secret_of(house, "default")
+    controller.reconcile("default/")
+    assert house.get("/secrets", "default", "of-ghost") is None
+    account = house.get("/serviceaccounts", "default", "default")
+    assert account is not None
+    house.delete("/serviceaccounts", "default", "default")
+    assert list(controller.sources["/serviceaccounts"](account, True)) == ["default/"]
+    controller.reconcile("default/")
+    assert house.get("/secrets", "default", "s") is None
+
+
+def test_what_a_cluster_always_has_is_made_again(house: House) -> None:
+    bootstrap.ensure(house.settings, house.store)
+    controller = KubernetesController(house.ctx)
+    kinds = ("/services", "/endpoints", "discovery.k8s.io/endpointslices")
+    for key in kinds:
+        found = house.get(key, "default", "kubernetes")
+        assert found is not None
+        house.delete(key, "default", "kubernetes")
+        assert list(controller.sources[key](found, True)) == ["service"]
+    controller.reconcile("service")
+    assert all(house.get(key, "default", "kubernetes") for key in kinds)
+    version = house.store.current_rv()
+    controller.reconcile("service")
+    assert house.store.current_rv() == version
+    house.delete("/namespaces", "", "kube-node-lease")
+    NamespaceController(house.ctx).reconcile("kube-node-lease")
+    assert house.get("/namespaces", "", "kube-node-lease") is None
+    controller.reconcile("kube-node-lease")
+    assert house.get("/namespaces", "", "kube-node-lease") is not None
 
 
 def test_events_are_counted_and_forgotten_an_hour_after_the_last(house: House) -> None:

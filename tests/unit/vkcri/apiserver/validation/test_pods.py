@@ -225,6 +225,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         f"{MAIN}.resources.limits",
         "Limit must be set for non overcommitable resources",
     ),
+    (
+        pod(resources={"requests": {"cpu": "1"}}, containers=[container(resources={"requests": {"cpu": "2"}})]),
+        "spec.resources.requests.cpu",
+        "must be greater than or equal to aggregate container requests of 2",
+    ),
+    (pod(resources={"limits": {"a.b/c": "1"}}), "spec.resources.limits.a.b/c", "Unsupported value"),
     (main(resources={"limits": {"a.b/c": "500m"}}), f"{MAIN}.resources.limits[a.b/c]", "must be an integer"),
     # probes and hooks
     (main(livenessProbe={}), f"{MAIN}.livenessProbe", "must specify a handler type"),

@@ -143,7 +143,7 @@ class Memory:
         for uid, pod in found.items():
             prior = self.known[uid]["status"] if uid in self.known else dict(pods.status(pod))
             if uid not in self.known and not pods.is_terminal(prior):
-                self.events.event(pod_reference(pod), "Normal", "Simulated", "no process, address, volume, probe")
+                self.events.event(pod_reference(pod), "Normal", "Simulated", "only in memory: nothing of it runs")
             status = step(pod, prior, now, bool(self.node.items()))
             entry = {"namespace": pods.namespace(pod), "name": pods.name(pod), "uid": uid, "status": status}
             self.known[uid] = entry | {"finished": pods.is_terminal(status)}

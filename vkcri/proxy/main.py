@@ -87,9 +87,12 @@ class Proxy:
             self._read(topic, key)
         ports = model.build(self._services.values(), self._slices.values())
         began = time.monotonic()
-        if self._kernel.seconds_to_rebuild == 0:
+        whole = self._kernel.seconds_to_rebuild == 0
+        if whole:
             self._masquerade_all = not apply.prepare()
         self._kernel.sync(ports, self._subnets(), masquerade_all=self._masquerade_all)
+        if whole:
+            log.info("table %s built: %d services, %d ports", self._kernel.table, len(self._services), len(ports))
         self._took, self._applied_at = time.monotonic() - began, time.time()
         if self._error:
             log.info("rules are in place again")

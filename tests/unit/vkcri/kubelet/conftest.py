@@ -5,11 +5,8 @@ import pytest
 from tests.unit.vkcri.kubelet.node import Node
 
 
-@pytest.fixture
-def node(worker_id: str) -> Iterator[Node]:
-    """A running log-server with both neighbours; each xdist worker has an instance of its own."""
-    number = 61 + int(worker_id.removeprefix("gw") or 0) if worker_id.startswith("gw") else 61
-    made = Node(f"logsrv-{number}")
+def _run(name: str) -> Iterator[Node]:
+    made = Node(name)
     try:
         made.start_watcher()
         made.start_provider()
@@ -17,3 +14,15 @@ def node(worker_id: str) -> Iterator[Node]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A running log-server with both neighbours. Its instance is one for all tests: they are one xdist group."""
+    yield from _run("logsrv-61")
+
+
+@pytest.fixture(scope="module")
+def calm_node() -> Iterator[Node]:
+    """Another one, for tests that only ask it things and leave its neighbours alone."""
+    yield from _run("logsrv-62")

@@ -131,12 +131,16 @@ class Node:
         path.write_bytes(log)
         self.log_paths["default", name, container, False] = {"path": str(path), "containerID": "c1", "running": True}
         self.put_status(name, [running(container)])
-        self.until_known(name)
+        eventually(lambda: "running" in self.states(name))
         return path
 
     def until_known(self, name: str) -> None:
-        """Until log-server has a pod and its status."""
-        eventually(lambda: any(pod["name"] == name and pod["containers"] for pod in self.people_pods()))
+        """Until log-server has a pod, with its status or without."""
+        eventually(lambda: bool(self.states(name)))
+
+    def states(self, name: str) -> list[str]:
+        """The states of a pod's containers, as log-server knows them."""
+        return [item["state"] for pod in self.people_pods() if pod["name"] == name for item in pod["containers"]]
 
     # The program
 

@@ -11,25 +11,26 @@ from vkcri import certs
 from vkcri.errors import Invalid
 from vkcri.kubelet.auth import subresources
 
+pytestmark = pytest.mark.xdist_group("log-server")
 LOG = "/containerLogs/default/web/main"
 
 
-def test_logs_with_each_option(node: Node) -> None:
+def test_logs_with_each_option(calm_node: Node) -> None:
     log = b"".join(
         record(second, b"line %d" % second, stream=(b"stdout", b"stderr")[second % 2]) for second in range(5)
     )
-    node.run_pod("web", log)
-    assert node.get(LOG) == (200, "".join(f"line {number}\n" for number in range(5)))
-    assert node.get(f"{LOG}?tailLines=2") == (200, "line 3\nline 4\n")
-    assert node.get(f"{LOG}?tail=1") == (200, "line 4\n")
-    assert node.get(f"{LOG}?tail=all&limitBytes=8") == (200, "line 0\nl")
-    assert node.get(f"{LOG}?sinceTime=2026-11-23T10:00:03Z&timestamps=true&tailLines=4") == (
+    calm_node.run_pod("web", log)
+    assert calm_node.get(LOG) == (200, "".join(f"line {number}\n" for number in range(5)))
+    assert calm_node.get(f"{LOG}?tailLines=2") == (200, "line 3\nline 4\n")
+    assert calm_node.get(f"{LOG}?tail=1") == (200, "line 4\n")
+    assert calm_node.get(f"{LOG}?tail=all&limitBytes=8") == (200, "line 0\nl")
+    assert calm_node.get(f"{LOG}?sinceTime=2026-11-23T10:00:03Z&timestamps=true&tailLines=4") == (
         200,
         "2026-11-23T10:00:03.000000000Z line 3\n2026-11-23T10:00:04.000000000Z line 4\n",
     )
-    assert node.get(f"{LOG}?stream=Stderr&follow=false") == (200, "line 1\nline 3\n")
-    assert node.get(f"{LOG}?sinceSeconds=315360000&tailLines=1") == (200, "line 4\n")
-    assert node.get(f"{LOG}?sinceSeconds=1&tailLines=1") == (200, "")
+    assert calm_node.get(f"{LOG}?stream=Stderr&follow=false") == (200, "line 1\nline 3\n")
+    assert calm_node.get(f"{LOG}?sinceSeconds=315360000&tailLines=1") == (200, "line 4\n")
+    assert calm_node.get(f"{LOG}?sinceSeconds=1&tailLines=1") == (200, "")
 
 
 @pytest.mark.parametrize(
@@ -45,18 +46,18 @@ def test_logs_with_each_option(node: Node) -> None:
         ("stream=Stdout&tailLines=1", 422, "Invalid request."),
     ],
 )
-def test_wrong_options_are_refused_as_by_the_kubelet(node: Node, query: str, status: int, message: str) -> None:
-    node.run_pod("web")
-    code, body = node.get(f"{LOG}?{query}")
+def test_wrong_options_are_refused_as_by_the_kubelet(calm_node: Node, query: str, status: int, message: str) -> None:
+    calm_node.run_pod("web")
+    code, body = calm_node.get(f"{LOG}?{query}")
     assert (code, json.loads(body)) == (status, {"message": message})
 
 
-def test_unknown_pods_and_containers_are_not_found(node: Node) -> None:
-    node.run_pod("web")
-    assert node.get("/containerLogs/default/absent/main") == (404, 'pod "absent" does not exist')
-    assert node.get("/containerLogs/other/web/main") == (404, 'pod "web" does not exist')
-    assert node.get("/containerLogs/default/web/absent") == (404, 'container "absent" not found in pod "web"')
-    assert node.get("/containerLogs/default/web/..")[0] == 404
+def test_unknown_pods_and_containers_are_not_found(calm_node: Node) -> None:
+    calm_node.run_pod("web")
+    assert calm_node.get("/containerLogs/default/absent/main") == (404, 'pod "absent" does not exist')
+    assert calm_node.get("/containerLogs/other/web/main") == (404, 'pod "web" does not exist')
+    assert calm_node.get("/containerLogs/default/web/absent") == (404, 'container "absent" not found in pod "web"')
+    assert calm_node.get("/containerLogs/default/web/..")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -76,12 +77,12 @@ def test_unknown_pods_and_containers_are_not_found(node: Node) -> None:
     ],
 )
 def test_container_without_a_log_says_why_as_the_kubelet(
-    node: Node, status: dict[str, object], query: str, message: str
+    calm_node: Node, status: dict[str, object], query: str, message: str
 ) -> None:
-    node.put_pod("web")
-    node.put_status("web", [status])
-    node.until_known("web")
-    eventually(lambda: node.get(f"{LOG}{query}") == (400, message))
+    calm_node.put_pod("web")
+    calm_node.put_status("web", [status])
+    calm_node.until_known("web")
+    eventually(lambda: calm_node.get(f"{LOG}{query}") == (400, message))
 
 
 def test_provider_says_why_there_is_no_log(node: Node) -> None:
@@ -192,16 +193,16 @@ def test_metrics_join_every_process_that_answers(node: Node) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/containerLogs", "/pods/more", "/exec/default/web"])
-def test_unknown_routes_are_not_found(node: Node, path: str) -> None:
-    assert node.get(path)[0] == 404
+def test_unknown_routes_are_not_found(calm_node: Node, path: str) -> None:
+    assert calm_node.get(path)[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/run/default/web/main", "/configz", "/metrics/cadvisor", "/runningpods/"])
-def test_unbuilt_routes_say_so(node: Node, path: str) -> None:
+def test_unbuilt_routes_say_so(calm_node: Node, path: str) -> None:
     if path.startswith("/metrics"):
-        assert node.get(path)[0] == 501
+        assert calm_node.get(path)[0] == 501
     else:
-        assert node.get(path) == (501, f"{path} is not built in vkcri yet\n")
+        assert calm_node.get(path) == (501, f"{path} is not built in vkcri yet\n")
 
 
 ROUTES = {
@@ -232,15 +233,17 @@ def test_path_is_judged_by_the_kubelets_attributes(path: str) -> None:
 
 
 @pytest.mark.parametrize("credential", ["none", "unknown", "basic", "pod", "scraper", "admin", "certificate"])
-def test_every_route_asks_for_a_good_credential(node: Node, credential: str) -> None:
-    node.run_pod("web", record(0, b"secret"))
-    context = node.trust(node.authority.issue_client("admin", ["masters"])) if credential == "certificate" else None
+def test_every_route_asks_for_a_good_credential(calm_node: Node, credential: str) -> None:
+    calm_node.run_pod("web", record(0, b"secret"))
+    context = (
+        calm_node.trust(calm_node.authority.issue_client("admin", ["masters"])) if credential == "certificate" else None
+    )
     token = {"basic": "Basic YWRtaW46YWRtaW4tdG9rZW4=", "unknown": "rubbish", "pod": "pod-token"}
     token |= {"scraper": "scraper-token", "admin": "admin-token"}
     if context is not None:
-        eventually(lambda: node.get("/healthz", "", context=context)[0] == 200)
+        eventually(lambda: calm_node.get("/healthz", "", context=context)[0] == 200)
     for path, wanted in ROUTES.items():
-        status, body = node.get(path, token.get(credential, ""), context=context)
+        status, body = calm_node.get(path, token.get(credential, ""), context=context)
         if credential in ("none", "unknown", "basic"):
             assert (status, body) == (401, "Unauthorized"), path
         elif credential == "pod" or (credential == "scraper" and not {"metrics", "healthz"} & set(wanted)):
@@ -251,11 +254,11 @@ def test_every_route_asks_for_a_good_credential(node: Node, credential: str) -> 
             assert status in (200, 400, 404, 500, 501), path
 
 
-def test_foreign_certificate_is_nobody(node: Node) -> None:
-    eventually(lambda: _knows_ca(node))
+def test_foreign_certificate_is_nobody(calm_node: Node) -> None:
+    eventually(lambda: _knows_ca(calm_node))
     foreign = certs.CertificateAuthority.create("cluster-ca").issue_client("admin", ["system:masters"])
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        node.get("/pods", "", context=node.trust(foreign))
+        calm_node.get("/pods", "", context=calm_node.trust(foreign))
 
 
 def _knows_ca(node: Node) -> bool:

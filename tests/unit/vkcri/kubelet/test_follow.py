@@ -174,10 +174,10 @@ def test_begins_in_the_middle_of_a_rotation(container: Container, start: Callabl
 
 
 def test_slow_reader_gets_every_rotation_in_between(container: Container, start: Callable[..., Follower]) -> None:
-    follower = start()
-    follower.pause.clear()
     container.say(b"first")
+    follower = start()
     follower.has(b"first\n")
+    follower.pause.clear()
     expected = b"first\n"
     for number in range(4):
         container.say(b"%d" % number)
@@ -191,12 +191,16 @@ def test_slow_reader_gets_every_rotation_in_between(container: Container, start:
 
 
 def test_slow_reader_costs_no_other_follower_anything(container: Container, start: Callable[..., Follower]) -> None:
+    container.say(b"first")
     stuck, other = start(), start()
+    stuck.has(b"first\n")
     stuck.pause.clear()
+    container.say(b"second")
+    stuck.has(b"first\nsecond\n")
     for number in range(100):
         container.say(b"%d" % number)
-    other.has(b"".join(b"%d\n" % number for number in range(100)))
-    assert len(stuck.text) < len(other.text)
+    other.has(b"first\nsecond\n" + b"".join(b"%d\n" % number for number in range(100)))
+    assert stuck.text == b"first\nsecond\n"
 
 
 def test_tail_begins_at_the_last_lines_and_limit_ends_the_stream(

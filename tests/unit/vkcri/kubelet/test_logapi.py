@@ -15,6 +15,8 @@ from vkcri.errors import Invalid
 from vkcri.kubelet import logapi
 from vkcri.kubelet.logs import Blocks
 
+pytestmark = pytest.mark.xdist_group("log-server")
+
 
 def _text(node: Node, path: str) -> tuple[int, str]:
     with node.people(path) as response:
@@ -42,15 +44,15 @@ def test_pods_and_containers_with_their_state(node: Node) -> None:
     assert done["containers"][0]["logs"] == "/logs/default/done/one"
 
 
-def test_log_with_each_option(node: Node) -> None:
-    node.run_pod("web", b"".join(record(second, b"line %d" % second) for second in range(5)))
-    assert _text(node, "/logs/default/web/main") == (200, "".join(f"line {number}\n" for number in range(5)))
-    assert _text(node, "/logs/default/web?tail=1") == (200, "line 4\n")
-    assert _text(node, "/logs/default/web?since=2026-11-23T10:00:04Z&timestamps=1") == (
+def test_log_with_each_option(calm_node: Node) -> None:
+    calm_node.run_pod("web", b"".join(record(second, b"line %d" % second) for second in range(5)))
+    assert _text(calm_node, "/logs/default/web/main") == (200, "".join(f"line {number}\n" for number in range(5)))
+    assert _text(calm_node, "/logs/default/web?tail=1") == (200, "line 4\n")
+    assert _text(calm_node, "/logs/default/web?since=2026-11-23T10:00:04Z&timestamps=1") == (
         200,
         "2026-11-23T10:00:04.000000000Z line 4\n",
     )
-    assert _text(node, "/logs/default/web?since=3650d&tail=2") == (200, "line 3\nline 4\n")
+    assert _text(calm_node, "/logs/default/web?since=3650d&tail=2") == (200, "line 3\nline 4\n")
 
 
 @pytest.mark.parametrize(
@@ -67,11 +69,11 @@ def test_log_with_each_option(node: Node) -> None:
         ("/nothing", 404, "404 Not Found\n"),
     ],
 )
-def test_wrong_requests_say_what_is_wrong(node: Node, path: str, status: int, message: str) -> None:
-    node.put_pod("two", "one", "other")
-    node.put_status("two", [running("one"), running("other")])
-    node.until_known("two")
-    eventually(lambda: _text(node, path) == (status, message))
+def test_wrong_requests_say_what_is_wrong(calm_node: Node, path: str, status: int, message: str) -> None:
+    calm_node.put_pod("two", "one", "other")
+    calm_node.put_status("two", [running("one"), running("other")])
+    calm_node.until_known("two")
+    eventually(lambda: _text(calm_node, path) == (status, message))
 
 
 def test_follow_as_text(node: Node) -> None:
@@ -114,47 +116,47 @@ def test_logs_are_found_with_both_neighbours_away() -> None:
 
 
 @pytest.mark.parametrize("path", ["/pods", "/logs/default/web/main", "/logs/default/web?follow=1&sse=1", "/nothing"])
-def test_everything_wants_the_token(node: Node, path: str) -> None:
-    node.run_pod("web", record(0, b"secret"))
+def test_everything_wants_the_token(calm_node: Node, path: str) -> None:
+    calm_node.run_pod("web", record(0, b"secret"))
     sign = "&" if "?" in path else "?"
     for headers, query in (
         ({}, ""),
         ({}, f"{sign}token=wrong"),
-        ({}, f"{sign}token={node.token[:-1]}"),
+        ({}, f"{sign}token={calm_node.token[:-1]}"),
         ({"Authorization": "Bearer wrong"}, ""),
-        ({"Authorization": "Bearer wrong"}, f"{sign}token={node.token}"),
-        ({"Authorization": f"Basic {node.token}"}, ""),
+        ({"Authorization": "Bearer wrong"}, f"{sign}token={calm_node.token}"),
+        ({"Authorization": f"Basic {calm_node.token}"}, ""),
         ({"Authorization": "Bearer admin-token"}, ""),
         ({"Authorization": "Bearer \xff"}, ""),
     ):
-        with node.people(path + query, headers) as response:
+        with calm_node.people(path + query, headers) as response:
             body = response.read()
             assert response.status == 401
             assert b"secret" not in body
-            assert node.token.encode() not in body
+            assert calm_node.token.encode() not in body
 
 
-def test_index_says_how_without_a_token(node: Node) -> None:
-    with node.people("/", {}) as response:
+def test_index_says_how_without_a_token(calm_node: Node) -> None:
+    with calm_node.people("/", {}) as response:
         body = response.read().decode()
     assert response.status == 200
     assert "GET /logs/NAMESPACE/POD[/CONTAINER]" in body
-    assert f"http://127.0.0.1:{node.settings.log_api_port}/pods" in body
-    assert node.token not in body
+    assert f"http://127.0.0.1:{calm_node.settings.log_api_port}/pods" in body
+    assert calm_node.token not in body
 
 
-def test_foreign_host_is_refused_before_anything_else(node: Node) -> None:
-    port, token = node.settings.log_api_port, node.token
+def test_foreign_host_is_refused_before_anything_else(calm_node: Node) -> None:
+    port, token = calm_node.settings.log_api_port, calm_node.token
     good = ["localhost", "127.0.0.1", "[::1]", "LOCALHOST"]
     bad = ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "0.0.0.0", "10.0.0.1", "[::2]", ""]
     for name in good:
-        assert _raw(node, f"GET /pods?token={token} HTTP/1.1\r\nHost: {name}:{port}").endswith(" 200 OK")
+        assert _raw(calm_node, f"GET /pods?token={token} HTTP/1.1\r\nHost: {name}:{port}").endswith(" 200 OK")
     for name in bad:
         for path in ("/", f"/pods?token={token}"):
-            assert " 421 " in _raw(node, f"GET {path} HTTP/1.1\r\nHost: {name}:{port}")
+            assert " 421 " in _raw(calm_node, f"GET {path} HTTP/1.1\r\nHost: {name}:{port}")
     for host in ("localhost", f"localhost:{port + 1}", "127.0.0.1", f"localhost:{port}:{port}"):
-        assert " 421 " in _raw(node, f"GET / HTTP/1.1\r\nHost: {host}")
-    assert " 421 " in _raw(node, "GET / HTTP/1.0")
+        assert " 421 " in _raw(calm_node, f"GET / HTTP/1.1\r\nHost: {host}")
+    assert " 421 " in _raw(calm_node, "GET / HTTP/1.0")
 
 
 def test_address_that_the_client_connected_to_is_ours() -> None:
@@ -166,10 +168,10 @@ def test_address_that_the_client_connected_to_is_ours() -> None:
     assert not logapi.host_is_ours("[fd00::2]:10255", settings, ("fd00::1", 10255, 0, 0))
 
 
-def test_no_other_site_may_read_an_answer(node: Node) -> None:
+def test_no_other_site_may_read_an_answer(calm_node: Node) -> None:
     for method in ("GET", "OPTIONS", "POST", "HEAD"):
-        headers = {**node.bearer, "Origin": "http://evil.example", "Access-Control-Request-Method": "GET"}
-        with node.people("/pods", headers, method) as response:
+        headers = {**calm_node.bearer, "Origin": "http://evil.example", "Access-Control-Request-Method": "GET"}
+        with calm_node.people("/pods", headers, method) as response:
             response.read()
         assert response.status == (200 if method == "GET" else 405)
         assert not [name for name in response.headers if name.lower().startswith("access-control")]

@@ -89,7 +89,7 @@ def _oracle(data: bytes, rest: bytes, options: Options) -> bytes:
     st.integers(3, 200),
 )
 @example([record(0, b"a", partial=True), record(0, b"b")], b"", Options(tail=1), 50)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_any_file_with_any_options_reads_as_the_oracle(
     records: list[bytes], rest: bytes, options: Options, block: int
 ) -> None:

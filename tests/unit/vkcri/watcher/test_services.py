@@ -1,0 +1,34 @@
+"""Services and EndpointSlices by namespace and name; what to do where a node may not read them."""
+
+import pytest
+
+from tests.unit.vkcri.kube.scripted import until
+from tests.unit.vkcri.watcher.conftest import Surroundings
+from vkcri.watcher.services import PATHS, ResourceTopic
+
+
+def test_a_kind_is_published_by_namespace_and_name_and_follows_changes(around: Surroundings) -> None:
+    path = "/api/v1/namespaces/shop/services"
+    around.api.put(f"{path}/web", {"metadata": {"name": "web", "namespace": "shop"}})
+    topic = ResourceTopic(around.client, around.publisher, "services", "n1")
+    around.process.start_thread("services", lambda: topic.reflector.run(around.process))
+    until(lambda: around.publisher.synced("services"))
+    assert list(around.publisher.items("services")) == ["shop/web"]
+    around.api.put(f"{path}/db", {"metadata": {"name": "db", "namespace": "shop"}})
+    until(lambda: set(around.publisher.items("services")) == {"shop/web", "shop/db"})
+    around.api.remove(f"{path}/web")
+    until(lambda: set(around.publisher.items("services")) == {"shop/db"})
+
+
+def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
+    around: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    around.api.refuse("GET", PATHS["endpointslices"], 403, times=3)
+    topic = ResourceTopic(around.client, around.publisher, "endpointslices", "n1")
+    around.process.start_thread("endpointslices", lambda: topic.reflector.run(around.process))
+    until(lambda: topic.reflector.failures == 2)
+    assert not around.publisher.synced("endpointslices")
+    assert "refused by the test" in topic.reflector.last_error
+    until(lambda: around.publisher.synced("endpointslices"))
+    cure = "kubectl create clusterrolebinding vkcri-proxy-n1 --clusterrole=system:node-proxier --user=system:node:n1"
+    assert caplog.text.count(cure) == 1

@@ -113,7 +113,7 @@ def service_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
 
 
 def ip_address(path: str, value: str) -> Errors:
-    """An address that anybody could answer at: no wildcard, loopback, link-local or multicast."""
+    """Any IP address, in its canonical form."""
     try:
         parsed = ipaddress.ip_address(value)
     except ValueError:
@@ -124,7 +124,7 @@ def ip_address(path: str, value: str) -> Errors:
 
 
 def endpoint_address(path: str, value: str) -> Errors:
-    """An endpoint's address: also not the node's own kind."""
+    """An address that another host can answer at: no wildcard, loopback, link-local or multicast."""
     wrong = list(ip_address(path, value))
     yield from wrong
     if wrong:

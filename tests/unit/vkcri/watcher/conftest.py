@@ -1,9 +1,8 @@
 """A node's surroundings in one process: an API server whose faults are chosen, and a provider's queue."""
 
-import fcntl
 import json
 import shutil
-import tempfile
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,14 +64,14 @@ def around(tmp_path: Path) -> Iterator[Surroundings]:
 
 @contextmanager
 def free_instance(numbers: range) -> Iterator[Instance]:
-    """An instance that no other test on this guest uses just now: a lock a number, until this test ends."""
+    """An instance that no other test on this guest uses just now. The lock is an abstract socket: it leaves no file."""
     deadline = time.monotonic() + 60
     while True:
         for number in numbers:
-            with (Path(tempfile.gettempdir()) / f"vkcri-test-watch-{number}.lock").open("w") as lock:
+            with socket.socket(socket.AF_UNIX) as lock:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                    lock.bind(f"\0vkcri-test-watch-{number}")
+                except OSError:
                     continue
                 yield Instance(f"watch-{number}")
                 return

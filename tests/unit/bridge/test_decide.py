@@ -203,10 +203,7 @@ class TestRestarts:
         (action,) = decide(desired(), prior(), observed, NOW)
         assert isinstance(action, BackOff)
         message = action.problem.message
-        assert (
-            message
-            == f"back-off 1m20s restarting failed container=app pod=p_default({desired().pod['metadata']['uid']})"
-        )
+        assert message == f"back-off 1m20s restarting failed container=app pod=p_default({UID})"
         assert action.until == pytest.approx(NOW + 30)
         known = prior(problems={"app": Problem("CrashLoopBackOff", message)})
         assert decide(desired(), known, observed, NOW) == [Wait(action.until)]

@@ -1,6 +1,7 @@
 """The scheduler: one step at a time for each task, none lost, due ones on time."""
 
 import threading
+from collections.abc import Callable
 
 from bridge.schedule import Scheduler
 from vkcri.config import Instance
@@ -13,7 +14,7 @@ class Counting:
     def __init__(self, name: str = "task") -> None:
         self.name = name
         self.steps = 0
-        self.inside = lambda: None
+        self.inside: Callable[[], object] = lambda: None
 
     def step(self) -> None:
         self.steps += 1

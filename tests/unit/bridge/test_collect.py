@@ -1,0 +1,80 @@
+"""What may be removed, and what may not."""
+
+from pathlib import Path
+
+from bridge.collect import log_folders, surplus
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.relist import Box
+from bridge.roster import rebuild
+from bridge.spec import names
+
+READY, NOT_READY = cri.SANDBOX_READY, cri.SANDBOX_NOTREADY
+RUNNING, EXITED = cri.CONTAINER_RUNNING, cri.CONTAINER_EXITED
+
+
+def sandbox(name: str, state: int, age: int) -> Box:
+    return Box(name, "uid", "", name, state, -age)
+
+
+def container(name: str, state: int, age: int, box: str = "s1") -> Box:
+    return Box(f"{name}{age}", "uid", name, box, state, -age)
+
+
+def test_one_dead_container_of_each_name_stays() -> None:
+    boxes = [
+        sandbox("s1", READY, 9),
+        container("a", RUNNING, 0),
+        container("a", EXITED, 1),
+        container("a", EXITED, 2),
+        container("a", EXITED, 3),
+        container("b", EXITED, 5),
+    ]
+    assert [box.id for box in surplus(boxes)] == ["a2", "a3"]
+
+
+def test_a_created_container_is_not_collected() -> None:
+    assert surplus([container("a", cri.CONTAINER_CREATED, 0), container("a", EXITED, 1)]) == []
+
+
+def test_a_dead_sandbox_goes_once_a_newer_one_has_its_place_and_nothing_is_in_it() -> None:
+    old, older, oldest = sandbox("s1", NOT_READY, 1), sandbox("s2", NOT_READY, 2), sandbox("s3", READY, 3)
+    boxes = [sandbox("s0", READY, 0), old, older, oldest, container("a", EXITED, 1, "s1")]
+    assert [box.id for box in surplus(boxes)] == ["s2"]
+    assert surplus([sandbox("s0", NOT_READY, 0)]) == []
+
+
+def test_log_folders_of_pods_that_are_gone_are_found(tmp_path: Path) -> None:
+    for name in ("default_web-0_uid-1", "kube-system_dns.x_uid-2", "somebody", "a_b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "default_file_uid-3").write_text("not a folder")
+    (tmp_path / "default_link_uid-4").symlink_to(tmp_path)
+    assert [path.name for path in log_folders(tmp_path, {"uid-2"})] == ["default_web-0_uid-1"]
+    assert log_folders(tmp_path / "none", set()) == []
+
+
+LABELS = {names.POD_NAME: "web", names.POD_NAMESPACE: "shop", names.POD_UID: "uid"}
+
+
+class TestRebuild:
+    def test_a_pod_comes_back_from_labels_and_annotations(self) -> None:
+        annotations = {names.TERMINATION_GRACE: "7", "kubernetes.io/config.source": "file"}
+        found = rebuild("uid", [Box("s", "uid", "", "s", READY, 0, LABELS, annotations)], 1_800_000_000.0)
+        assert found is not None
+        assert found["metadata"] == {
+            "name": "web",
+            "namespace": "shop",
+            "uid": "uid",
+            "annotations": {"kubernetes.io/config.source": "file"},
+            "deletionTimestamp": "2027-01-15T08:00:00Z",
+        }
+        assert found["spec"] == {"containers": [], "terminationGracePeriodSeconds": 7}
+
+    def test_the_deletions_grace_is_found_too(self) -> None:
+        annotations = {names.TERMINATION_GRACE: "x", names.DELETION_GRACE: "3"}
+        found = rebuild("uid", [Box("s", "uid", "", "s", READY, 0, LABELS, annotations)], 0.0)
+        assert found is not None
+        assert found["metadata"]["deletionGracePeriodSeconds"] == 3
+        assert "terminationGracePeriodSeconds" not in found["spec"]
+
+    def test_what_lacks_our_labels_is_left_alone(self) -> None:
+        assert rebuild("uid", [sandbox("s", READY, 0)], 0.0) is None

@@ -1,0 +1,147 @@
+"""node-status: what the node says of itself with a runtime, and without one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import host
+from bridge.node import NodeStatus, features
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.runtime import Runtime
+from tests.contract.fake_runtime import FakeRuntime
+from vkcri.config import Instance, RuntimeSettings
+from vkcri.queue import Publisher
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def settings(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RuntimeSettings:
+    monkeypatch.setattr(Instance, "state_dir", tmp_path)
+    return RuntimeSettings(instance=Instance("core-44"), runtime_endpoint=fake.endpoint, node_name="me", max_pods=17)
+
+
+class Node:
+    def __init__(self, settings: RuntimeSettings, tmp_path: Path) -> None:
+        self.relisted: float | None = NOW
+        self.trouble = ""
+        self.publisher = Publisher(tmp_path / "provider.sock", ["node-status"])
+        self.runtime = Runtime(settings.runtime_endpoint)
+        self.status = NodeStatus(
+            settings, self.runtime, self.publisher, lambda: self.relisted, lambda: self.trouble, lambda: NOW
+        )
+
+    def value(self) -> dict[str, Any]:
+        self.status.ask()
+        self.status.publish()
+        found: dict[str, Any] = json.loads(self.publisher.get("node-status", "node") or b"")
+        return found
+
+    def ready(self) -> dict[str, Any]:
+        (found,) = [item for item in self.value()["conditions"] if item["type"] == "Ready"]
+        return dict(found)
+
+
+@pytest.fixture
+def node(settings: RuntimeSettings, tmp_path: Path) -> Any:
+    node = Node(settings, tmp_path)
+    yield node
+    node.runtime.close()
+
+
+def test_a_node_with_a_runtime_is_ready_and_says_what_it_has(node: Node) -> None:
+    value = node.value()
+    assert node.ready() == {
+        "type": "Ready",
+        "status": "True",
+        "reason": "KubeletReady",
+        "message": "kubelet is posting ready status",
+    }
+    assert value["capacity"]["pods"] == "17"
+    assert set(value["capacity"]) == set(value["allocatable"])
+    assert value["nodeInfo"]["containerRuntimeVersion"] == "fake://1.0"
+    assert value["nodeInfo"]["kernelVersion"]
+    assert value["nodeInfo"]["operatingSystem"] == "linux"
+    assert {item["type"] for item in value["conditions"]} == {"MemoryPressure", "DiskPressure", "PIDPressure", "Ready"}
+    assert any("localhost/vkcri/shell:1" in item["names"] for item in value["images"])
+    assert (value["relisted"], value["reported"]) == ("2027-01-15T08:00:00Z", "2027-01-15T08:00:00Z")
+
+
+def test_a_runtime_that_is_away_is_the_reason_and_images_stay(node: Node, fake: FakeRuntime) -> None:
+    before = node.value()
+    fake.close()
+    found = node.ready()
+    assert (found["status"], found["reason"]) == ("False", "KubeletNotReady")
+    assert found["message"].startswith("container runtime is down: ")
+    after = node.value()
+    assert after["images"] == before["images"]
+    assert after["nodeInfo"]["containerRuntimeVersion"] == "fake://1.0"
+
+
+def test_a_missing_network_an_old_relist_and_other_trouble_are_reasons(node: Node, fake: FakeRuntime) -> None:
+    fake.network_ready = False
+    assert node.ready()["message"] == (
+        "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
+        "message:cni plugin not initialized"
+    )
+    assert node.status.network_error()
+    fake.network_ready = True
+    node.relisted = NOW - 200
+    assert node.ready()["message"] == "PLEG is not healthy: pleg was last seen active 200s ago; threshold is 3m0s"
+    node.trouble = "no pause image"
+    assert node.ready()["message"].endswith("threshold is 3m0s, no pause image]")
+    node.relisted, node.trouble = NOW, ""
+    assert node.ready()["status"] == "True"
+
+
+def test_what_is_kept_free_is_not_allocatable() -> None:
+    found = host.allocatable(
+        {"cpu": "2", "memory": "1048576Ki", "ephemeral-storage": "1000Ki", "pods": "5", "hugepages-2Mi": "4Mi"}
+    )
+    assert found == {
+        "cpu": "2",
+        "memory": f"{1048576 - 100 * 1024 - 4 * 1024}Ki",
+        "ephemeral-storage": "921600",
+        "pods": "5",
+        "hugepages-2Mi": "4Mi",
+    }
+
+
+def test_this_guest_has_a_capacity(tmp_path: Path) -> None:
+    found = host.capacity(tmp_path, 110)
+    assert int(found["cpu"]) >= 1
+    assert int(found["memory"].removesuffix("Ki")) > 1024
+    assert int(found["ephemeral-storage"].removesuffix("Ki")) > 1024
+
+
+class TestFeatures:
+    def of(self, version: str, name: str = "containerd", status: cri.StatusResponse | None = None) -> Any:
+        answer = cri.VersionResponse(runtime_name=name, runtime_version=version)
+        return features(answer, status or cri.StatusResponse())
+
+    def test_an_old_containerd_vouches_for_nothing(self) -> None:
+        found = self.of("1.6.20~ds1")
+        assert not any((found.user_namespaces, found.recursive_read_only, found.image_volumes, found.stop_signal))
+
+    def test_image_volumes_came_with_two_dot_one(self) -> None:
+        assert [self.of(version).image_volumes for version in ("v2.0.5", "v2.1.0", "2.1.9", "v3.0.0")] == [
+            False,
+            True,
+            True,
+            True,
+        ]
+        assert not self.of("9.9", name="other").image_volumes
+        assert not self.of("unknown").image_volumes
+
+    def test_the_rest_is_what_status_says(self) -> None:
+        handler = cri.RuntimeHandler(
+            name="", features=cri.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=True)
+        )
+        status = cri.StatusResponse(
+            runtime_handlers=[handler, cri.RuntimeHandler(name="odd")],
+            features=cri.RuntimeFeatures(supplemental_groups_policy=True),
+        )
+        found = self.of("2.1.9", status=status)
+        assert (found.user_namespaces, found.recursive_read_only, found.supplemental_groups_policy) == (True,) * 3

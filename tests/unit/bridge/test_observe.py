@@ -1,0 +1,129 @@
+"""What is read of a pod from CRI: states, addresses, and how a container ended."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.observe import Container, Reader, container_of, ports, pre_stop, termination_message
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.runtime import Runtime
+from bridge.spec import names
+from tests.contract.fake_runtime import FakeRuntime
+from tests.unit.bridge.test_relist import LABEL, make
+
+LOG = b"2026-11-23T21:41:00.000000001Z stdout F "
+
+
+def ended(**more: object) -> Container:
+    fields: dict[str, object] = {"exit_code": 1, "annotations": {}, **more}
+    return Container("id", "app", "s0", "exited", **fields)  # type: ignore[arg-type]
+
+
+def by_log(path: Path, **more: object) -> Container:
+    return ended(annotations={names.MESSAGE_POLICY: "FallbackToLogsOnError"}, log_path=str(path), **more)
+
+
+class TestTerminationMessage:
+    def test_is_the_end_of_the_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "message"
+        file.write_bytes(b"x" * 5000 + b"end")
+        assert termination_message(ended(), str(file)) == "x" * 4093 + "end"
+
+    def test_is_empty_without_a_file(self, tmp_path: Path) -> None:
+        assert termination_message(ended(), str(tmp_path / "none")) == ""
+        assert termination_message(ended(), "") == ""
+
+    def test_never_reads_a_pipe_or_a_link(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "secret").write_text("secret")
+        (tmp_path / "link").symlink_to(tmp_path / "secret")
+        for name in ("pipe", "link"):
+            assert termination_message(ended(), str(tmp_path / name)) == ""
+
+    def test_is_the_end_of_the_log_by_policy(self, tmp_path: Path) -> None:
+        log = tmp_path / "0.log"
+        log.write_bytes(b"".join(LOG + b"line %d\n" % number for number in range(100)))
+        lines = termination_message(by_log(log), "").splitlines()
+        assert (len(lines), lines[0], lines[-1]) == (80, "line 20", "line 99")
+
+    def test_holds_at_most_two_kibibytes_of_log(self, tmp_path: Path) -> None:
+        log = tmp_path / "0.log"
+        log.write_bytes(LOG + b"y" * 9000 + b"\n" + LOG + b"z" * 3000 + b"\n")
+        assert termination_message(by_log(log), "") == "z" * 2047 + "\n"
+
+    def test_joins_partial_lines_of_the_log(self, tmp_path: Path) -> None:
+        log = tmp_path / "0.log"
+        log.write_bytes(LOG.replace(b" F ", b" P ") + b"one " + b"\n" + LOG + b"two\n" + b"nonsense")
+        assert termination_message(by_log(log), "") == "one two\n"
+
+    def test_the_log_is_not_read_for_a_good_end_or_where_the_file_says_something(self, tmp_path: Path) -> None:
+        log, file = tmp_path / "0.log", tmp_path / "message"
+        log.write_bytes(LOG + b"from the log\n")
+        file.write_text("from the file")
+        assert termination_message(by_log(log, exit_code=0), "") == ""
+        assert termination_message(by_log(log), str(file)) == "from the file"
+        assert termination_message(by_log(tmp_path / "none"), "") == ""
+
+
+def test_the_message_of_the_runtime_comes_before_the_containers_own(tmp_path: Path) -> None:
+    file = tmp_path / "message"
+    file.write_text("own words")
+    status = cri.ContainerStatus(
+        id="id",
+        metadata=cri.ContainerMetadata(name="app", attempt=3),
+        state=cri.CONTAINER_EXITED,
+        message="runtime's words",
+        annotations={names.MESSAGE_PATH: "/dev/termination-log"},
+        mounts=[cri.Mount(container_path="/dev/termination-log", host_path=str(file))],
+    )
+    found = container_of(status, "s0")
+    assert found.message == "runtime's words: own words"
+    assert (found.name, found.restart_count, found.state) == ("app", 3, "exited")
+
+
+def test_a_state_that_nobody_knows_is_unknown_and_counts_as_alive() -> None:
+    found = container_of(cri.ContainerStatus(id="id", state=cri.CONTAINER_UNKNOWN), "s0")
+    assert (found.state, found.alive) == ("unknown", True)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("20", 20.0), ("", 0.0), ("-5", 0.0), ("soon", 0.0)])
+def test_a_back_off_is_a_whole_number_or_none(text: str, seconds: float) -> None:
+    assert ended(annotations={"vkcri/backoff": text}).backoff == seconds
+
+
+def test_annotations_that_are_no_json_are_left_out() -> None:
+    assert pre_stop(ended(annotations={names.PRE_STOP: '{"exec": {"command": ["x"]}}'})) == {"exec": {"command": ["x"]}}
+    assert pre_stop(ended(annotations={names.PRE_STOP: "nonsense"})) == {}
+    assert ports(ended(annotations={names.PORTS: '[{"containerPort": 1}]'})) == [{"containerPort": 1}]
+    assert ports(ended(annotations={names.PORTS: "{}"})) == []
+
+
+def test_a_pod_is_read_whole_and_newest_first(fake: FakeRuntime) -> None:
+    fake.add_image("shell")
+    runtime = Runtime(fake.endpoint)
+    sandbox, container = make(runtime, "a")
+    make(runtime, "b")
+    reader = Reader(runtime, "a", LABEL)
+    seen = reader.read()
+    assert [box.id for box in seen.sandboxes] == [sandbox]
+    assert seen.sandboxes[0].ips
+    assert [(item.id, item.sandbox_id, item.state) for item in seen.containers] == [(container, sandbox, "running")]
+    fake.exit(container, 1)
+    first = reader.read()
+    calls = fake.count("ContainerStatus")
+    assert reader.read() == first
+    assert fake.count("ContainerStatus") == calls, "what has ended does not change"
+    runtime.close()
+
+
+def test_what_was_killed_is_looked_at_again(fake: FakeRuntime) -> None:
+    fake.add_image("shell")
+    runtime = Runtime(fake.endpoint)
+    _, container = make(runtime, "a")
+    reader = Reader(runtime, "a", LABEL)
+    fake.exit(container, 137, reason="Error")
+    assert reader.read().containers[0].reason == "Error"
+    fake.containers[container].reason = "OOMKilled"
+    assert reader.read().containers[0].reason == "OOMKilled"
+    runtime.close()

@@ -1,0 +1,337 @@
+"""A pod's worker, with everything around it real but the runtime: failures, crashes, repeats and orders of events."""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge import worker as worker_module
+from bridge.cgroups import Cgroups
+from bridge.decide import decide
+from bridge.main import Bridge
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
+from tests.contract.fake_runtime import FakeRuntime
+from vkcri.config import Instance, RuntimeSettings
+from vkcri.errors import NotFound
+from vkcri.lifecycle import Process
+from vkcri.queue import Publisher, request
+
+pytestmark = pytest.mark.container
+INSTANCE = Instance("core-43")
+
+
+class Node:
+    """One bridge in this process on a fake runtime, and the watcher's half of the queue."""
+
+    def __init__(self, fake: FakeRuntime) -> None:
+        self.fake = fake
+        fake.has_events = True
+        self.settings = RuntimeSettings(instance=INSTANCE, runtime_endpoint=fake.endpoint, node_name=NODE)
+        self.outer = Process("watcher", INSTANCE, end=lambda _: None)
+        self.watcher = Publisher(INSTANCE.queue_socket("watcher"), TOPICS, sources={"pods": ("api", "file")})
+        self.watcher.start(self.outer)
+        self.publish_node()
+        for topic in ("objects", "services"):
+            self.watcher.mark_synced(topic)
+        for source in ("api", "file"):
+            self.watcher.mark_synced("pods", source=source)
+        self.run()
+
+    def publish_node(self) -> None:
+        self.watcher.replace("node", {NODE: json.dumps({"metadata": {"name": NODE}}).encode()})
+
+    def run(self) -> None:
+        self.process = Process("cri-bridge", INSTANCE, end=lambda _: None)
+        self.bridge = Bridge(self.process, self.settings)
+        self.bridge.guest.network_error = str
+        self.bridge.publisher.start(self.process)
+        self.bridge.scheduler.start(self.process)
+        for part in (self.bridge.relist, self.bridge.hints, self.bridge.cluster, self.bridge.pods):
+            part.start(self.process)
+
+    def end(self) -> None:
+        """The bridge is gone; what it had under way is not waited for."""
+        self.process.drain()
+        self.bridge.runtime.close()
+
+    def put(self, spec: dict[str, Any]) -> str:
+        uid = str(spec["metadata"]["uid"])
+        self.watcher.put("pods", uid, json.dumps(spec).encode(), source="api")
+        return uid
+
+    def delete(self, spec: dict[str, Any], grace: int = 30) -> None:
+        spec["metadata"] |= {"deletionTimestamp": "2026-11-23T00:00:00Z", "deletionGracePeriodSeconds": grace}
+        self.put(spec)
+
+    def remove(self, spec: dict[str, Any]) -> None:
+        self.watcher.delete("pods", spec["metadata"]["uid"], source="api")
+
+    def value(self, uid: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.bridge.publisher.get("pod-status", uid) or b'{"status": {}}')
+        return found
+
+    def status(self, uid: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.value(uid)["status"]
+        return found
+
+    def wait(self, uid: str, what: str, probe: Callable[[dict[str, Any]], Any], seconds: float = 20) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            status = self.status(uid)
+            try:
+                return status if status and probe(status) else None
+            except (KeyError, IndexError):
+                return None
+
+        return wait_for(what, look, seconds)
+
+    def running(self, uid: str) -> dict[str, Any]:
+        return self.wait(uid, "Running", lambda status: status["phase"] == "Running")
+
+    def events(self, uid: str) -> dict[str, str]:
+        found = [json.loads(value) for value in self.bridge.publisher.items("events").values()]
+        return {item["reason"]: item["message"] for item in found if item["involvedObject"]["uid"] == uid}
+
+    def live(self) -> list[cri.ContainerStatus]:
+        with self.fake.locked:
+            return [item for item in self.fake.containers.values() if item.state == cri.CONTAINER_RUNNING]
+
+
+@pytest.fixture
+def node(fake: FakeRuntime) -> Iterator[Node]:
+    for folder in (INSTANCE.queues_dir, INSTANCE.locks_dir, INSTANCE.state_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    node = Node(fake)
+    try:
+        yield node
+    finally:
+        node.end()
+        node.outer.drain()
+        for folder in (INSTANCE.run_dir, INSTANCE.state_dir, INSTANCE.log_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+        Cgroups(node.settings).cleanup()
+
+
+def test_a_pod_comes_and_goes_with_one_start_a_container(node: Node) -> None:
+    spec = pod("one", containers=[container("a", "x"), container("b", "x")])
+    uid = node.put(spec)
+    node.running(uid)
+    assert node.fake.count("StartContainer") == 2
+    node.delete(spec)
+    wait_for("finished", lambda: node.value(uid)["finished"])
+    node.remove(spec)
+    wait_for("nothing", lambda: not node.fake.sandboxes and not node.fake.containers)
+    wait_for("no status", lambda: node.bridge.publisher.get("pod-status", uid) is None)
+    assert node.bridge.roster.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "reason", "event"),
+    [
+        ("RunPodSandbox", "ContainerCreating", "FailedCreatePodSandBox"),
+        ("CreateContainer", "CreateContainerError", "Failed"),
+        ("StartContainer", "RunContainerError", "Failed"),
+    ],
+)
+def test_what_fails_is_shown_and_tried_again(node: Node, method: str, reason: str, event: str) -> None:
+    node.fake.fail_next(method, "no space left on device")
+    uid = node.put(pod("retry"))
+    status = node.wait(
+        uid, reason, lambda status: status["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
+    )
+    wait_for("its event", lambda: event in node.events(uid))
+    assert "no space left on device" in node.events(uid)[event]
+    if reason != "ContainerCreating":
+        assert status["containerStatuses"][0]["state"]["waiting"]["message"] == "no space left on device"
+    assert node.running(uid)["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_a_slow_pull_of_one_pod_holds_up_no_other_and_not_its_own_end(node: Node) -> None:
+    slow = pod("slow")
+    node.fake.delay("PullImage", 30)
+    slow["spec"]["containers"][0] |= {"image": "localhost/vkcri/slow:1"}
+    first = node.put(slow)
+    wait_for("its pull", lambda: node.fake.count("PullImage"))
+    assert node.running(node.put(pod("quick")))
+    assert node.status(first)["phase"] == "Pending"
+    node.delete(slow)
+    wait_for("finished though it still pulls", lambda: node.value(first)["finished"], 10)
+
+
+def test_a_deletion_during_a_start_stops_what_was_started(node: Node) -> None:
+    spec = pod("hasty")
+    node.fake.delay("StartContainer", 0.5)
+    uid = node.put(spec)
+    wait_for("its start", lambda: node.fake.count("StartContainer"))
+    node.delete(spec)
+    wait_for("finished", lambda: node.value(uid)["finished"])
+    assert node.live() == []
+    assert node.fake.count("StartContainer") == 1
+
+
+def test_a_second_delete_shortens_the_first(node: Node) -> None:
+    node.fake.delay("StopContainer", 1)
+    spec = pod("stubborn")
+    uid = node.put(spec)
+    node.running(uid)
+    node.delete(spec, 600)
+    wait_for("its stop", lambda: node.fake.count("StopContainer") == 1)
+    node.delete(spec, 1)
+    wait_for("finished", lambda: node.value(uid)["finished"])
+    timeouts = [request.timeout for name, request in node.fake.calls if name == "StopContainer"]
+    assert timeouts[0] == 600
+    assert timeouts[1] == 2
+
+
+def test_a_bug_in_one_pod_is_shown_and_leaves_the_others_alone(
+    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = decide
+
+    def broken(desired: Any, *more: Any) -> Any:
+        if desired.pod["metadata"]["name"] == "cursed":
+            raise ZeroDivisionError("a bug")
+        return real(desired, *more)
+
+    monkeypatch.setattr(worker_module, "decide", broken)
+    cursed, blessed = node.put(pod("cursed")), node.put(pod("blessed"))
+    node.running(blessed)
+    status = node.wait(cursed, "the reason", lambda status: status["reason"] == "InternalError")
+    assert status["message"] == "ZeroDivisionError: a bug"
+    assert "Traceback" in caplog.text
+    wait_for("its event", lambda: "FailedSync" in node.events(cursed))
+    monkeypatch.setattr(worker_module, "decide", real)
+    assert "reason" not in node.running(cursed)
+
+
+def test_a_restarted_bridge_starts_nothing_again(node: Node) -> None:
+    spec = pod("kept")
+    uid = node.put(spec)
+    spec["status"] = node.running(uid)
+    node.put(spec)
+    node.end()
+    starts = node.fake.count("StartContainer")
+    node.run()
+    again = node.running(uid)
+    assert again["containerStatuses"] == spec["status"]["containerStatuses"]
+    assert again["conditions"] == spec["status"]["conditions"]
+    assert node.fake.count("StartContainer") == starts
+
+
+def test_a_runtime_that_forgets_its_containers_makes_no_pod_of_one_run_run_twice(node: Node) -> None:
+    spec = pod("once", restartPolicy="Never")
+    uid = node.put(spec)
+    spec["status"] = node.running(uid)
+    node.put(spec)
+    node.end()
+    with node.fake.locked:
+        node.fake.containers.clear()
+        node.fake.sandboxes.clear()
+    node.run()
+    status = node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")
+    assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert node.fake.count("StartContainer") == 1
+
+
+def test_an_unsynced_watcher_ends_nothing_and_a_synced_one_ends_orphans(node: Node) -> None:
+    spec = pod("orphan")
+    uid = node.put(spec)
+    node.running(uid)
+    node.end()
+    node.outer.drain()
+    node.outer = Process("watcher", INSTANCE, end=lambda _: None)
+    node.watcher = Publisher(INSTANCE.queue_socket("watcher"), TOPICS, sources={"pods": ("api", "file")})
+    node.watcher.start(node.outer)
+    node.watcher.mark_synced("pods", source="file")
+    node.run()
+    wait_for("a reading", lambda: node.bridge.relist.relisted)
+    wait_for("the other source", lambda: node.bridge.pods.synced("file"))
+    assert len(node.live()) == 1
+    assert node.bridge.roster.workers() == []
+    node.watcher.mark_synced("pods", source="api")
+    wait_for("nothing", lambda: not node.fake.sandboxes and not node.fake.containers)
+
+
+def test_nothing_is_started_before_the_node_is_there(node: Node) -> None:
+    node.watcher.delete("node", NODE)
+    wait_for("no node", lambda: not node.bridge.cluster.ready)
+    uid = node.put(pod("early"))
+    wait_for("its worker", lambda: node.bridge.roster.worker(uid))
+    wait_for("its step", node.bridge.scheduler.idle)
+    assert node.fake.count("RunPodSandbox") == 0
+    node.publish_node()
+    node.running(uid)
+
+
+def test_an_echo_of_our_own_status_wakes_nobody(node: Node) -> None:
+    spec = pod("echo")
+    uid = node.put(spec)
+    spec["status"] = node.running(uid)
+    wait_for("rest", node.bridge.scheduler.idle)
+    worker = wait_for("its worker", lambda: node.bridge.roster.worker(uid))
+    woken = threading.Event()
+    worker.wake = woken.set  # type: ignore[method-assign]
+    spec["metadata"]["resourceVersion"] = "17"
+    node.put(spec)
+    wait_for("the news", lambda: worker.pod["metadata"].get("resourceVersion") == "17")
+    assert not woken.is_set()
+    spec["status"] = {**spec["status"], "phase": "Failed"}
+    node.put(spec)
+    assert woken.wait(10)
+
+
+def test_a_terminal_phase_from_elsewhere_ends_the_pod(node: Node) -> None:
+    spec = pod("evicted")
+    uid = node.put(spec)
+    spec["status"] = {**node.running(uid), "phase": "Failed", "reason": "Evicted"}
+    node.put(spec)
+    wait_for("finished", lambda: node.value(uid)["finished"])
+    assert node.live() == []
+    assert node.status(uid)["phase"] == "Failed"
+
+
+def test_an_oom_kill_that_shows_late_is_reported(node: Node) -> None:
+    spec = pod("oom", restartPolicy="Never")
+    uid = node.put(spec)
+    node.running(uid)
+    (item,) = node.live()
+    node.fake.exit(item.id, 137, reason="Error")
+    node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")
+    with node.fake.locked:
+        node.fake.containers[item.id].reason = "OOMKilled"
+    node.wait(
+        uid, "OOMKilled", lambda status: status["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
+    )
+
+
+class TestAnswers:
+    def ask(self, name: str, **body: Any) -> Any:
+        return request(INSTANCE.queue_socket("provider"), name, body, timeout=5)
+
+    def test_urls_and_log_paths(self, node: Node) -> None:
+        uid = node.put(pod("asked"))
+        node.running(uid)
+        about = {"uid": uid, "container": "main", "command": ["ls"], "stdout": True}
+        assert self.ask("exec", **about)["url"].startswith("http://")
+        assert self.ask("attach", **about)["url"].startswith("http://")
+        assert self.ask("port-forward", uid=uid, ports=[80])["url"].startswith("http://")
+        found = self.ask("log-path", namespace="default", pod="asked", container="main", previous=False)
+        assert found["running"]
+        assert found["containerID"] == node.status(uid)["containerStatuses"][0]["containerID"]
+
+    def test_what_does_not_exist_is_not_found(self, node: Node) -> None:
+        uid = node.put(pod("asked"))
+        node.running(uid)
+        for name, body in (
+            ("exec", {"uid": "nobody", "container": "main", "command": ["ls"]}),
+            ("exec", {"uid": uid, "container": "other", "command": ["ls"]}),
+            ("port-forward", {"uid": "nobody", "ports": [80]}),
+            ("log-path", {"namespace": "default", "pod": "nobody", "container": "main"}),
+            ("log-path", {"namespace": "default", "pod": "asked", "container": "other"}),
+            ("stats", {}),
+        ):
+            with pytest.raises(NotFound):
+                self.ask(name, **body)

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.containerd_config import configured_sandbox_image
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused, Unavailable, VkcriError
 
-PAUSE_IMAGE = "localhost/vkcri/pause:latest"
-SHELL_IMAGE = "localhost/vkcri/shell:latest"
+SHELL_IMAGE = "localhost/vkcri/shell:1"
 PINNED_LABEL = "io.cri-containerd.pinned=pinned"  # containerd 1.7 and later report it; kubelets then never remove it
 _IMPORT_SECONDS = 120.0
 _PULL_SECONDS = 20.0
@@ -56,11 +56,14 @@ def ensure_images(runtime: Runtime, settings: RuntimeSettings) -> None:
 
 
 def ensure_pause(runtime: Runtime, socket: Path, *, seconds: float = _PULL_SECONDS) -> str:
-    """Make sure that the sandbox image is there under the name that the runtime itself reports; gives the name. In this
-    order: it is there; a pull of at most `seconds`; made here. Raises Refused with the cure, or Unavailable."""
-    info = status_info(runtime)
-    config = info.get("config", {})
-    name = str(config.get("sandboxImage") or PAUSE_IMAGE)
+    """Make sure that the sandbox image is there under the name that the runtime itself uses; gives the name, "" for a
+    runtime that does not tell and sees to it itself. In this order: it is there; a pull of at most `seconds`; made
+    here. Raises Refused with the cure, or Unavailable."""
+    config = status_info(runtime).get("config", {})
+    name = str(config.get("sandboxImage") or configured_sandbox_image(socket))
+    if not name:
+        log.info("the runtime does not tell its sandbox image, so none is made")
+        return ""
     local = name.startswith("localhost/")
     if not image_present(runtime, name) and (local or not _pull(runtime, name, seconds)):
         import_image(runtime, socket, name, pause_archive(name), snapshotter_of(config))

@@ -22,7 +22,7 @@ from vkcri.errors import VkcriError
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
 
-SHELL = "localhost/vkcri/shell:latest"
+SHELL = "localhost/vkcri/shell:1"
 BIN = Path(sys.executable).parent
 NODE = "bridge-test"
 TOPICS = ("pods", "objects", "services", "endpointslices", "node")

@@ -26,7 +26,7 @@ import grpc
 from bridge.pb.runtime.v1 import api_pb2 as cri
 
 SANDBOX_IMAGE = "localhost/vkcri/pause:latest"
-SHELL_IMAGE = "localhost/vkcri/shell:latest"
+SHELL_IMAGE = "localhost/vkcri/shell:1"
 _Code = grpc.StatusCode
 
 

@@ -17,7 +17,7 @@ from vkcri.config import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = PROJECT / ".venv" / "bin"
-SHELL_IMAGE = "localhost/vkcri/shell:latest"
+SHELL_IMAGE = "localhost/vkcri/shell:1"
 _T = TypeVar("_T")
 
 

@@ -1,7 +1,10 @@
 """Pods as kubectl shows them: what works, and what a bad pod is told, on real containerd."""
 
 import re
+import ssl
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -25,7 +28,7 @@ def test_init_containers_run_in_order_before_the_container(node: LiveNode) -> No
     init = [
         {
             "name": name,
-            "image": "localhost/vkcri/shell:latest",
+            "image": "localhost/vkcri/shell:1",
             "command": ["sh", "-c", f"echo {name} >> /shared/order"],
             "volumeMounts": mount,
         }
@@ -87,22 +90,33 @@ def test_volumes_carry_their_objects_and_follow_them(node: LiveNode) -> None:
 
 
 def test_a_pods_token_reads_discovery_and_nobodys_logs(node: LiveNode) -> None:
-    token = "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)"
-    wget = f'wget -q -O - --no-check-certificate --header "Authorization: Bearer {token}"'
-    service = "https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT"
-    node.apply(
-        shell_pod(
-            "caller",
-            f"{wget} {service}/api; {wget} {service}/api/v1/pods 2>&1; {wget} https://$HOST_IP:"
-            f"{node.instance.kubelet_port}/pods 2>&1; true",
-            restartPolicy="Never",
-            container={"env": [{"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]},
-        )
-    )
-    node.wait_pod("caller", lambda it: phase(it) == "Succeeded")
-    text = node.kubectl("logs", "caller")
-    assert '"APIVersions"' in text
-    assert len(re.findall("403 Forbidden", text)) == 2, text
+    service = "$KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT"
+    node.apply(shell_pod("caller", f"echo | nc -w 3 {service} && echo reached; sleep 3600"))
+    node.wait_ready("caller")
+    wait_for("the API server answers a pod", lambda: "reached" in node.kubectl("logs", "caller"), 20)
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    token = node.kubectl("exec", "caller", "--", "cat", f"{folder}/token")
+    authority = ssl.create_default_context(cadata=node.kubectl("exec", "caller", "--", "cat", f"{folder}/ca.crt"))
+    address = node.pod("caller")["status"]["hostIP"]
+    server = f"https://{address}:{node.instance.apiserver_port}"
+    assert status_of(f"{server}/api", token, authority) == 200
+    assert status_of(f"{server}/api/v1/pods", token, authority) == 403
+    unverified = ssl._create_unverified_context()
+    kubelet = f"https://{address}:{node.instance.kubelet_port}"
+    assert status_of(f"{kubelet}/pods", token, unverified) == 403
+    assert status_of(f"{kubelet}/containerLogs/default/caller/main", token, unverified) == 403
+    assert status_of(f"{kubelet}/pods", "nonsense", unverified) == 401
+    node.kubectl("delete", "pod", "caller", "--wait=true")
+
+
+def status_of(url: str, token: str, context: ssl.SSLContext) -> int:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
 
 
 def test_a_page_is_fetched_through_the_cluster_ip_and_a_deleted_endpoint_gets_nothing(node: LiveNode) -> None:
@@ -120,7 +134,7 @@ def test_a_page_is_fetched_through_the_cluster_ip_and_a_deleted_endpoint_gets_no
     for name in ("web-one", "web-two"):
         node.wait_ready(name)
     address = node.get("service", "web")["spec"]["clusterIP"]
-    client = f"while true; do wget -q -T 2 -O - http://{address}/ || echo failed; sleep 0.1; done"
+    client = f"while true; do timeout 2 wget -q -O - http://{address}/ || echo failed; sleep 0.1; done"
     node.apply(shell_pod("client", client))
     node.wait_ready("client")
     seen = wait_for(

@@ -1,26 +1,33 @@
-"""The configuration of our own containerd, from what this guest can do: detected, not assumed.
+"""The configuration of our own containerd, from what this guest can do: detected, not assumed. And the one thing
+that is read from another's: its sandbox image.
 
 `detect` looks at the guest (programs, capabilities, file system), `render` is pure and writes the TOML, in version 2
 for containerd 1.x and version 3 for 2.x. Only the launcher and the clean-up use it. A containerd that somebody else
 started is never configured here.
 """
 
+import logging
 import re
 import shutil
+import socket
+import struct
 import subprocess
+import tomllib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bridge.images_local import PAUSE_IMAGE
 from bridge.volumes import mounting
 from vkcri.config import Instance
 from vkcri.errors import ConfigError, Unavailable
 
+PAUSE_IMAGE = "localhost/vkcri/pause:latest"  # the sandbox image of our own containerd
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CNI_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/usr/local/lib/cni")
 CNI_PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 REGISTRIES_DIR = "/etc/containerd/certs.d"  # containerd's own convention for mirrors and private CAs
+log = logging.getLogger(__name__)
 _LOWEST_OOM_SCORE = "-998"  # what CRI gives to a pause container; the kernel lets only CAP_SYS_RESOURCE lower it
 
 
@@ -42,6 +49,36 @@ def find_program(name: str, package: str) -> str:
     if found is None:
         raise ConfigError(f"{name} is not installed: apt-get install {package}")
     return found
+
+
+def configured_sandbox_image(path: Path) -> str:
+    """The sandbox image in the configuration of the containerd that listens there, defaults included: containerd 2 does
+    not tell it in CRI's Status. "" where it is no containerd or does not say."""
+    try:
+        program, config = _listener(path)
+        done = subprocess.run([program, *config, "config", "dump"], capture_output=True, timeout=30, check=True)
+        plugins = tomllib.loads(done.stdout.decode()).get("plugins", {})
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.info("the configuration of the runtime at %s cannot be read: %s", path, error)
+        return ""
+    images = plugins.get("io.containerd.cri.v1.images", {}).get("pinned_images", {})
+    return str(images.get("sandbox") or plugins.get("io.containerd.grpc.v1.cri", {}).get("sandbox_image") or "")
+
+
+def _listener(path: Path) -> tuple[str, list[str]]:
+    """The program of the process that listens on a Unix socket, and its --config as arguments. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(5.0)
+        probe.connect(str(path))
+        pid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
+    words = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").rstrip("\0").split("\0")
+    if Path(words[0]).name != "containerd":
+        raise OSError(f"process {pid} is {words[0]}, not containerd")
+    for word, following in pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-c"):
+            return f"/proc/{pid}/exe", ["--config", value if equals else following]
+    return f"/proc/{pid}/exe", []
 
 
 def detect(instance: Instance) -> Conditions:

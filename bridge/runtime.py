@@ -6,10 +6,13 @@ logged but its ids: environment variables are secrets.
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # this process starts programs, and each does an exec
 
 import grpc
 

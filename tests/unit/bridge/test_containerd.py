@@ -16,8 +16,7 @@ import grpc
 import pytest
 
 from bridge import cleanup, containerd, containerd_config
-from bridge.containerd_config import Conditions, render
-from bridge.images_local import PAUSE_IMAGE
+from bridge.containerd_config import PAUSE_IMAGE, Conditions, render
 from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
 from vkcri.config import Instance, RuntimeSettings
@@ -197,6 +196,18 @@ def test_where_cri_is_served_the_launcher_says_so_and_outlives_startsecs(
     assert time.monotonic() - began > 1.0
     assert f"not needed: fake 1.0 answers CRI at {fake.endpoint}" in output
     assert "supervisorctl start containerd" in output
+
+
+@pytest.mark.container
+def test_with_another_provider_nothing_is_started_and_nobody_is_asked(
+    instance: RuntimeSettings, fake: FakeRuntime
+) -> None:
+    environment = {"VKCRI_PROVIDER": "examples/providers/memory.py", "CONTAINER_RUNTIME_ENDPOINT": fake.endpoint}
+    output, _ = (process := launcher(instance, **environment)).communicate(timeout=30)
+    assert process.returncode == 0
+    assert "not needed: provider examples/providers/memory.py runs the pods" in output
+    assert "fake 1.0" not in output
+    assert not containerd.config_path(instance).exists()
 
 
 @pytest.mark.container

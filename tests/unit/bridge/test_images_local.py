@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from bridge import images_local
-from bridge.images_local import PAUSE_IMAGE, SHELL_IMAGE, Entry, ensure_images, ensure_pause, oci_archive
+from bridge.containerd_config import PAUSE_IMAGE, configured_sandbox_image
+from bridge.images_local import SHELL_IMAGE, Entry, ensure_images, ensure_pause, oci_archive
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
@@ -166,6 +167,25 @@ def test_an_import_that_cri_does_not_show_is_told(
     with pytest.raises(Unavailable, match="CRI does not show it"):
         images_local.import_image(runtime, tmp_path / "socket", SHELL_IMAGE, b"")
     runtime.close()
+
+
+def test_a_runtime_that_does_not_tell_its_sandbox_image_sees_to_it_itself(
+    fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_local, "status_info", lambda _: {"config": {}})
+    fake.images.clear()
+    runtime = Runtime(fake.endpoint)
+    assert ensure_pause(runtime, Path(fake.endpoint.removeprefix("unix://"))) == ""
+    assert fake.count("PullImage") == 0
+    runtime.close()
+
+
+@pytest.mark.container
+def test_the_sandbox_image_is_read_from_the_configuration_of_who_listens(
+    containerd_settings: RuntimeSettings, tmp_path: Path
+) -> None:
+    assert configured_sandbox_image(containerd_settings.runtime_socket) == PAUSE_IMAGE
+    assert configured_sandbox_image(tmp_path / "none.sock") == ""
 
 
 @pytest.mark.container

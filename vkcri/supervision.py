@@ -54,7 +54,7 @@ def configuration(instance: Instance) -> str:
     default = Instance(DEFAULT_INSTANCE).folder
     text = text.replace("%(here)s", str(PROJECT))
     text = re.sub(rf"(/run|/var/log)/{re.escape(default)}(?=[./])", rf"\1/{instance.folder}", text)
-    return text.replace("[supervisord]\n", f'[supervisord]\nenvironment=VKCRI_INSTANCE="{instance.name}"\n', 1)
+    return text.replace("\nenvironment=", f'\nenvironment=VKCRI_INSTANCE="{instance.name}",', 1)
 
 
 def configuration_file(instance: Instance) -> Path:

@@ -44,7 +44,7 @@ def test_init_containers_run_in_order_before_the_container(node: LiveNode) -> No
     )
     node.apply(pod)
     done = node.wait_pod("ordered", lambda it: phase(it) == "Succeeded")
-    assert node.kubectl("logs", "ordered") == "first\nsecond\n"
+    assert node.kubectl("logs", "ordered", "-c", "main") == "first\nsecond\n"
     assert [it["name"] for it in done["status"]["initContainerStatuses"]] == ["first", "second"]
     assert container(done)["state"]["terminated"]["reason"] == "Completed"
 

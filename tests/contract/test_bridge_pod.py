@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2
-from tests.contract.bridge_node import BIN, BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod, wait_for
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-pod")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
@@ -349,7 +349,11 @@ def test_an_image_changed_in_place_restarts_the_container(node: BridgeNode) -> N
     spec = pod("changed", TRAP)
     node.put(spec)
     first = node.wait_phase(spec, "Running")["containerStatuses"][0]["containerID"]
-    spec["spec"]["containers"][0]["image"] = "localhost/vkcri/shell"
+    socket_path = str(node.settings.runtime_socket)
+    subprocess.run(
+        ["ctr", "-a", socket_path, "-n", "k8s.io", "images", "tag", "--force", SHELL, f"{SHELL}-newer"], check=True
+    )
+    spec["spec"]["containers"][0]["image"] = f"{SHELL}-newer"
     node.put(spec)
     status = node.wait_status(
         spec,

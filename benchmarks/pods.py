@@ -59,7 +59,7 @@ def one_pod(client: Client, name: str) -> float:
     pod = shell_pod(name, "sleep 3600", terminationGracePeriodSeconds=0)
     started = time.monotonic()
     version = client.create(_PODS, pod)["metadata"]["resourceVersion"]
-    params = [("watch", "true"), ("resourceVersion", version), ("fieldSelector", f"metadata.name={name}")]
+    params = {"resourceVersion": version, "fieldSelector": f"metadata.name={name}"}
     with client.watch(_PODS, params=params, read_timeout=60.0) as lines:
         for line in lines:
             if is_ready(json.loads(line)["object"]):

@@ -1,9 +1,10 @@
 """The launcher of our own containerd: supervisord's program `containerd`.
 
-It decides once, in its main thread: another containerd serves CRI at the endpoint (say so, exit 0), something without
-CRI is there (exit 78), or ours is needed (write its configuration and become it by exec). The exec keeps the pid and
-PR_SET_PDEATHSIG, and closes the program's lock, which shims would otherwise hold after its end: from then on the lock
-is containerd's own database. A containerd that somebody else started is used as it is.
+It decides once, in its main thread: another provider runs in the place of cri-bridge, or another containerd serves CRI
+at the endpoint (say so, exit 0), something without CRI is there (exit 78), or ours is needed (write its configuration
+and become it by exec). The exec keeps the pid and PR_SET_PDEATHSIG, and closes the program's lock, which shims would
+otherwise hold after its end: from then on the lock is containerd's own database. A containerd that somebody else
+started is used as it is.
 """
 
 import logging
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 def launch(process: Process, settings: RuntimeSettings) -> None:
     """containerd, where none serves CRI at the endpoint."""
+    if settings.provider:
+        log.info("not needed: %s; a provider that wants one starts it itself", _other_provider(settings))
+        process.wait(OUTLIVE_STARTSECS)
+        return
     _wait_for_predecessor(process, settings)
     if process.stopping.is_set():
         return
@@ -48,6 +53,8 @@ def launch(process: Process, settings: RuntimeSettings) -> None:
 
 def check(settings: RuntimeSettings) -> str:
     """What would be done here, for --check. Raises ConfigError with the cure."""
+    if settings.provider:
+        return f"not needed: {_other_provider(settings)}"
     if our_pid(settings) is not None:
         return "vkcri's own containerd runs"
     identity = answering(settings)
@@ -148,6 +155,10 @@ def processes() -> Iterator[tuple[int, list[bytes]]]:
                 continue  # it ended while we looked
             if text:
                 yield int(folder.name), text.rstrip(b"\0").split(b"\0")
+
+
+def _other_provider(settings: RuntimeSettings) -> str:
+    return f"provider {settings.provider} runs the pods, not cri-bridge (VKCRI_PROVIDER)"
 
 
 def _wait_for_predecessor(process: Process, settings: RuntimeSettings) -> None:

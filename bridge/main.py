@@ -25,6 +25,7 @@ from bridge.node import NodeStatus
 from bridge.prepare import Preparation
 from bridge.pulled import PullRecords
 from bridge.relist import Relist
+from bridge.rival import refuse_rival
 from bridge.roster import Roster
 from bridge.runtime import Runtime
 from bridge.schedule import Scheduler
@@ -38,6 +39,7 @@ from vkcri.queue import Publisher, Subscription
 from vkcri.queue.events import EventRecorder
 
 PROGRAM = "cri-bridge"
+PROJECT = Path(__file__).resolve().parent.parent
 TOPICS = ("pod-status", "node-status", "events")
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,7 @@ class Bridge:
 
 def run(process: Process, settings: RuntimeSettings) -> None:
     """Kubernetes pods in a CRI runtime."""
+    refuse_rival(settings)
     log.info("runtime %s, node %s", settings.runtime_endpoint, settings.node_name)
     Bridge(process, settings).start()
     process.stopping.wait()
@@ -138,6 +141,7 @@ def check(settings: RuntimeSettings) -> str:
     if settings.provider:
         _provider(settings.provider)
         return f"provider {settings.provider}"
+    refuse_rival(settings)
     return f"runtime {settings.runtime_endpoint}"
 
 
@@ -163,12 +167,13 @@ def main() -> None:
 
 
 def _provider(name: str) -> ModuleType:
-    """The module of another provider, by dotted name or by file. Raises ConfigError."""
+    """The module of another provider, by dotted name or by file, the latter relative to the project: supervisord runs
+    in /. Raises ConfigError."""
     try:
         if not name.endswith(".py"):
             module = importlib.import_module(name)
         else:
-            spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+            spec = importlib.util.spec_from_file_location(Path(name).stem, PROJECT / name)
             if spec is None or spec.loader is None:
                 raise ConfigError(f"provider={name!r}: no Python file")
             module = importlib.util.module_from_spec(spec)

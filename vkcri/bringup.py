@@ -63,12 +63,13 @@ def wait_ready(settings: ClusterSettings, timeout: float) -> None:
 
 def node_ready(settings: ClusterSettings) -> tuple[bool, str]:
     """Whether api-watcher's copy of the Node is Ready, and else the reason in words."""
+    log = settings.instance.log_dir / "api-watcher.log"
     try:
         node = read_topic(settings.instance, "watcher", "node").get(settings.node_name)
     except VkcriError as error:
-        return False, f"api-watcher does not answer yet ({error})"
+        return False, f"the Node is not registered yet ({error}); {log} ends with: {last_line(log)}"
     if node is None:
-        return False, f"the Node is not registered yet; see {settings.instance.log_dir}/api-watcher.log"
+        return False, f"the Node is not registered just now; {log} ends with: {last_line(log)}"
     for condition in node.get("status", {}).get("conditions", []):
         if condition.get("type") == "Ready":
             return condition.get("status") == "True", condition.get("message") or condition.get("reason", "")

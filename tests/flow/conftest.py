@@ -7,6 +7,8 @@ import pytest
 
 from tests.flow.live import LiveNode
 
+FIRST = int(os.environ.get("VKCRI_TEST_FIRST", "90"))  # other numbers let two runs of the tests share a guest
+
 
 def worker_number() -> int:
     """0 for the first pytest-xdist worker and for a run without workers."""
@@ -16,7 +18,7 @@ def worker_number() -> int:
 @pytest.fixture(scope="session")
 def node() -> Iterator[LiveNode]:
     """A node that is Ready, on an instance of this worker's own."""
-    live = LiveNode(f"flow-{90 + worker_number()}")
+    live = LiveNode(f"flow-{FIRST + worker_number()}")
     live.reset()
     try:
         live.up()
@@ -28,7 +30,7 @@ def node() -> Iterator[LiveNode]:
 @pytest.fixture
 def fresh_node() -> Iterator[LiveNode]:
     """A node that is not up yet, for a test that stops, kills or reconfigures it."""
-    live = LiveNode(f"fresh-{94 + worker_number()}")
+    live = LiveNode(f"fresh-{FIRST + 4 + worker_number()}")
     live.reset()
     try:
         yield live

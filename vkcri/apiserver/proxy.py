@@ -82,6 +82,8 @@ class Kubelet:
         asked = urlencode({name: query[name] for name in _LOG_NAMES if name in query})
         path = f"/containerLogs/{_path(target.namespace, target.name, container)}"
         answer = self._ask(pod["spec"]["nodeName"], "GET", f"{path}?{asked}" if asked else path)
+        if answer.code != 200:
+            raise _failure(answer)
         return _relayed(answer)
 
     def node(self, target: Target, given: Request) -> Response:
@@ -248,18 +250,33 @@ def _pieces(answer: _Answer, alive: Callable[[], bool]) -> Iterator[bytes]:
         connection.close()
 
 
+def _failure(answer: _Answer) -> StatusError:
+    """The kubelet's refusal of a log as a Status, which kubectl prints: a kubelet itself answers in plain words."""
+    text = _whole(answer).decode(errors="replace").strip()
+    if answer.code == 400:
+        return StatusError.bad_request(text)
+    if answer.code == 500:
+        return StatusError.internal(text)
+    reason = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 503: "ServiceUnavailable"}.get(answer.code)
+    return StatusError(answer.code, reason or "Unknown", f"the kubelet answered {answer.code}: {text}")
+
+
 def _refused(answer: _Answer) -> Response:
     """An upgrade that the kubelet did not make: its answer, whole."""
+    return Response(_whole(answer), answer.code, content_type=answer.header("Content-Type") or "text/plain")
+
+
+def _whole(answer: _Answer) -> bytes:
+    """The body of an answer that ends. Raises StatusError 502."""
     try:
         answer.connection.settimeout(_HEAD_SECONDS)
         parsed = HTTPResponse(_Replay(answer))  # type: ignore[arg-type]  # all it asks of a socket is makefile()
         parsed.begin()
-        body = parsed.read(negotiate.LARGEST_BODY)
+        return parsed.read(negotiate.LARGEST_BODY)
     except (OSError, HTTPException) as error:
         raise StatusError(502, "BadGateway", f"the kubelet's answer broke off: {error}") from error
     finally:
         answer.connection.close()
-    return Response(body, answer.code, content_type=answer.header("Content-Type") or "text/plain")
 
 
 class _Replay(io.RawIOBase):

@@ -207,6 +207,26 @@ def test_a_kubelets_refusal_is_passed_on(
         assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_kubelets_words_about_a_log_become_a_status_that_kubectl_prints(
+    connect: Callable[[], ssl.SSLSocket], kubelet: tuple[FakeKubelet, int]
+) -> None:
+    def refuse(environ: Environ, start: Any) -> list[bytes]:
+        code = "500 Internal Server Error" if "previous" in environ["QUERY_STRING"] else "400 Bad Request"
+        start(code, [("Content-Type", "text/plain")])
+        return [b'container "c" in pod "p" is waiting', b" to start\n"]
+
+    kubelet[0].answers["containerLogs"] = refuse
+    for query, reason, before in (
+        ("", "BadRequest", ""),
+        ("&previous=1", "InternalError", "Internal error occurred: "),
+    ):
+        connection = connect()
+        send(connection, f"log?container=c{query}", "Connection: close")
+        status = json.loads(read_all(connection).partition(b"\r\n\r\n")[2])
+        assert (status["kind"], status["status"], status["reason"]) == ("Status", "Failure", reason)
+        assert status["message"] == f'{before}container "c" in pod "p" is waiting to start'
+
+
 def test_a_kubelet_that_is_away_is_said_so(
     connect: Callable[[], ssl.SSLSocket], kubelet: tuple[FakeKubelet, int]
 ) -> None:

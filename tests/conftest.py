@@ -5,9 +5,9 @@ share it give their sandboxes labels or names of their own and remove them.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -67,16 +67,16 @@ def _answers(settings: RuntimeSettings) -> bool:
 
 @pytest.fixture(scope="session")
 def claim() -> Iterator[Callable[[str], Instance]]:
-    """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end."""
+    """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end. The
+    lock is an abstract socket: it leaves no file."""
     with contextlib.ExitStack() as held:
 
         def choose(name: str) -> Instance:
             for number in _NUMBERS:
-                lock = open(f"/run/lock/vkcri-test-{number}.lock", "w", encoding="ascii")  # noqa: SIM115
-                held.callback(lock.close)
+                lock = held.enter_context(socket.socket(socket.AF_UNIX))
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                    lock.bind(f"\0vkcri-test-{number}")
+                except OSError:
                     continue
                 return Instance(f"{name}-{number}")
             raise AssertionError(f"every instance number of {_NUMBERS} is in use by another run of the tests")

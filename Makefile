@@ -55,7 +55,7 @@ test: ## all tests that this guest can run, outside the emulated one
 test-guest: ## README's session in a true Debian 12 guest, in emulation (about ten minutes)
 	@sh install/packages.sh guest
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/pytest tests/guest
+	@$(BIN)/pytest -s tests/guest
 
 check: ## formatting, lint, types, import contracts; changes nothing
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev

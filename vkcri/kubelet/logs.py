@@ -6,7 +6,7 @@ kubelet's tail counts records and may begin inside a line.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,9 @@ BLOCK = 256 * 1024
 RECORD_LIMIT = 16 * 1024 * 1024  # runtimes split at 16 KiB; a longer record is no log, and is dropped
 _TAIL_BLOCK = 64 * 1024
 _FULL_RECORD = re.compile(rb"\n[0-9]{4}-[0-9T:.Z+-]{15,30} std(?:out|err) F ")  # a prefix, with the newline before it
+_STAMPED_RECORD = re.compile(  # its parts: time, stream
+    rb"\n([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})) (stdout|stderr) F "
+)
 _PARTIAL = re.compile(rb"[^ \n]+ [^ \n]+ P[: ]")
 _PREFIX = 64  # bytes that hold a record's time, stream and tag
 _TIME = re.compile(rb"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})")
@@ -53,7 +56,7 @@ class Renderer:
 
     def feed(self, records: bytes) -> bytes:
         """Whole records, each with its newline (the file's last may lack it), as text."""
-        text = self._whole_lines(records) if self._plain else None
+        text = self._whole_lines(records) if self._line_start else None
         if text is None:
             text = b"".join(self._each(records))
         if self._left is not None:
@@ -62,15 +65,38 @@ class Renderer:
         return text
 
     def _whole_lines(self, records: bytes) -> bytes | None:
-        """The quick way, ten times the other's speed: None unless every record is a well-formed whole line."""
+        """The quick way, five to ten times the other's speed: None unless every record is a well-formed whole line."""
         if not records.endswith(b"\n"):
             return None
+        count = records.count(b"\n")
+        if not self._plain:
+            return self._chosen_lines(_STAMPED_RECORD.split(b"\n" + records[:-1]), count)
         parts = _FULL_RECORD.split(b"\n" + records[:-1])
-        if len(parts) - 1 != records.count(b"\n") or parts[0]:
+        if len(parts) != count + 1 or parts[0]:
             return None
         parts.append(b"")
         self._line_start = True
         return b"\n".join(parts[1:])
+
+    def _chosen_lines(self, parts: list[bytes], count: int) -> bytes | None:
+        """For `parts` as nothing, then time, stream and content of each line; None where they are not, or where the
+        times are not all of one zone."""
+        if len(parts) != 3 * count + 1 or parts[0]:
+            return None
+        zone = fixed_time(parts[1])[29:]
+        stamps = [time if len(time) == 29 + len(zone) else fixed_time(time) for time in parts[1::3]]
+        if not all(time.endswith(zone) for time in stamps):
+            return None
+        rows: Iterable[tuple[bytes, bytes, bytes]] = zip(stamps, parts[2::3], parts[3::3], strict=True)
+        if self._options.since is not None:
+            since = times.nanoseconds(self._options.since + _offset(zone))[:-1].encode()
+            rows = (row for row in rows if row[0] >= since)
+        if self._options.stream is not None:
+            rows = (row for row in rows if row[1] == self._options.stream)
+        self._line_start = True
+        if self._options.timestamps:
+            return b"".join([time + b" " + content + b"\n" for time, _, content in rows])
+        return b"".join([content + b"\n" for _, _, content in rows])
 
     def _each(self, records: bytes) -> Iterator[bytes]:
         """The exact way, record by record; one that is malformed is left out, as the kubelet does."""
@@ -85,7 +111,7 @@ class Renderer:
         try:
             line = loglines.parse(record)
             wanted = self._wanted(line)
-            prefix = fixed_time(line) + b" " if self._options.timestamps and self._line_start else b""
+            prefix = fixed_time(line.timestamp) + b" " if self._options.timestamps and self._line_start else b""
         except Invalid:
             return
         content = line.content if whole else line.content.removesuffix(b"\n")
@@ -212,10 +238,18 @@ def tail_offset(file: BinaryIO, size: int, lines: int) -> int:
     return 0
 
 
-def fixed_time(line: loglines.LogLine) -> bytes:
+def fixed_time(stamp: bytes) -> bytes:
     """A record's time with nine digits of a second, as kubectl's --timestamps shows it. Raises Invalid."""
-    found = _TIME.fullmatch(line.timestamp)
+    found = _TIME.fullmatch(stamp)
     if found is None:
-        raise Invalid(f"unexpected timestamp {line.timestamp!r}")
+        raise Invalid(f"unexpected timestamp {stamp!r}")
     zone = b"Z" if found[3][1:] == b"00:00" else found[3]
     return found[1] + b"." + (found[2] or b"")[:9].ljust(9, b"0") + zone
+
+
+def _offset(zone: bytes) -> int:
+    """Nanoseconds that a zone (Z, +01:00) is ahead of UTC."""
+    if zone == b"Z":
+        return 0
+    minutes = 60 * int(zone[1:3]) + int(zone[4:6])
+    return (-minutes if zone[:1] == b"-" else minutes) * 60 * times.NANO

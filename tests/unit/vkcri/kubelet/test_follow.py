@@ -266,8 +266,7 @@ def test_without_a_watch_it_looks_by_itself(tmp_path: Path, watches: FolderWatch
 def test_hint_given_before_the_wait_is_kept() -> None:
     hint = Hint()
     hint.watched = True
-    for _ in range(6):
-        hint.wait()
+    hint._first = follow_module.LOOK_SECONDS
     hint.give()
     started = time.monotonic()
     hint.wait()

@@ -103,11 +103,34 @@ def test_any_file_with_any_options_reads_as_the_oracle(
     assert result == _oracle(data, rest, options)
 
 
-@given(_RECORDS)
-def test_quick_way_agrees_with_the_exact_one(records: list[bytes]) -> None:
-    data = b"".join(records)
-    quick = logs.Renderer(Options())._whole_lines(data)
-    assert quick is None or quick == b"".join(logs.Renderer(Options())._each(data))
+_WHOLE = st.builds(
+    lambda second, fraction, zone, stream, content: (
+        b"2026-11-23T%02d:00:%02d%b%b %b F %b\n"
+        % (10 + (zone == b"+02:00") * 2, second, fraction, zone, stream, content)
+    ),
+    st.integers(0, 9),
+    st.sampled_from([b"", b".5", b".000000001", b".123456789", b".1234"]),
+    st.sampled_from([b"Z", b"Z", b"Z", b"Z", b"+02:00", b"+00:00"]),
+    st.sampled_from([b"stdout", b"stderr"]),
+    st.sampled_from([b"", b"x", b" stdout F y", b"z" * 50]),
+)
+
+
+@given(
+    st.lists(_WHOLE, max_size=8)
+    | st.lists(_WHOLE, max_size=8).map(lambda items: [x.replace(b"Z", b"+02:00") for x in items])
+    | _RECORDS,
+    st.none() | st.integers(0, 100).map(lambda tenth: START + tenth * times.NANO // 10),
+    st.booleans(),
+    st.sampled_from([None, b"stdout"]),
+)
+@settings(max_examples=500, deadline=None)
+def test_quick_way_agrees_with_the_exact_one(
+    records: list[bytes], since: int | None, timestamps: bool, stream: bytes | None
+) -> None:
+    data, options = b"".join(records), Options(since=since, timestamps=timestamps, stream=stream)
+    quick = logs.Renderer(options)._whole_lines(data)
+    assert quick is None or quick == b"".join(logs.Renderer(options)._each(data))
 
 
 def test_quick_way_is_taken_for_what_containerd_writes() -> None:
@@ -115,6 +138,9 @@ def test_quick_way_is_taken_for_what_containerd_writes() -> None:
         b".000000000Z", b"+01:00"
     )
     assert logs.Renderer(Options())._whole_lines(data) is not None
+    data = data.replace(b"Z ", b"+01:00 ").replace(b".000000000+", b".5+")
+    for options in (Options(), Options(timestamps=True), Options(since=START), Options(stream=b"stderr")):
+        assert logs.Renderer(options)._whole_lines(data) is not None
 
 
 def test_partial_records_are_one_line_with_one_timestamp(tmp_path: Path) -> None:

@@ -236,10 +236,8 @@ def test_ours_runs_with_its_own_configuration_default_signals_and_no_lock(instan
 @pytest.mark.container
 def test_ours_ends_with_the_process_that_started_it(instance: RuntimeSettings) -> None:
     script = (
-        "import subprocess, sys, time; from bridge.containerd import answering; from vkcri.config import *;"
-        "process = subprocess.Popen([sys.executable, '-c', 'from bridge.containerd import main; main()']);"
-        "settings = load(RuntimeSettings)\nwhile answering(settings) is None: time.sleep(0.1)\n"
-        "print('up', flush=True); time.sleep(60)"
+        "from tests.conftest import start_containerd; from vkcri.config import RuntimeSettings, load; import time;"
+        "process = start_containerd(load(RuntimeSettings)); print('up', flush=True); time.sleep(60)"
     )
     clean = {key: value for key, value in os.environ.items() if not key.startswith("VKCRI_")}
     with subprocess.Popen(

@@ -9,7 +9,7 @@ watcher/    api-watcher: everything said to and heard from the API server; it al
 kubelet/    log-server: the kubelet API and the log API for people
 proxy/      kube-proxy: Services into one nftables table
 apiserver/  the embedded API server, for a guest without a cluster
-cli         `vkcri`: doctor, status, logs, queue tail
+cli/        the command `vkcri`: up, down, reset, status, logs, doctor, queue tail
 
 A package is a process; packages of two processes never import each other, and `vkcri` never imports `bridge`.
 `make check` holds these arrows.

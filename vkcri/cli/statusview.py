@@ -12,10 +12,10 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vkcri.bringup import node_ready, read_topic
+from vkcri.cli.bringup import node_ready, read_topic
+from vkcri.cli.supervision import Supervisor
 from vkcri.config import ClusterSettings, KubeletSettings
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
-from vkcri.supervision import Supervisor
 
 _CHUNK = 65536
 

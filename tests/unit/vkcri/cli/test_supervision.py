@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from vkcri.cli.supervision import configuration
 from vkcri.config import Instance
-from vkcri.supervision import configuration
 
 
 def programs(instance: Instance) -> configparser.RawConfigParser:

@@ -19,7 +19,7 @@ from typing import Any
 from vkcri.config import DEFAULT_INSTANCE, Instance
 from vkcri.errors import ConfigError, Unavailable
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 EX_CONFIG = 78
 _CALL_SECONDS = 10.0
 

@@ -13,10 +13,10 @@ from typing import ParamSpec
 
 import click
 
-from vkcri import bringup, supervision
+from vkcri.cli import bringup, supervision
+from vkcri.cli.supervision import Supervisor
 from vkcri.config import ALL_SETTINGS, ClusterSettings, Instance, KubeletSettings, load
 from vkcri.errors import ConfigError, VkcriError
-from vkcri.supervision import Supervisor
 
 _P = ParamSpec("_P")
 CHECKS = (
@@ -100,7 +100,7 @@ def reset(instance: Instance) -> int:
 @told
 def status() -> int:
     """Programs with their restarts, the node, and its pods."""
-    from vkcri import statusview
+    from vkcri.cli import statusview
 
     return statusview.show(load(ClusterSettings), click.echo)
 
@@ -123,7 +123,7 @@ def doctor(instance: Instance) -> int:
 @told
 def logs(pod: str, container: str | None, namespace: str, follow: bool, tail: int) -> int:
     """A container's log, over the HTTP log API."""
-    from vkcri import statusview
+    from vkcri.cli import statusview
 
     return statusview.logs(load(KubeletSettings), namespace, pod, container, follow=follow, tail=tail)
 

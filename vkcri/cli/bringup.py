@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from vkcri import supervision
+from vkcri.cli import supervision
+from vkcri.cli.supervision import Supervisor
 from vkcri.config import ClusterSettings, Instance, KubeletSettings
 from vkcri.errors import ConfigError, Unavailable, VkcriError
 from vkcri.lifecycle import EXIT_STAYS
-from vkcri.supervision import Supervisor
 
 _POLL_SECONDS = 0.1
 

@@ -59,7 +59,23 @@ class Runtime:
 
 
 @pytest.fixture
-def runtime(node: Node) -> Iterator[Runtime]:
+def quiet(calm_node: Node) -> Node:
+    """A node that no test here stops, without the requests of the test before."""
+    calm_node.stream_requests.clear()
+    return calm_node
+
+
+@pytest.fixture
+def runtime(quiet: Node) -> Iterator[Runtime]:
+    yield from _attach(quiet)
+
+
+@pytest.fixture
+def doomed_runtime(node: Node) -> Iterator[Runtime]:
+    yield from _attach(node)
+
+
+def _attach(node: Node) -> Iterator[Runtime]:
     made = Runtime()
     node.stream_url = made.url
     node.run_pod("web")
@@ -85,9 +101,9 @@ def read(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def test_upgrade_is_handed_on_and_its_answer_back_verbatim(node: Node, runtime: Runtime) -> None:
+def test_upgrade_is_handed_on_and_its_answer_back_verbatim(quiet: Node, runtime: Runtime) -> None:
     protocols = "X-Stream-Protocol-Version: v4.channel.k8s.io\r\nX-Stream-Protocol-Version: channel.k8s.io\r\n"
-    with upgrade(node, EXEC, more=protocols) as connection:
+    with upgrade(quiet, EXEC, more=protocols) as connection:
         assert read(connection, len(runtime.answer)) == SWITCHING + b"early "
         connection.sendall(b"hello")
         assert read(connection, 5) == b"hello"
@@ -98,12 +114,12 @@ def test_upgrade_is_handed_on_and_its_answer_back_verbatim(node: Node, runtime: 
     assert "Upgrade: SPDY/3.1" in lines
     assert "admin-token" not in runtime.heads[0].decode()
     wanted = {"uid": "uid-web", "container": "main", "stdin": True, "stdout": True, "stderr": True, "tty": False}
-    assert node.stream_requests == [("exec", {**wanted, "command": ["ls", "-l"]})]
+    assert quiet.stream_requests == [("exec", {**wanted, "command": ["ls", "-l"]})]
 
 
-def test_eight_mebibytes_there_and_back_are_identical(node: Node, runtime: Runtime) -> None:
+def test_eight_mebibytes_there_and_back_are_identical(quiet: Node, runtime: Runtime) -> None:
     data = os.urandom(8 * 1024 * 1024)
-    with upgrade(node, EXEC) as connection:
+    with upgrade(quiet, EXEC) as connection:
         read(connection, len(runtime.answer))
         received = bytearray()
         for start in range(0, len(data), 150_001):
@@ -112,8 +128,8 @@ def test_eight_mebibytes_there_and_back_are_identical(node: Node, runtime: Runti
     assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
 
 
-def test_bytes_sent_with_the_request_are_not_lost(node: Node, runtime: Runtime) -> None:
-    with upgrade(node, EXEC) as connection:
+def test_bytes_sent_with_the_request_are_not_lost(quiet: Node, runtime: Runtime) -> None:
+    with upgrade(quiet, EXEC) as connection:
         connection.sendall(b"sent early")
         assert read(connection, len(runtime.answer) + 10).endswith(b"sent early")
 
@@ -130,33 +146,33 @@ def test_bytes_sent_with_the_request_are_not_lost(node: Node, runtime: Runtime) 
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_each_route_asks_its_own_request(
-    node: Node, runtime: Runtime, path: str, request_name: str, method: str
+    quiet: Node, runtime: Runtime, path: str, request_name: str, method: str
 ) -> None:
-    with upgrade(node, path, method=method) as connection:
+    with upgrade(quiet, path, method=method) as connection:
         assert read(connection, len(SWITCHING)).startswith(b"HTTP/1.1 101 ")
-    name, body = node.stream_requests[-1]
+    name, body = quiet.stream_requests[-1]
     assert (name, body["uid"]) == (request_name, "uid-web")
     assert len(runtime.heads) == 1
     if "tty" in path:
         assert (body["tty"], body["stderr"]) == (True, False)
 
 
-def test_refusal_of_the_runtime_comes_back(node: Node, runtime: Runtime) -> None:
+def test_refusal_of_the_runtime_comes_back(quiet: Node, runtime: Runtime) -> None:
     runtime.answer = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\ngone!\n"
-    with upgrade(node, EXEC) as connection:
+    with upgrade(quiet, EXEC) as connection:
         answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 404 ")
         assert answer.endswith(b"gone!\n")
 
 
 @pytest.mark.parametrize("answer", [b"", b"rubbish\r\n\r\n"])
-def test_runtime_that_does_not_answer_is_unavailable(node: Node, runtime: Runtime, answer: bytes) -> None:
+def test_runtime_that_does_not_answer_is_unavailable(quiet: Node, runtime: Runtime, answer: bytes) -> None:
     if not answer:
         runtime.listener.close()
         with socket.create_server(("127.0.0.1", 0)) as free:
-            node.stream_url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+            quiet.stream_url = f"http://127.0.0.1:{free.getsockname()[1]}/"
     runtime.answer = answer
-    with upgrade(node, EXEC) as connection:
+    with upgrade(quiet, EXEC) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
 
 
@@ -171,33 +187,33 @@ def test_runtime_that_does_not_answer_is_unavailable(node: Node, runtime: Runtim
     ],
 )
 def test_wrong_streams_are_refused_as_by_the_kubelet(
-    node: Node, runtime: Runtime, path: str, status: int, message: str
+    quiet: Node, runtime: Runtime, path: str, status: int, message: str
 ) -> None:
     del runtime
-    with upgrade(node, path) as connection:
+    with upgrade(quiet, path) as connection:
         answer = connection.recv(65536).decode()
     assert answer.startswith(f"HTTP/1.1 {status} ")
     assert answer.endswith(f"\r\n\r\n{message}")
 
 
-def test_request_that_is_no_upgrade_is_told(node: Node, runtime: Runtime) -> None:
-    assert node.get(EXEC, method="POST") == (400, "Upgrade request required")
+def test_request_that_is_no_upgrade_is_told(quiet: Node, runtime: Runtime) -> None:
+    assert quiet.get(EXEC, method="POST") == (400, "Upgrade request required")
     assert runtime.heads == []
 
 
-def test_stream_wants_a_good_credential(node: Node, runtime: Runtime) -> None:
+def test_stream_wants_a_good_credential(quiet: Node, runtime: Runtime) -> None:
     for token, status in (("", b"401"), ("pod-token", b"403"), ("scraper-token", b"403")):
-        with upgrade(node, EXEC, token=token) as connection:
+        with upgrade(quiet, EXEC, token=token) as connection:
             assert connection.recv(65536).split(b" ")[1] == status
-    assert (runtime.heads, node.stream_requests) == ([], [])
+    assert (runtime.heads, quiet.stream_requests) == ([], [])
 
 
 def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
-    node: Node, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    node: Node, doomed_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "DRAIN_SECONDS", 1.5)
     with upgrade(node, EXEC) as connection:
-        read(connection, len(runtime.answer))
+        read(connection, len(doomed_runtime.answer))
         node.stop_neighbour("watcher")
         node.stop_neighbour("provider")
         connection.sendall(b"still here")
@@ -209,7 +225,7 @@ def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
         assert read(connection, 7) == b"and now"
         assert connection.recv(10) == b""
         stopper.join(DEADLINE)
-    assert runtime.ended.wait(DEADLINE)
+    assert doomed_runtime.ended.wait(DEADLINE)
 
 
 def test_websocket_names_its_ports_in_the_query() -> None:

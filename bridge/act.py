@@ -47,6 +47,7 @@ from bridge.spec import (
     sandbox_config,
     sandbox_findings,
 )
+from bridge.spec.context import NotHeardOf
 from bridge.volumes import NotReady, Volumes
 from vkcri.api import pods
 from vkcri.config import RuntimeSettings
@@ -125,6 +126,7 @@ class Guest:
     images: Images
     recorder: EventRecorder
     features: Callable[[], Features] = Features
+    trouble: Callable[[], str] = str
     network_error: Callable[[], str] = str
     clock: Callable[[], float] = time.time
     owners: dict[str, str] = field(default_factory=dict)
@@ -161,6 +163,10 @@ class Actor:
             guest.event(pod, NORMAL, "SandboxChanged", message)
         for old in action.replaces:
             self._stop_sandbox(old)
+        trouble = guest.trouble()
+        if trouble:
+            guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {trouble}")
+            raise Failure(None, trouble)
         error = "" if pods.host_network(pod) else guest.network_error()
         if error:
             guest.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
@@ -199,8 +205,7 @@ class Actor:
             config = sandbox_config(pod, context, attempt)
             guest.findings(pod, sandbox_findings(pod, context))
             names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
-            handler = str(pods.spec(pod).get("runtimeHandler") or "")
-            request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
+            request = api_pb2.RunPodSandboxRequest(config=config)
             guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
         except (VkcriError, OSError) as error:
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
@@ -255,6 +260,8 @@ class Actor:
             context = replace(context, files=files)
             config = container_config(pod, container, context, action.restart_count)
             guest.findings(pod, container_findings(pod, container, context), name)
+        except NotHeardOf as error:
+            raise Failure(None, str(error)) from error
         except (VkcriError, OSError) as error:
             guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
             raise Failure(Problem("CreateContainerConfigError", str(error)), str(error)) from error

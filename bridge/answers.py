@@ -84,9 +84,11 @@ class Answers:
         runs = [item for item in self._observed(worker).containers if item.name == container]
         runs = [item for item in runs if item.state != "created"]
         if body.get("previous"):
-            if len(runs) < 2 and not (runs and runs[0].state == "exited" and _restarting(worker, container)):
-                raise Invalid(f'previous terminated container "{container}" in pod "{name}" not found')
-            return _log(runs[1] if len(runs) > 1 else runs[0])
+            if runs and runs[0].state == "exited" and _restarting(worker, container):
+                return _log(runs[0])
+            if len(runs) > 1:
+                return _log(runs[1])
+            raise Invalid(f'previous terminated container "{container}" in pod "{name}" not found')
         if not runs:
             raise Invalid(_waiting_message(worker, container, name))
         return _log(runs[0])

@@ -78,7 +78,8 @@ class Bridge:
             ),
             recorder=recorder,
             features=self.node.features,
-            network_error=self._network_error,
+            trouble=self.preparation.trouble,
+            network_error=self.node.network_error,
             starts=threading.BoundedSemaphore(settings.parallel_starts),
         )
         self.admission = Admission(lambda: self.node.allocatable, self.cluster.node)
@@ -123,9 +124,6 @@ class Bridge:
             self.relist.ask()
         else:
             worker.hint(hint)
-
-    def _network_error(self) -> str:
-        return self.preparation.trouble() or self.node.network_error()
 
 
 def run(process: Process, settings: RuntimeSettings) -> None:

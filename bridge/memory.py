@@ -39,6 +39,8 @@ class Memory:
         self.down = False
         self.refresh_at: float | None = 0.0
         self._backoff = BackoffTable(RETRY_FIRST, RETRY_MOST)
+        self._news = 0
+        self._began: dict[str, int] = {}
 
     def prior(self) -> Prior:
         return Prior(
@@ -62,6 +64,7 @@ class Memory:
 
     def begins(self, action: Action, key: str, now: float) -> None:
         self.busy.add(key)
+        self._began[key] = self._news
         if isinstance(action, RunSandbox):
             self.down = False
         elif isinstance(action, StopContainer):
@@ -71,7 +74,7 @@ class Memory:
 
     def done(self, action: Action, key: str, now: float, due: float | None = None) -> None:
         """It succeeded. due: seconds until volumes are to be refreshed."""
-        self.busy.discard(key)
+        news = self._ends(key)
         name = retry_key(action)
         self.retry.pop(name, None)
         self._backoff.reset(name)
@@ -79,27 +82,32 @@ class Memory:
         if isinstance(action, StartContainer):
             self.problems.pop(action.name, None)
         elif isinstance(action, RunSandbox):
-            self.refresh_at = now + REFRESH_AFTER_START
+            self.refresh_at = 0.0 if news else now + REFRESH_AFTER_START
         elif isinstance(action, RefreshVolumes):
-            self.refresh_at = None if due is None else now + due
+            self.refresh_at = 0.0 if news else None if due is None else now + due
         elif isinstance(action, TearDown):
             self.down = True
 
     def failed(self, action: Action, key: str, now: float, problem: Problem | None, delay: float | None) -> float:
         """It failed; the time of the next try. problem: what the container's (or the pod's) status shows."""
-        self.busy.discard(key)
+        news = self._ends(key)
         name = retry_key(action)
-        again = self._backoff.next(name, now)
-        self.retry[name] = now + (again if delay is None else delay)
+        again = self._backoff.next(name, now) if delay is None else delay
+        self.retry[name] = now if news else now + again
         if problem is not None:
             self.problems[action.name if isinstance(action, StartContainer) else ""] = problem
         return self.retry[name]
 
     def try_now(self) -> None:
         """Something that a start may have waited for has changed."""
+        self._news += 1
         self.retry.clear()
-        if self.refresh_at is not None:
-            self.refresh_at = 0.0
+        self.refresh_at = 0.0
+
+    def _ends(self, key: str) -> bool:
+        """The action is no longer under way. Whether there was news since it began, which it may not have seen."""
+        self.busy.discard(key)
+        return self._began.pop(key, self._news) != self._news
 
 
 def retry_key(action: Action) -> str:

@@ -11,7 +11,7 @@ from vkcri.api import pods
 
 REASON = "UnsupportedField"
 CONTAINER_FIELDS = ("livenessProbe", "readinessProbe", "startupProbe", "devices", "volumeDevices")
-POD_FIELDS = ("resourceClaims", "schedulingGates", "evictionRequests")
+POD_FIELDS = ("resourceClaims", "runtimeClassName", "schedulingGates")
 HOOKS = ("exec", "httpGet", "sleep")
 """What a postStart or preStop hook may do; tcpSocket is deprecated and does nothing in the kubelet either."""
 

@@ -47,7 +47,7 @@ class Node:
     def run(self) -> None:
         self.process = Process("cri-bridge", INSTANCE, end=lambda _: None)
         self.bridge = Bridge(self.process, self.settings)
-        self.bridge.guest.network_error = str
+        self.bridge.guest.trouble = self.bridge.guest.network_error = str
         self.bridge.publisher.start(self.process)
         self.bridge.scheduler.start(self.process)
         for part in (self.bridge.relist, self.bridge.hints, self.bridge.cluster, self.bridge.pods):

@@ -31,3 +31,6 @@ class Refused(VkcriError):
 
 class ConfigError(VkcriError):
     """The configuration is wrong. The program prints one line with the cure and exits 78 (EX_CONFIG)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # a YAML parser's words have several lines

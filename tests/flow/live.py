@@ -69,7 +69,8 @@ class LiveNode:
         """What a test leaves behind: nothing."""
         self.down(check=False)
         self.run(str(BIN / "vkcri"), "reset", check=False)
-        assert self.leftovers() == []
+        left = self.leftovers()
+        assert left == [], left
         for folder in (self.instance.state_dir, self.instance.log_dir, self.instance.run_dir):
             shutil.rmtree(folder, ignore_errors=True)
 

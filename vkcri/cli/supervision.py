@@ -133,9 +133,16 @@ class Supervisor:
 
     def stop_program(self, name: str) -> None:
         """Stop one program and wait for its end; nothing happens where it does not run."""
-        for program in self.programs():
-            if program.name == name and program.state in ("STARTING", "RUNNING", "BACKOFF"):
-                self._call("stopProcess", name, True)
+        if not self._runs(name):
+            return
+        try:
+            self._call("stopProcess", name, True)
+        except Unavailable:
+            if self._runs(name):  # else a launcher that is not needed ended by itself just then
+                raise
+
+    def _runs(self, name: str) -> bool:
+        return self._call("getProcessInfo", name)["statename"] in ("STARTING", "RUNNING", "BACKOFF")
 
     def shutdown(self, seconds: float = 60.0) -> None:
         """Stop the programs and supervisord itself; returns once it is gone. Raises Unavailable after `seconds`."""

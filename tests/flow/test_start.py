@@ -1,0 +1,136 @@
+"""Starts: each program alone and in any order, and configurations with which nothing can start."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.flow.live import BIN, LiveNode, shell_pod, wait_for
+from vkcri.cli.supervision import Supervisor
+
+pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("start")]
+
+PROGRAMS = ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy")
+NAMES = tuple(f"vkcri-{name}" for name in PROGRAMS)
+
+
+@pytest.fixture
+def live() -> Iterator[LiveNode]:
+    made = LiveNode("start-75")
+    made.reset()
+    try:
+        yield made
+    finally:
+        made.reset()
+
+
+def states(live: LiveNode) -> dict[str, str]:
+    return dict(line.split()[:2] for line in live.supervisorctl("status", check=False).splitlines())
+
+
+def said(live: LiveNode, program: str) -> list[str]:
+    """What a program printed in plain lines, without its log's records."""
+    text = (live.instance.log_dir / f"{program}.log").read_text()
+    return [line for line in text.splitlines() if not re.match(r"\d{4}-\d\d-\d\dT", line)]
+
+
+def start_supervisord(live: LiveNode) -> None:
+    """What `supervisord -c supervisor.conf` is for the default instance."""
+    conf = live.instance.state_dir / "supervisor.conf"
+    for folder in (live.instance.state_dir, live.instance.log_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    conf.write_text(live.run(str(BIN / "vkcri"), "supervisor-conf"))
+    live.run(str(BIN / "supervisord"), "-c", str(conf))
+    wait_for("supervisord answers", lambda: "containerd" in states(live), 10)
+
+
+def test_each_program_lives_alone_and_any_order_of_starts_ends_ready(live: LiveNode) -> None:
+    start_supervisord(live)
+    live.supervisorctl("stop", "all")
+    supervisor = Supervisor(live.instance)
+    starts = {program.name: program.restarts for program in supervisor.programs()}
+    for name in PROGRAMS:
+        live.supervisorctl("start", name)
+        pid = live.pid(name)
+        time.sleep(3.0)  # what is to be shown is that nothing happens in this time
+        assert states(live) == {**dict.fromkeys(PROGRAMS, "STOPPED"), name: "RUNNING"}
+        assert live.pid(name) == pid
+        live.supervisorctl("stop", name)
+    for name in reversed(PROGRAMS):
+        live.supervisorctl("start", name)
+    ready = live.run(str(BIN / "vkcri"), "up", "--timeout", "60")
+    assert f"node {live.environment['VKUBELET_NODE_NAME']} is Ready" in ready
+    live.apply(shell_pod("first", "sleep 3600"))
+    live.wait_ready("first")
+    assert set(states(live).values()) == {"RUNNING"}
+    restarts = {program.name: program.restarts - starts[program.name] for program in supervisor.programs()}
+    assert restarts == dict.fromkeys(PROGRAMS, 2)  # each was started twice by us, and never by supervisord
+
+
+def test_a_misspelt_setting_is_one_line_and_starts_nothing(live: LiveNode, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('node_nam = "typo"\n')
+    live.environment["VKCRI_CONFIG"] = str(config)
+    told = live.run("make", "run", check=False)
+    assert f"vkcri: {config}: unknown setting 'node_nam'; known: " in told
+    assert "Error 78" in told
+    assert "Traceback" not in told
+    assert Supervisor(live.instance).pid() is None
+    for name in NAMES:
+        checked = live.run(str(BIN / name), "--check", check=False).splitlines()
+        assert len(checked) == 1
+        assert "unknown setting 'node_nam'" in checked[0]
+
+
+def test_under_supervisord_alone_a_misspelt_setting_waits_for_a_person_and_make_run_says_it(
+    live: LiveNode, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('node_nam = "typo"\n')
+    live.environment["VKCRI_CONFIG"] = str(config)
+    start_supervisord(live)
+    wait_for("all wait for a person", lambda: set(states(live).values()) == {"EXITED"}, 20)
+    assert all(program.exit_status == 78 and not program.restarts for program in Supervisor(live.instance).programs())
+    for name in PROGRAMS:
+        assert len(said(live, name)) == 1
+        assert said(live, name)[0].startswith(f"{name}: {config}: unknown setting 'node_nam'")
+
+    config.write_text("")  # the person mends it
+    assert "is Ready" in live.up()
+
+
+def test_a_cluster_that_does_not_answer_is_named_and_tried_again(live: LiveNode, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "away.conf"
+    kubeconfig.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
+        "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
+        "contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: t}}]\n"
+    )
+    live.environment["KUBECONFIG"] = str(kubeconfig)
+    live.environment["VKCRI_PROVIDER"] = "examples/providers/memory.py"  # no containerd is needed to see this
+    told = live.run(str(BIN / "vkcri"), "up", "--timeout", "8", check=False).splitlines()
+    assert "is not Ready after 8 s" in told[-1]
+    assert "https://127.0.0.1:1" in told[-1]
+    assert "trying again" in told[-1]
+    log = (live.instance.log_dir / "api-watcher.log").read_text()
+    assert "Traceback" not in log
+    assert live.pid("api-watcher") > 0
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "no such file"), ("no: [yaml", "is no usable kubeconfig")])
+def test_a_kubeconfig_that_cannot_be_read_ends_make_run_at_once(
+    live: LiveNode, tmp_path: Path, text: str | None, words: str
+) -> None:
+    kubeconfig = tmp_path / "broken.conf"
+    if text is not None:
+        kubeconfig.write_text(text)
+    live.environment["KUBECONFIG"] = str(kubeconfig)
+    live.environment["VKCRI_PROVIDER"] = "examples/providers/memory.py"
+    began = time.monotonic()
+    told = live.run("make", "run", check=False)
+    assert time.monotonic() - began < 30
+    assert re.search(rf"{kubeconfig}.*{words}", told)
+    assert re.search(r"make: .* Error \d+", told)
+    assert "Traceback" not in told

@@ -5,8 +5,8 @@ import pytest
 from tests.unit.vkcri.kubelet.node import Node
 
 
-def _run(name: str) -> Iterator[Node]:
-    made = Node(name)
+def _run() -> Iterator[Node]:
+    made = Node()
     try:
         made.start_watcher()
         made.start_provider()
@@ -18,11 +18,11 @@ def _run(name: str) -> Iterator[Node]:
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    """A running log-server with both neighbours. Its instance is one for all tests: they are one xdist group."""
-    yield from _run("logsrv-61")
+    """A running log-server with both neighbours."""
+    yield from _run()
 
 
 @pytest.fixture(scope="module")
 def calm_node() -> Iterator[Node]:
     """Another one, for tests that only ask it things and leave its neighbours alone."""
-    yield from _run("logsrv-62")
+    yield from _run()

@@ -20,6 +20,7 @@ from vkcri.lifecycle import Process, make_folders
 from vkcri.queue import Publisher
 
 DEADLINE = 10.0
+NUMBERS = range(60, 70)
 TOKENS = {"admin-token": "admin", "scraper-token": "scraper", "pod-token": "system:serviceaccount:default:default"}
 ALLOWED = {"admin": {"proxy", "pods", "metrics", "stats", "log", "healthz"}, "scraper": {"metrics", "healthz"}}
 
@@ -27,8 +28,8 @@ ALLOWED = {"admin": {"proxy", "pods", "metrics", "stats", "log", "healthz"}, "sc
 class Node:
     """One log-server and its neighbours."""
 
-    def __init__(self, name: str) -> None:
-        self.instance = Instance(name)
+    def __init__(self) -> None:
+        self.instance, self._claim = _claim_instance()
         self.remove()
         make_folders(self.instance)
         self.settings = KubeletSettings(instance=self.instance, node_name="n1", pod_ip="127.0.0.1")
@@ -167,8 +168,13 @@ class Node:
             assert not self.thread.is_alive()
         for role in list(self._neighbours):
             self.stop_neighbour(role)
-        self.remove()
+        self.release()
         assert self.errors == []
+
+    def release(self) -> None:
+        """Remove the folders and let others have the instance."""
+        self.remove()
+        self._claim.close()
 
     def remove(self) -> None:
         for folder in (self.instance.run_dir, self.instance.state_dir, self.instance.log_dir):
@@ -224,6 +230,19 @@ class Node:
     @property
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
+
+
+def _claim_instance() -> tuple[Instance, socket.socket]:
+    """An instance that no other worker and no other run on this guest uses, as long as the socket is open."""
+    for number in NUMBERS:
+        lock = socket.socket(socket.AF_UNIX)
+        try:
+            lock.bind(f"\0vkcri-test-{number}")
+        except OSError:
+            lock.close()
+        else:
+            return Instance(f"logsrv-{number}"), lock
+    raise AssertionError(f"every instance number of {NUMBERS} is in use by another run of the tests")
 
 
 def running(name: str = "main", container_id: str = "containerd://c1", **more: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from vkcri import certs
 from vkcri.errors import Invalid
 from vkcri.kubelet.auth import subresources
 
-pytestmark = pytest.mark.xdist_group("log-server")
 LOG = "/containerLogs/default/web/main"
 
 

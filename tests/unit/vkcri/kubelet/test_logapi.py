@@ -15,8 +15,6 @@ from vkcri.errors import Invalid
 from vkcri.kubelet import logapi
 from vkcri.kubelet.logs import Blocks
 
-pytestmark = pytest.mark.xdist_group("log-server")
-
 
 def _text(node: Node, path: str) -> tuple[int, str]:
     with node.people(path) as response:
@@ -102,7 +100,7 @@ def test_follow_as_server_sent_events(node: Node, how: str) -> None:
 
 
 def test_logs_are_found_with_both_neighbours_away() -> None:
-    node = Node("logsrv-68")
+    node = Node()
     try:
         node.log_file("old").write_bytes(record(0, b"from the files"))
         node.start()

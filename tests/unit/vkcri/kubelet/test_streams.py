@@ -14,7 +14,6 @@ from tests.unit.vkcri.kubelet.node import DEADLINE, Node, eventually
 from vkcri.errors import Invalid
 from vkcri.kubelet import streams
 
-pytestmark = pytest.mark.xdist_group("log-server")
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Odd: kept\r\n\r\n"
 EXEC = "/exec/default/web/main?command=ls&command=-l&input=1&output=1&error=1"
 

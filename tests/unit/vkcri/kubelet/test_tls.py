@@ -17,15 +17,13 @@ from vkcri.kubelet import tls
 from vkcri.kubelet.tls import ServingTls
 from vkcri.lifecycle import Process
 
-pytestmark = pytest.mark.xdist_group("log-server")
-
 
 @pytest.fixture
 def instance() -> Iterator[Instance]:
     """An instance without programs, removed afterwards."""
-    made = Node("logsrv-64")
+    made = Node()
     yield made.instance
-    made.remove()
+    made.release()
 
 
 @pytest.fixture

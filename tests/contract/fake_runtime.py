@@ -9,6 +9,7 @@ everything, and delays are waited outside of it.
         fake.fail_next("StartContainer", "no space left on device")
 """
 
+import contextlib
 import copy
 import re
 import threading
@@ -24,38 +25,30 @@ from typing import Any, Self
 import grpc
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from tests.contract.cri_server import Failure, handlers
+from tests.contract.fake_images import SANDBOX_IMAGE, SHELL_IMAGE, FakeImages
 
-SANDBOX_IMAGE = "localhost/vkcri/pause:latest"
-SHELL_IMAGE = "localhost/vkcri/shell:1"
+__all__ = ["SANDBOX_IMAGE", "SHELL_IMAGE", "FakeRuntime"]
+
 _Code = grpc.StatusCode
 
 
-class Failure(Exception):
-    """A status that an RPC ends with."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class FakeRuntime:
+class FakeRuntime(FakeImages):
     """The server and its state. `sandboxes` and `containers` are CRI's own status messages by id, `calls` every
     (method, request) so far; read them while nothing is under way, or through `locked`."""
 
     def __init__(self, socket: Path, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
         self.endpoint = f"unix://{socket}"
         self.sandboxes: dict[str, cri.PodSandboxStatus] = {}
         self.containers: dict[str, cri.ContainerStatus] = {}
         self.owners: dict[str, str] = {}  # container id -> sandbox id
         self.configs: dict[str, cri.ContainerConfig] = {}
-        self.images: dict[str, cri.Image] = {}
-        self.registry: set[str] = set()  # images that a pull finds
         self.calls: list[tuple[str, Any]] = []
         self.network_ready = True
         self.has_events = False
         self.stops_on_term = True
         self.exec_answer = cri.ExecSyncResponse()
-        self.locked = threading.RLock()
         self._clock = clock
         self._failures: dict[str, list[Failure]] = defaultdict(list)
         self._delays: dict[str, float] = {}
@@ -63,13 +56,8 @@ class FakeRuntime:
         self._changed = threading.Condition(self.locked)
         self._closing = False
         self._addresses = 1
-        self.add_image(SANDBOX_IMAGE)
-        self.add_image(SHELL_IMAGE)
         self._server = grpc.server(ThreadPoolExecutor(32, "fake-cri"), options=[("grpc.so_reuseport", 0)])
-        for name, service in cri.DESCRIPTOR.services_by_name.items():
-            handlers = {method.name: found for method in service.methods if (found := self._rpc(method)) is not None}
-            generic = grpc.method_handlers_generic_handler(f"runtime.v1.{name}", handlers)
-            self._server.add_generic_rpc_handlers((generic,))
+        self._server.add_generic_rpc_handlers(handlers(self._method, self._admit))
         self._server.add_insecure_port(self.endpoint)
 
     def __enter__(self) -> Self:
@@ -98,16 +86,6 @@ class FakeRuntime:
         with self.locked:
             self._delays[method] = seconds
 
-    def add_image(self, name: str, *, username: str = "", uid: int | None = None) -> str:
-        """An image that is there; gives its id."""
-        image = cri.Image(id=f"sha256:{uuid.uuid5(uuid.NAMESPACE_URL, name).hex * 2}", repo_tags=[name], size=1024)
-        image.username = username
-        if uid is not None:
-            image.uid.value = uid
-        with self.locked:
-            self.images[name] = image
-        return image.id
-
     def exit(self, container: str, code: int = 0, *, reason: str = "") -> None:
         """A running container's process ends by itself; reason is Completed or Error unless given (OOMKilled)."""
         with self.locked:
@@ -127,30 +105,23 @@ class FakeRuntime:
 
     # The server
 
-    def _rpc(self, method: Any) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """gRPC's handler for one of CRI's methods; None, and so UNIMPLEMENTED, where the fake has none."""
-        own = getattr(self, "_" + re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower(), None)
-        if own is None:
-            return None
-        request_class = getattr(cri, method.input_type.name)
-        if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(own, request_class.FromString, _serialized)
+    def _method(self, name: str) -> Callable[..., Any] | None:
+        """The fake's own implementation of an RPC."""
+        found: Callable[..., Any] | None = getattr(self, "_" + re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), None)
+        return found
 
-        def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with self.locked:
-                self.calls.append((method.name, copy.deepcopy(request)))
-                pause = self._delays.get(method.name, 0.0)
-            if pause:
-                time.sleep(pause)
-            try:
-                with self.locked:
-                    if self._failures[method.name]:
-                        raise self._failures[method.name].pop(0)
-                    return own(request)
-            except Failure as failure:
-                return context.abort(failure.code, str(failure))
-
-        return grpc.unary_unary_rpc_method_handler(call, request_class.FromString, _serialized)
+    @contextlib.contextmanager
+    def _admit(self, method: str, request: Any) -> Iterator[None]:
+        """Around each unary call: note it, be slow or fail as told, and hold the lock for it."""
+        with self.locked:
+            self.calls.append((method, copy.deepcopy(request)))
+            pause = self._delays.get(method, 0.0)
+        if pause:
+            time.sleep(pause)
+        with self.locked:
+            if self._failures[method]:
+                raise self._failures[method].pop(0)
+            yield
 
     def _version(self, _: cri.VersionRequest) -> cri.VersionResponse:
         return cri.VersionResponse(
@@ -354,33 +325,6 @@ class FakeRuntime:
         self._find(self.sandboxes, request.pod_sandbox_id, "sandbox")
         return cri.PortForwardResponse(url=f"http://127.0.0.1:9/portforward/{_identity()[:8]}")
 
-    # Images
-
-    def _list_images(self, _: cri.ListImagesRequest) -> cri.ListImagesResponse:
-        return cri.ListImagesResponse(images=self.images.values())
-
-    def _image_status(self, request: cri.ImageStatusRequest) -> cri.ImageStatusResponse:
-        return cri.ImageStatusResponse(image=self._image(request.image.image))
-
-    def _pull_image(self, request: cri.PullImageRequest) -> cri.PullImageResponse:
-        name = request.image.image
-        if re.search(r"[A-Z\s]", name.partition(":")[0]):
-            raise Failure(_Code.UNKNOWN, f'failed to parse image reference "{name}": invalid reference format')
-        if name not in self.registry:
-            raise Failure(_Code.UNKNOWN, f'failed to pull and unpack image "{name}": connect: connection refused')
-        return cri.PullImageResponse(image_ref=self.add_image(name))
-
-    def _remove_image(self, request: cri.RemoveImageRequest) -> cri.RemoveImageResponse:
-        image = self._image(request.image.image)
-        for name in [name for name, item in self.images.items() if image is not None and item.id == image.id]:
-            del self.images[name]
-        return cri.RemoveImageResponse()
-
-    def _image_fs_info(self, _: cri.ImageFsInfoRequest) -> cri.ImageFsInfoResponse:
-        usage = cri.FilesystemUsage(timestamp=self._now(), used_bytes=cri.UInt64Value(value=1024))
-        usage.fs_id.mountpoint = "/"
-        return cri.ImageFsInfoResponse(image_filesystems=[usage])
-
     # Events
 
     def _get_container_events(
@@ -423,9 +367,6 @@ class FakeRuntime:
             raise Failure(_Code.NOT_FOUND, f'an error occurred when try to find {kind} "{identity}": not found')
         return table[found]
 
-    def _image(self, name: str) -> cri.Image | None:
-        return self.images.get(name) or next((item for item in self.images.values() if item.id == name), None)
-
     def _want(self, status: cri.ContainerStatus, state: cri.ContainerState) -> None:
         if status.state != state:
             raise Failure(_Code.UNKNOWN, f"container is in {cri.ContainerState.Name(status.state)} state")
@@ -445,7 +386,3 @@ def _matches(selector: Any, labels: Any) -> bool:
 
 def _identity() -> str:
     return uuid.uuid4().hex * 2
-
-
-def _serialized(message: Any) -> bytes:
-    return bytes(message.SerializeToString())

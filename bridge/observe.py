@@ -159,7 +159,7 @@ def container_of(status: api_pb2.ContainerStatus, sandbox_id: str) -> Container:
         id=status.id,
         name=status.labels.get(names.CONTAINER_NAME) or status.metadata.name,
         sandbox_id=sandbox_id,
-        state=_STATES.get(status.state, "unknown"),
+        state="created" if _start_broke_off(status) else _STATES.get(status.state, "unknown"),
         restart_count=_number(annotations.get(names.RESTART_COUNT, str(status.metadata.attempt))),
         created_at=status.created_at,
         started_at=status.started_at,
@@ -177,6 +177,13 @@ def container_of(status: api_pb2.ContainerStatus, sandbox_id: str) -> Container:
     mounted = {mount.container_path: mount.host_path for mount in status.mounts}
     own = termination_message(found, mounted.get(annotations.get(names.MESSAGE_PATH, ""), ""))
     return replace(found, message=": ".join(filter(None, (found.message, own))))
+
+
+def _start_broke_off(status: api_pb2.ContainerStatus) -> bool:
+    """Whether its start was given up because the asker had died, which containerd notes as an exit with 128: nothing of
+    it ever ran, so it counts as one that was only created."""
+    failed = status.state == api_pb2.CONTAINER_EXITED and status.reason == "StartError" and status.started_at <= 0
+    return failed and "context canceled" in status.message
 
 
 def pre_stop(container: Container) -> dict[str, Any]:

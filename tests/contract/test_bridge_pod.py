@@ -501,6 +501,30 @@ def test_a_container_made_and_never_started_is_made_anew_and_counts_nothing(node
     gone(node, spec)
 
 
+@pytest.mark.parametrize("moment", [0.12, 0.2, 0.28, 0.36])
+def test_a_bridge_killed_while_pods_start_starts_each_container_once(node: BridgeNode, moment: float) -> None:
+    specs = [pod(f"cut-{number}", TRAP, restartPolicy=("Always", "Never")[number % 2]) for number in range(4)]
+    for spec in specs:
+        node.put(spec)
+    threading.Event().wait(moment)
+    node.end("cri-bridge", kill=True)
+    for spec in specs:
+        spec["status"] = node.status(spec) or spec["status"]
+        node.put(spec)
+    node.run_bridge()
+    for spec in specs:
+        status = node.wait_status(spec, "Ready", lambda status: conditions(status)["Ready"] == "True")
+        assert status["containerStatuses"][0]["restartCount"] == 0
+        assert len(node.containers(spec["metadata"]["uid"])) == 1
+    for spec in specs:
+        node.mark_deleted(spec)
+    node.end("cri-bridge", kill=True)
+    node.run_bridge()
+    for spec in specs:
+        node.delete(spec)
+        gone(node, spec)
+
+
 def test_many_pods_start_at_once(node: BridgeNode) -> None:
     specs = [pod(f"many-{number}", TRAP) for number in range(8)]
     for spec in specs:

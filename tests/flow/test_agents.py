@@ -1,0 +1,179 @@
+"""A node joined to a cluster by KUBECONFIG, and a Node of its name that another agent keeps alive.
+
+The cluster is another instance's embedded API server; whatever is joined must leave that instance alone.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod, wait_for
+
+pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]
+
+NAME = "joined-71"
+TAINT = {"key": "virtual-kubelet.io/provider", "value": "cri", "effect": "NoSchedule"}
+TOLERATION = {"key": TAINT["key"], "operator": "Equal", "value": "cri", "effect": "NoSchedule"}
+ANNOTATION = "vkcri/instance"
+LEASE_SECONDS = 40
+
+
+class Joined(LiveNode):
+    """A node of the other instance's cluster; its kubectl speaks to that."""
+
+    def __init__(self, host: LiveNode) -> None:
+        super().__init__(NAME, KUBECONFIG=str(host.instance.admin_kubeconfig))
+        self.host = host
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
+        return self.host.kubectl(*arguments, text=text, check=check, timeout=timeout)
+
+    def node(self) -> dict[str, Any]:
+        return self.get("node", NAME)
+
+    def log(self) -> str:
+        path = self.instance.log_dir / "api-watcher.log"
+        return path.read_text() if path.exists() else ""
+
+
+class Agent:
+    """Another agent: it made the Node, and renews its Lease every three seconds until told to stop."""
+
+    def __init__(self, joined: Joined) -> None:
+        self._joined = joined
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._renew)
+        self.renewed = 0.0
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}, "spec": {"taints": [TAINT]}}
+        joined.apply(node)
+        self._write()
+        self._thread.start()
+
+    def stop(self) -> float:
+        """The monotonic second of the last renewal."""
+        self._stopping.set()
+        self._thread.join()
+        return self.renewed
+
+    def _renew(self) -> None:
+        while not self._stopping.wait(3):
+            self._write()
+
+    def _write(self) -> None:
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": "another-agent", "leaseDurationSeconds": LEASE_SECONDS, "renewTime": stamp}
+        metadata = {"name": NAME, "namespace": "kube-node-lease"}
+        self._joined.apply(
+            {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        )
+        self.renewed = time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def joined(node: LiveNode) -> Iterator[Joined]:
+    """Not up yet; gone from guest and cluster after the module."""
+    made = Joined(node)
+    made.reset()
+    try:
+        yield made
+    finally:
+        made.reset()
+        node.kubectl("delete", "node", NAME, "--ignore-not-found")
+        node.kubectl("delete", "lease", "-n", "kube-node-lease", NAME, "--ignore-not-found")
+        node.kubectl("delete", "pods", "-l", "cluster=joined", "--force", "--grace-period=0")
+
+
+def here(name: str, tolerates: bool = True, **spec: Any) -> dict[str, Any]:
+    """A Pod that only the joined node may take."""
+    if tolerates:
+        spec["tolerations"] = [TOLERATION]
+    pod = shell_pod(name, "echo here; sleep 3600", **spec)
+    pod["metadata"]["labels"]["cluster"] = "joined"
+    return pod
+
+
+def test_a_node_joins_the_cluster_that_kubeconfig_names(joined: Joined, node: LiveNode) -> None:
+    printed = joined.up()
+    server = re.search(r"server: *(\S+)", node.instance.admin_kubeconfig.read_text())
+    assert server
+    assert printed.splitlines()[0] == (
+        f"joining {server[1]} as node {NAME} (KUBECONFIG={node.instance.admin_kubeconfig}); "
+        "for the embedded server: make run KUBECONFIG="
+    )
+    assert f"export KUBECONFIG={node.instance.admin_kubeconfig}" in printed
+    assert not joined.instance.admin_kubeconfig.exists()
+    states = dict(line.split()[:2] for line in joined.supervisorctl("status", check=False).splitlines())
+    assert states.pop("apiserver") == "EXITED"
+    assert set(states.values()) == {"RUNNING"}
+    assert joined.node()["spec"]["taints"] == [TAINT]
+    assert "taints" not in node.get("node", node.environment["VKUBELET_NODE_NAME"])["spec"]
+
+
+def test_only_what_tolerates_its_taint_runs_there(joined: Joined) -> None:
+    selector: dict[str, Any] = {"nodeSelector": {"kubernetes.io/hostname": NAME}}
+    joined.apply(here("refused", tolerates=False, **selector), here("taken", **selector))
+    taken = joined.wait_ready("taken")
+    assert taken["spec"]["nodeName"] == NAME
+    assert joined.kubectl("logs", "taken") == "here\n"
+    refused = joined.wait_pod("refused", lambda pod: pod.get("status", {}).get("conditions"), 20)
+    condition = refused["status"]["conditions"][0]
+    assert (phase(refused), condition["type"], condition["status"]) == ("Pending", "PodScheduled", "False")
+    assert "untolerated taint" in condition["message"]
+    joined.kubectl("delete", "pod", "refused", "--wait=true")
+
+
+def test_its_stop_leaves_the_other_instance_alone(joined: Joined, node: LiveNode) -> None:
+    node.apply(shell_pod("neighbour", "sleep 3600"))
+    before = container(node.wait_ready("neighbour"))["containerID"]
+    pids = [node.pid(program) for program in ("apiserver", "api-watcher", "cri-bridge", "containerd")]
+    joined.down()
+    assert joined.leftovers() == []
+    assert [node.pid(program) for program in ("apiserver", "api-watcher", "cri-bridge", "containerd")] == pids
+    assert is_ready(node.pod("neighbour"))
+    assert container(node.pod("neighbour"))["containerID"] == before
+    assert joined.node()["metadata"]["name"] == NAME
+    node.kubectl("delete", "pod", "neighbour", "--wait=true")
+    node.kubectl("delete", "pod", "taken", "--force", "--grace-period=0")
+
+
+def test_another_agents_node_is_left_alone_until_its_lease_is_old(joined: Joined) -> None:
+    joined.kubectl("delete", "node", NAME)
+    agent = Agent(joined)
+    try:
+        joined.apply(here("bound", nodeName=NAME))
+        made = joined.node()
+        told = joined.run(str(BIN / "vkcri"), "up", "--timeout", "23", check=False)
+        assert "VKUBELET_NODE_NAME" in told.splitlines()[-1]
+        assert "belongs to another agent" in told.splitlines()[-1]
+        assert joined.log().count("belongs to another agent") == 1
+        now = joined.node()
+        assert now["metadata"].get("annotations") == made["metadata"].get("annotations")
+        assert (now["metadata"]["uid"], now["metadata"].get("labels")) == (
+            made["metadata"]["uid"],
+            made["metadata"].get("labels"),
+        )
+        assert now.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "") == ""
+        lease = joined.get("lease", "-n", "kube-node-lease", NAME)
+        assert lease["spec"]["holderIdentity"] == "another-agent"
+        assert not joined.pod("bound")["status"].get("containerStatuses")
+        assert container_count(joined) == 0
+    finally:
+        last = agent.stop()
+    wait_for(
+        "the Node is taken over", lambda: ANNOTATION in joined.node()["metadata"]["annotations"], LEASE_SECONDS + 25
+    )
+    assert time.monotonic() - last >= LEASE_SECONDS - 1
+    joined.wait_ready("bound")
+    joined.kubectl("delete", "pod", "bound", "--wait=true")
+
+
+def container_count(joined: Joined) -> int:
+    """Containers in the joined instance's own containerd, sandboxes included."""
+    assert Path(joined.instance.runtime_endpoint.removeprefix("unix://")).exists()
+    return len(joined.ctr("containers", "list", "-q").split())

@@ -1,0 +1,88 @@
+"""Self-watch under supervisord: a stuck program ends and is started again; a long pull and a long grace are not cut."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flow.live import BIN, LiveNode, container, shell_pod, wait_for
+from tests.flow.stalling_registry import Registry
+
+pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400), pytest.mark.xdist_group("selfwatch")]
+
+LONG = 120  # seconds, as the issue has it
+ENDS_AFTER = 115
+PROGRAMS = ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy")
+
+
+@pytest.fixture
+def stuck() -> Iterator[LiveNode]:
+    """An instance whose provider locks itself up."""
+    live = LiveNode("stuck-76", VKCRI_PROVIDER="tests/flow/stuck_provider.py")
+    live.reset()
+    try:
+        yield live
+    finally:
+        live.reset()
+
+
+def test_a_program_that_holds_a_lock_on_purpose_says_where_and_is_started_again(stuck: LiveNode) -> None:
+    told = stuck.run(str(BIN / "vkcri"), "up", "--timeout", "4", check=False)
+    assert "is not Ready after 4 s" in told
+    log = stuck.instance.log_dir / "cri-bridge.log"
+    wait_for("its third start", lambda: log.read_text().count(" started, pid ") >= 3, 30)
+    text = log.read_text()
+    first = text.partition(" started, pid ")[2].partition(" started, pid ")[0]
+    assert re.search(r"thread pod-worker is .* over the 1 s that it gave the pods' lock; the process ends", first)
+    assert "in wait_for_the_lock" in first
+    assert "in serve" in first
+    assert len(set(re.findall(r" started, pid (\d+),", text))) >= 3
+    assert stuck.wait_running("api-watcher") == stuck.pid("api-watcher")
+    row = next(
+        line for line in stuck.run(str(BIN / "vkcri"), "status", check=False).splitlines() if "cri-bridge" in line
+    )
+    assert int(row.split()[-1]) >= 2
+
+
+def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(node: LiveNode) -> None:
+    pids = {program: node.pid(program) for program in PROGRAMS}
+    script = f"trap 'echo TERM; sleep {ENDS_AFTER}; echo done; exit 0' TERM; echo ready; while true; do sleep 0.2; done"
+    with Registry(LONG).serving() as registry:
+        node.apply(
+            shell_pod("long-grace", script, terminationGracePeriodSeconds=LONG),
+            shell_pod(
+                "long-pull", "echo pulled; sleep 3600", container={"image": registry.image, "imagePullPolicy": "Always"}
+            ),
+        )
+        node.wait_ready("long-grace")
+        wait_for("the trap is set", lambda: node.kubectl("logs", "long-grace") == "ready\n", 20)
+        follower = subprocess.Popen(
+            ["kubectl", f"--kubeconfig={node.instance.admin_kubeconfig}", "logs", "-f", "long-grace"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=node.environment,
+        )
+        try:
+            wait_for("the pull is under way", lambda: registry.asked, 30)
+            node.kubectl("delete", "pod", "long-grace", "--wait=false")
+            deleted = time.monotonic()
+
+            node.apply(shell_pod("meanwhile", "sleep 3600"))
+            node.wait_ready("meanwhile", 20)
+            node.kubectl("delete", "pod", "meanwhile", "--wait=true", timeout=20)
+
+            assert follower.communicate(timeout=LONG + 30)[0] == "ready\nTERM\ndone\n"
+            assert time.monotonic() - deleted > ENDS_AFTER - 2
+        finally:
+            follower.kill()
+            follower.wait()
+        wait_for("the pod with the grace is gone", lambda: node.pod("long-grace") == {}, 30)
+        wait_for("the layer is sent", lambda: registry.sent, LONG)
+        assert registry.sent - registry.asked >= LONG
+    pulled = node.wait_ready("long-pull", 60)
+    assert container(pulled)["restartCount"] == 0
+    assert re.search(r'Successfully pulled image "127.*" in 2m', node.kubectl("describe", "pod", "long-pull"))
+    node.kubectl("delete", "pod", "long-pull", "--wait=true")
+    assert {program: node.pid(program) for program in PROGRAMS} == pids

@@ -7,6 +7,7 @@ Unavailable.
 
 import ctypes
 import errno
+import functools
 import logging
 import os
 import re
@@ -43,10 +44,16 @@ def mount_tmpfs(target: Path, *, mode: int = 0o777, group: int | None = None, si
         options.append(f"gid={group}")
     if size is not None:
         options.append(f"size={size}")
-    try:
-        mount("tmpfs", target, "tmpfs", options=",".join([*options, "noswap"]))
-    except Unavailable:
-        mount("tmpfs", target, "tmpfs", options=",".join(options))
+    if _noswap_known():
+        options.append("noswap")
+    mount("tmpfs", target, "tmpfs", options=",".join(options))
+
+
+@functools.cache
+def _noswap_known() -> bool:
+    """Whether tmpfs knows the option (Linux 6.3); by version, since each refusal is a line in the kernel's log."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 3)
 
 
 def bind_descriptor(descriptor: int, target: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vkcri" / "guest"
-INCLUDE = "systemd,systemd-sysv,dbus,udev,ca-certificates,git,make"
+INCLUDE = "systemd,systemd-sysv,dbus,udev,kmod,ca-certificates,git,make"
 DISK_SIZE = "6G"
 SETUP = ("pyproject.toml", "setup.py", "install/packages.sh", "Makefile", "tests/guest/image.py")
 # What the host's own clients need to reach their registries, passed on to the chroot's.

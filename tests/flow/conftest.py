@@ -7,7 +7,9 @@ import pytest
 
 from tests.flow.live import LiveNode
 
-FIRST = int(os.environ.get("VKCRI_TEST_FIRST", "90"))  # other numbers let two runs of the tests share a guest
+FIRST = int(
+    os.environ.get("VKCRI_TEST_FIRST", "90")
+)  # of the nodes made here; another one for a second run on this guest
 
 
 def worker_number() -> int:

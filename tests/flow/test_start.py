@@ -12,6 +12,7 @@ from vkcri.cli.supervision import Supervisor
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("start")]
 
+MEMORY = "examples/providers/memory.py"  # where no containerd is needed to see it
 PROGRAMS = ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy")
 NAMES = tuple(f"vkcri-{name}" for name in PROGRAMS)
 
@@ -89,7 +90,7 @@ def test_under_supervisord_alone_a_misspelt_setting_waits_for_a_person_and_make_
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text('node_nam = "typo"\n')
-    live.environment["VKCRI_CONFIG"] = str(config)
+    live.environment |= {"VKCRI_CONFIG": str(config), "VKCRI_PROVIDER": MEMORY}
     start_supervisord(live)
     wait_for("all wait for a person", lambda: set(states(live).values()) == {"EXITED"}, 20)
     assert all(program.exit_status == 78 and not program.restarts for program in Supervisor(live.instance).programs())
@@ -109,7 +110,7 @@ def test_a_cluster_that_does_not_answer_is_named_and_tried_again(live: LiveNode,
         "contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: t}}]\n"
     )
     live.environment["KUBECONFIG"] = str(kubeconfig)
-    live.environment["VKCRI_PROVIDER"] = "examples/providers/memory.py"  # no containerd is needed to see this
+    live.environment["VKCRI_PROVIDER"] = MEMORY
     told = live.run(str(BIN / "vkcri"), "up", "--timeout", "8", check=False).splitlines()
     assert "is not Ready after 8 s" in told[-1]
     assert "https://127.0.0.1:1" in told[-1]
@@ -127,7 +128,7 @@ def test_a_kubeconfig_that_cannot_be_read_ends_make_run_at_once(
     if text is not None:
         kubeconfig.write_text(text)
     live.environment["KUBECONFIG"] = str(kubeconfig)
-    live.environment["VKCRI_PROVIDER"] = "examples/providers/memory.py"
+    live.environment["VKCRI_PROVIDER"] = MEMORY
     began = time.monotonic()
     told = live.run("make", "run", check=False)
     assert time.monotonic() - began < 30

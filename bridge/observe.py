@@ -28,6 +28,7 @@ _STATES: dict[int, State] = {
     api_pb2.CONTAINER_RUNNING: "running",
     api_pb2.CONTAINER_EXITED: "exited",
 }
+_BROKE_OFF = ("context canceled", "signal: killed")  # the call's own end, and that of the helper that it had started
 log = logging.getLogger(__name__)
 
 
@@ -183,7 +184,7 @@ def _start_broke_off(status: api_pb2.ContainerStatus) -> bool:
     """Whether its start was given up because the asker had died, which containerd notes as an exit with 128: nothing of
     it ever ran, so it counts as one that was only created."""
     failed = status.state == api_pb2.CONTAINER_EXITED and status.reason == "StartError" and status.started_at <= 0
-    return failed and "context canceled" in status.message
+    return failed and any(words in status.message for words in _BROKE_OFF)
 
 
 def pre_stop(container: Container) -> dict[str, Any]:

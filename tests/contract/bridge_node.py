@@ -53,7 +53,7 @@ class BridgeNode:
         self.history: list[tuple[str, dict[str, Any]]] = []
         self.events: dict[str, dict[str, Any]] = {}
         self.node_status: dict[str, Any] = {}
-        self.version = 1
+        self._runtime: Runtime | None = None
 
     def start(self) -> None:
         for folder in (self.instance.queues_dir, self.instance.locks_dir, self.instance.state_dir):
@@ -98,6 +98,8 @@ class BridgeNode:
     def stop(self) -> None:
         """End the programs and remove everything of the instance."""
         self.process.drain()
+        if self._runtime is not None:
+            self._runtime.close()
         if "cri-bridge" in self.programs:
             self.end("cri-bridge")
         subprocess.run(
@@ -187,7 +189,9 @@ class BridgeNode:
         return list(self.runtime().list_pod_sandbox(request).items)
 
     def runtime(self) -> Runtime:
-        return Runtime(self.settings.runtime_endpoint)
+        if self._runtime is None:
+            self._runtime = Runtime(self.settings.runtime_endpoint)
+        return self._runtime
 
     def log(self, pod: dict[str, Any], container: str, attempt: int = 0) -> str:
         metadata = pod["metadata"]

@@ -82,9 +82,13 @@ def test_the_message_of_the_runtime_comes_before_the_containers_own(tmp_path: Pa
     assert (found.name, found.restart_count, found.state) == ("app", 3, "exited")
 
 
-def test_a_start_that_its_asker_did_not_live_to_see_is_none() -> None:
+@pytest.mark.parametrize(
+    "words",
+    ["failed to create shim task: context canceled: unknown", "failed to start shim: start failed: : signal: killed"],
+)
+def test_a_start_that_its_asker_did_not_live_to_see_is_none(words: str) -> None:
     status = cri.ContainerStatus(id="id", state=cri.CONTAINER_EXITED, exit_code=128, reason="StartError")
-    status.message = "failed to create containerd task: failed to create shim task: context canceled: unknown"
+    status.message = f"failed to create containerd task: {words}"
     assert container_of(status, "s0").state == "created"
     status.message = 'exec: "/none": stat /none: no such file or directory'
     assert container_of(status, "s0").state == "exited"

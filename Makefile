@@ -30,6 +30,7 @@ $(VENV)/.installed-dev: pyproject.toml setup.py $(PROTOS) | $(BIN)/python
 
 install: ## install what is missing and nothing else (apt, a virtual environment)
 	@sh install/packages.sh run
+	@mkdir -p /var/log/vk-cri # supervisord makes no folders, and its log lies there
 	@$(MAKE) --no-print-directory $(VENV)/.installed
 
 run: ## make this guest a node, wait until it is Ready, say what to type next
@@ -47,12 +48,12 @@ protos: ## generate the code that is built and not committed
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python protos/generate.py
 
-test: ## all tests that this guest can run, outside the emulated one
+test: ## all tests but the emulated guest's
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/pytest -n $(WORKERS) $(TESTS) --ignore tests/guest
 
-test-guest: ## README's session in a true Debian 12 guest, in emulation (about ten minutes)
+test-guest: ## README's session in a true Debian 12 guest, in emulation (some ten minutes)
 	@sh install/packages.sh guest
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/pytest -s tests/guest

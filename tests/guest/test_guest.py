@@ -33,7 +33,7 @@ def boot(disk: Path) -> Iterator[str]:
             yield re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.decode(errors="replace")).strip()
     finally:
         guest.kill()
-        guest.wait()
+        guest.communicate()
 
 
 def test_the_session_works_in_a_debian_12_guest(tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ class Roster:
                 uids.discard(worker.uid)
             again = self._desired.get(worker.uid)
         if again is not None:
+            if not pods.is_terminal(pods.status(again)):
+                self._admission.offer(worker.uid, again)  # the worker's end has withdrawn what was offered
             self._begin([again])
 
     def try_all(self) -> None:
@@ -167,13 +169,16 @@ class Roster:
         self._begin(orphans, gone=True)
 
     def _begin(self, found: Iterable[Mapping[str, Any]], *, gone: bool = False) -> None:
+        """Give each a worker, by what `pods` says now: it may have changed since `found` was collected."""
         for pod in found:
+            uid = pods.uid(pod)
             with self._lock:
-                if pods.uid(pod) in self._workers:
+                newest = self._desired.get(uid)
+                if uid in self._workers or (newest is not None) == gone:
                     continue
-                worker = self._workers[pods.uid(pod)] = self._make(pod)
-            if gone:
-                worker.put(pod, gone=True)
+                worker = self._workers[uid] = self._make(newest or pod)
+                if gone:
+                    worker.put(pod, gone=True)
             worker.wake()
 
     def _refer(self, uid: str, pod: Mapping[str, Any]) -> None:

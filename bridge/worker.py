@@ -89,6 +89,7 @@ class Worker:
         self._hints: list[tuple[float, Hint]] = []
         self._failures = 0
         self._admitted = False
+        self._forgotten = False
 
     @property
     def pod(self) -> Mapping[str, Any]:
@@ -168,6 +169,8 @@ class Worker:
         return Desired(pod, gone, may_create=ready, host_ips=self._guest.cluster.host_ips())
 
     def _step(self) -> None:
+        if self._forgotten:
+            return  # a wake that was under way: by now another worker may have that uid
         desired = self._desired()
         observed = self._reader.read()
         now = self._guest.clock()
@@ -254,6 +257,8 @@ class Worker:
             self._actor.forget(desired.pod)
             self._publisher.delete(TOPIC, self.uid)
             self._admission.forget(self.uid)
+            self._forgotten = True
+            self._scheduler.forget(self)
             self._forget(self)
             return False
         self._begin(action, desired, observed, now)

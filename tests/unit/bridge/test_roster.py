@@ -1,0 +1,242 @@
+"""Who gets a worker and who is told that it is gone: by what `pods` and CRI say, in every order of the two.
+
+The workers are real and so is what is around them; nothing steps unless a test lets it.
+"""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from bridge.admission import Admission
+from bridge.main import Bridge
+from bridge.relist import Box, Listing
+from bridge.roster import Roster
+from bridge.spec import names
+from bridge.worker import Worker
+from tests.contract.bridge_node import wait_for
+from tests.contract.fake_runtime import FakeRuntime
+from tests.unit.bridge.building import NOW, UID, a_pod
+from vkcri.api import pods
+from vkcri.config import Instance, RuntimeSettings
+from vkcri.lifecycle import Process
+from vkcri.queue import Change
+
+pytestmark = pytest.mark.container
+INSTANCE = Instance("core-55")
+
+
+class Between(Admission):
+    """An admission in which something else happens while CRI's pods are counted: after what waits was collected, and
+    before it begins."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: {"pods": "10"}, dict)
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def count(self, found: Any) -> None:
+        super().count(found)
+        self.meanwhile()
+
+
+class House:
+    """A roster, and what its tests say to it. synced: the sources of `pods` that were read whole."""
+
+    def __init__(self, fake: FakeRuntime) -> None:
+        settings = RuntimeSettings(instance=INSTANCE, runtime_endpoint=fake.endpoint, node_name="n")
+        self.process = Process("test", INSTANCE, end=lambda _: None)
+        self.bridge = Bridge(self.process, settings)
+        self.admission = Between()
+        self.synced: set[str] = set()
+        self.roster = Roster(self.make, self.admission, self.synced.__contains__, lambda: NOW)
+
+    def make(self, pod: Mapping[str, Any]) -> Worker:
+        bridge = self.bridge
+        return Worker(
+            bridge.guest, self.process, bridge.scheduler, self.admission, bridge.publisher, pod, self.roster.forget
+        )
+
+    def put(self, pod: Mapping[str, Any], source: str = "api") -> None:
+        self.roster.pod_changed(Change("pods", pods.uid(pod), json.dumps(pod).encode(), source))
+
+    def delete(self, uid: str = UID, source: str = "api") -> None:
+        self.roster.pod_changed(Change("pods", uid, None, source))
+
+    def sync(self, source: str) -> None:
+        self.synced.add(source)
+        self.roster.pods_synced(source)
+
+    def read(self, listing: Listing | None = None) -> None:
+        """CRI was read."""
+        self.roster.runtime_changed(set(listing or {}), listing or {})
+
+    def workers(self) -> dict[str, bool]:
+        """UID -> whether the worker was told that its pod is gone."""
+        return {worker.uid: worker.gone for worker in self.roster.workers()}
+
+
+@pytest.fixture
+def house(fake: FakeRuntime) -> Iterator[House]:
+    house = House(fake)
+    yield house
+    house.process.drain()
+    house.bridge.runtime.close()
+    for folder in (INSTANCE.run_dir, INSTANCE.state_dir, INSTANCE.log_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sandbox(uid: str = UID, *, source: str = "api", labels: Mapping[str, str] | None = None) -> Listing:
+    ours = {names.POD_NAME: "p", names.POD_NAMESPACE: "default", names.POD_UID: uid}
+    annotations = {pods.SOURCE_ANNOTATION: source, names.DELETION_GRACE: "7"}
+    box = Box("s0", uid, "", "s0", 0, 1, ours if labels is None else labels, annotations)
+    return {uid: frozenset({box})}
+
+
+def from_file(pod: dict[str, Any]) -> dict[str, Any]:
+    pod = copy.deepcopy(pod)
+    pod["metadata"]["annotations"] = {pods.SOURCE_ANNOTATION: "file"}
+    return pod
+
+
+def test_nothing_begins_and_nothing_is_an_orphan_before_the_source_is_synced(house: House) -> None:
+    house.put(a_pod())
+    house.read(sandbox("22222222-0000-0000-0000-000000000000"))
+    assert house.workers() == {}
+    house.sync("api")
+    assert house.workers() == {UID: False, "22222222-0000-0000-0000-000000000000": True}
+
+
+def test_nothing_begins_before_cri_was_read(house: House) -> None:
+    house.sync("api")
+    house.put(a_pod())
+    assert house.workers() == {}
+    house.read()
+    assert house.workers() == {UID: False}
+
+
+def test_a_source_that_is_not_synced_holds_up_its_own_pods_only(house: House) -> None:
+    house.read()
+    house.sync("api")
+    static = from_file(a_pod())
+    static["metadata"]["uid"] = "static"
+    house.put(static, "file")
+    house.put(a_pod())
+    assert house.workers() == {UID: False}
+    assert not house.roster.complete()
+    house.sync("file")
+    assert house.workers() == {UID: False, "static": False}
+    assert house.roster.complete()
+
+
+def test_a_pod_deleted_before_it_began_gets_no_worker(house: House) -> None:
+    house.put(a_pod())
+    house.delete()
+    house.read()
+    house.sync("api")
+    assert house.workers() == {}
+    assert house.roster.wanted() == set()
+
+
+def test_a_pod_deleted_while_the_waiting_are_collected_gets_no_worker(house: House) -> None:
+    house.put(a_pod())
+    house.read()
+    house.admission.meanwhile = house.delete
+    house.sync("api")
+    assert house.workers() == {}
+
+
+def test_a_pod_changed_while_the_waiting_are_collected_begins_as_it_is_now(house: House) -> None:
+    house.put(a_pod())
+    house.read()
+    newer = a_pod(nodeName="n")
+    house.admission.meanwhile = lambda: house.put(newer)
+    house.sync("api")
+    assert [worker.pod for worker in house.roster.workers()] == [newer]
+
+
+def test_a_pod_that_comes_while_orphans_are_collected_is_none(house: House) -> None:
+    house.synced.add("api")
+    house.admission.meanwhile = lambda: house.put(a_pod())
+    house.read(sandbox())
+    assert house.workers() == {UID: False}
+
+
+def test_the_same_uid_back_after_its_end_gets_a_new_worker_that_is_judged(house: House) -> None:
+    house.read()
+    house.sync("api")
+    house.put(a_pod())
+    (first,) = house.roster.workers()
+    house.delete()
+    assert first.gone
+    house.put(a_pod(resourceClaims=[{"name": "x"}]))
+    house.admission.forget(UID)  # what the first one's end does
+    house.roster.forget(first)
+    (second,) = house.roster.workers()
+    assert second is not first
+    assert not second.gone
+    refusal = house.admission.verdict(UID)
+    assert refusal is not None
+    assert refusal.reason == "UnsupportedField"
+
+
+def test_a_pod_deleted_while_its_worker_is_replaced_gets_none(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.read()
+    house.sync("api")
+    house.put(a_pod())
+    (first,) = house.roster.workers()
+    offer = house.admission.offer
+
+    def deleted_after(uid: str, pod: Mapping[str, Any]) -> None:
+        offer(uid, pod)
+        house.delete()
+
+    monkeypatch.setattr(house.admission, "offer", deleted_after)
+    house.roster.forget(first)
+    assert house.workers() == {}
+
+
+def test_a_forgotten_worker_does_nothing_when_it_was_due_or_is_woken(house: House, fake: FakeRuntime) -> None:
+    house.read()
+    house.sync("api")
+    house.put(a_pod())
+    house.delete()
+    (worker,) = house.roster.workers()
+    scheduler = house.bridge.scheduler
+    scheduler.wake_at(worker, 4e9)
+    wait_for("its end", lambda: not house.workers() or (scheduler.run_one() and None))
+    assert scheduler.due(worker) is None
+    house.put(a_pod())
+    house.bridge.publisher.put("pod-status", UID, b"{}")  # what the next worker of that UID has said
+    calls = fake.count("ListPodSandbox")
+    worker.step()
+    assert house.bridge.publisher.get("pod-status", UID) == b"{}"
+    assert fake.count("ListPodSandbox") == calls
+
+
+def test_an_orphan_with_foreign_labels_is_left_alone(house: House) -> None:
+    house.sync("api")
+    house.read(sandbox(labels={"io.kubernetes.pod.uid": UID}))
+    assert house.workers() == {}
+
+
+def test_an_orphan_is_ended_once_its_own_source_is_synced_and_by_its_annotations(house: House) -> None:
+    house.sync("api")
+    house.read(sandbox(source="file"))
+    assert house.workers() == {}
+    house.sync("file")
+    assert house.workers() == {UID: True}
+    (worker,) = house.roster.workers()
+    assert worker.pod["metadata"]["deletionGracePeriodSeconds"] == 7
+
+
+def test_a_mirror_pod_is_nobodys(house: House) -> None:
+    house.read()
+    house.sync("api")
+    mirror = a_pod()
+    mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
+    house.put(mirror)
+    assert house.workers() == {}
+    assert house.roster.known() == set()

@@ -8,12 +8,10 @@ started.
 """
 
 import contextlib
-import logging
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bridge import observe
@@ -27,17 +25,14 @@ from bridge.actions import (
     StopContainer,
     TearDown,
 )
-from bridge.cgroups import Cgroups
-from bridge.cluster import Cluster, node_resolv_conf
+from bridge.cluster import node_resolv_conf
 from bridge.decide import MINIMUM_GRACE
+from bridge.guest import NORMAL, WARNING, Failure, Guest, Scope
 from bridge.hooks import run_hook
-from bridge.images import ImageProblem, Images, pull_secrets
+from bridge.images import ImageProblem, pull_secrets
 from bridge.observe import Observed
 from bridge.pb.runtime.v1 import api_pb2
-from bridge.runtime import Runtime
 from bridge.spec import (
-    Features,
-    Finding,
     ImageRef,
     PodContext,
     Prepared,
@@ -48,102 +43,13 @@ from bridge.spec import (
     sandbox_findings,
 )
 from bridge.spec.context import NotHeardOf
-from bridge.volumes import NotReady, Volumes
+from bridge.volumes import NotReady
 from vkcri.api import pods
-from vkcri.config import RuntimeSettings
 from vkcri.errors import Invalid, NotFound, VkcriError
-from vkcri.queue.events import EventRecorder, pod_reference
 
-NORMAL, WARNING = "Normal", "Warning"
 POST_START_SECONDS = 600.0
 IMAGE_LOOK = 15.0
 """Seconds after which a container whose image could not be had looks again: then its status says ImagePullBackOff."""
-log = logging.getLogger(__name__)
-
-
-class Failure(Exception):
-    """An action failed in a way that the pod's status shows. `retry`: seconds until it is tried again, None: by the
-    worker's back-off."""
-
-    def __init__(self, problem: Problem | None, message: str, retry: float | None = None) -> None:
-        super().__init__(message)
-        self.problem = problem
-        self.retry = retry
-
-
-class Cancelled(Exception):
-    """The operation was told to stop before it had changed anything."""
-
-
-class Scope:
-    """How an operation is told to stop. Between its steps it looks (`check`); a wait that touches nothing of the pod,
-    such as a pull, may be left behind (`waiting`): then it is as if it had ended, and it never goes on."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._cancelled = False
-        self._waits = False
-        self.ended = threading.Event()
-
-    def cancel(self) -> bool:
-        """Tell it to stop. Returns whether it may be left behind at once; else it ends soon by itself."""
-        with self._lock:
-            self._cancelled = True
-            return self._waits
-
-    def check(self) -> None:
-        """Raises Cancelled once it was told to stop."""
-        with self._lock:
-            if self._cancelled:
-                raise Cancelled
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around a wait that may be left behind."""
-        with self._lock:
-            if self._cancelled:
-                raise Cancelled
-            self._waits = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waits = False
-                cancelled = self._cancelled
-            if cancelled:
-                raise Cancelled
-
-
-@dataclass
-class Guest:
-    """What all pods' actions share."""
-
-    settings: RuntimeSettings
-    runtime: Runtime
-    cluster: Cluster
-    volumes: Volumes
-    cgroups: Cgroups
-    images: Images
-    recorder: EventRecorder
-    features: Callable[[], Features] = Features
-    trouble: Callable[[], str] = str
-    network_error: Callable[[], str] = str
-    clock: Callable[[], float] = time.time
-    owners: dict[str, str] = field(default_factory=dict)
-    """Container or sandbox id -> pod UID, from before its first event until the pod is forgotten."""
-    starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
-
-    def event(
-        self, pod: Mapping[str, Any], type_: str, reason: str, message: str, container: str | None = None
-    ) -> None:
-        """Record an event about the pod, or about a container in it."""
-        found = pods.container(pod, container) if container is not None else None
-        reference = pod_reference(dict(pod), container, init=found is not None and found[0] == "init")
-        self.recorder.event(reference, type_, reason, message)
-
-    def findings(self, pod: Mapping[str, Any], found: Sequence[Finding], container: str | None = None) -> None:
-        for item in found:
-            self.event(pod, item.type, item.reason, item.message, container)
 
 
 class Actor:

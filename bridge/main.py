@@ -13,13 +13,13 @@ import threading
 from pathlib import Path
 from types import ModuleType
 
-from bridge.act import Guest
 from bridge.admission import Admission
 from bridge.answers import Answers
 from bridge.cgroups import Cgroups
 from bridge.cluster import Cluster
 from bridge.collect import Collector
 from bridge.events import Hint, Hints
+from bridge.guest import Guest
 from bridge.images import Images
 from bridge.node import NodeStatus
 from bridge.prepare import Preparation

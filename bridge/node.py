@@ -1,7 +1,7 @@
 """Topic `node-status`: what this node is, has, and whether it can run pods. One thread, `node-status`.
 
-Every ten seconds, and every second a cheap look whether Ready would say something else, so that a runtime that went
-away shows soon. The runtime's absence is a reported condition, never an end of the process.
+Every ten seconds, and every two seconds a cheap look whether Ready would say something else, so that a runtime that
+went away shows soon. The runtime's absence is a reported condition, never an end of the process.
 """
 
 import json

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bridge import report
-from bridge.act import WARNING, Actor, Cancelled, Failure, Guest, Scope
+from bridge.act import Actor
 from bridge.actions import (
     REMOVE,
     SANDBOX,
@@ -37,6 +37,7 @@ from bridge.admission import Admission
 from bridge.conditions import OWNED
 from bridge.decide import decide, ending
 from bridge.events import STARTED, Hint
+from bridge.guest import WARNING, Cancelled, Failure, Guest, Scope
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
 from bridge.schedule import Scheduler

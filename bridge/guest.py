@@ -1,0 +1,109 @@
+"""What the operations of all pods share: the guest's parts, how one is told to stop, and how one fails.
+
+`Guest` is made once (bridge.main) and handed to every worker; `Scope` belongs to one operation, whose thread and whose
+worker both use it.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.actions import Problem
+from bridge.cgroups import Cgroups
+from bridge.cluster import Cluster
+from bridge.images import Images
+from bridge.runtime import Runtime
+from bridge.spec import Features, Finding
+from bridge.volumes import Volumes
+from vkcri.api import pods
+from vkcri.config import RuntimeSettings
+from vkcri.queue.events import EventRecorder, pod_reference
+
+NORMAL, WARNING = "Normal", "Warning"
+
+
+class Failure(Exception):
+    """An action failed in a way that the pod's status shows. `retry`: seconds until it is tried again, None: by the
+    worker's back-off."""
+
+    def __init__(self, problem: Problem | None, message: str, retry: float | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.retry = retry
+
+
+class Cancelled(Exception):
+    """The operation was told to stop before it had changed anything."""
+
+
+class Scope:
+    """How an operation is told to stop. Between its steps it looks (`check`); a wait that touches nothing of the pod,
+    such as a pull, may be left behind (`waiting`): then it is as if it had ended, and it never goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._waits = False
+
+    def cancel(self) -> bool:
+        """Tell it to stop. Returns whether it may be left behind at once; else it ends soon by itself."""
+        with self._lock:
+            self._cancelled = True
+            return self._waits
+
+    def check(self) -> None:
+        """Raises Cancelled once it was told to stop."""
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around a wait that may be left behind."""
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            self._waits = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits = False
+                cancelled = self._cancelled
+            if cancelled:
+                raise Cancelled
+
+
+@dataclass
+class Guest:
+    """What all pods' actions share."""
+
+    settings: RuntimeSettings
+    runtime: Runtime
+    cluster: Cluster
+    volumes: Volumes
+    cgroups: Cgroups
+    images: Images
+    recorder: EventRecorder
+    features: Callable[[], Features] = Features
+    trouble: Callable[[], str] = str
+    network_error: Callable[[], str] = str
+    clock: Callable[[], float] = time.time
+    owners: dict[str, str] = field(default_factory=dict)
+    """Container or sandbox id -> pod UID, from before its first event until the pod is forgotten."""
+    starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
+
+    def event(
+        self, pod: Mapping[str, Any], type_: str, reason: str, message: str, container: str | None = None
+    ) -> None:
+        """Record an event about the pod, or about a container in it."""
+        found = pods.container(pod, container) if container is not None else None
+        reference = pod_reference(dict(pod), container, init=found is not None and found[0] == "init")
+        self.recorder.event(reference, type_, reason, message)
+
+    def findings(self, pod: Mapping[str, Any], found: Sequence[Finding], container: str | None = None) -> None:
+        for item in found:
+            self.event(pod, item.type, item.reason, item.message, container)

@@ -2,8 +2,10 @@
 
 `Instance` derives every name on the guest from the instance's name; the other dataclasses hold one process' settings
 each. A setting comes from, first match wins: the environment (the documented names), the TOML file
-(`/etc/<instance's folder name>/config.toml`, or VKCRI_CONFIG), the default. An unknown TOML key is an error, since a
-misspelt setting that is ignored costs an afternoon. Nothing here is reloaded: a restart is cheap.
+(`/etc/<instance's folder name>/config.toml`, or VKCRI_CONFIG), the default. A variable that is set and empty counts as
+unset, unless empty is a value of its own (`empty_is_value`). A relative path starts at the process' current folder, or
+at the TOML file's where it stands in one. An unknown TOML key is an error, since a misspelt setting that is ignored
+costs an afternoon. Nothing here is reloaded: a restart is cheap.
 """
 
 import dataclasses
@@ -24,9 +26,15 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,7}-([1-9][0-9]?)")
 _C = TypeVar("_C", bound="Settings")
 
 
-def setting(default: Any, doc: str, *, env: tuple[str, ...] = ()) -> Any:
-    """A dataclass field with its documentation and the environment variables that set it, first one set wins."""
-    return field(default=default, metadata={"doc": doc, "env": env})
+def setting(
+    default: Any, doc: str, *, env: tuple[str, ...] = (), empty_is_value: bool = False, is_path: bool = False
+) -> Any:
+    """A dataclass field with its documentation and the environment variables that set it, first one set wins.
+
+    empty_is_value: a variable that is set to nothing wins over the TOML file too. is_path: one path, or several joined
+    by ':'; `load` makes them absolute."""
+    metadata = {"doc": doc, "env": env, "empty_is_value": empty_is_value, "is_path": is_path}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,11 @@ class ClusterSettings(Settings):
     """Which API server, and as which node: read by every program that must know whether it runs embedded."""
 
     kubeconfig: str = setting(
-        "", "the cluster to join; unset or embedded server's own: embedded", env=("KUBECONFIG",)
+        "",
+        "the cluster to join; unset, empty or the embedded server's own: embedded",
+        env=("KUBECONFIG",),
+        empty_is_value=True,
+        is_path=True,
     )
     node_name: str = setting(
         "", "the Node's name; default: the host's name", env=("VKUBELET_NODE_NAME", "DEFAULTNODE_NAME")
@@ -274,7 +286,7 @@ class WatcherSettings(ClusterSettings):
     """api-watcher."""
 
     taint_key: str = setting("virtual-kubelet.io/provider", "the taint's key", env=("VKUBELET_TAINT_KEY",))
-    taint_value: str = setting("cri", "the taint's value", env=("VKUBELET_TAINT_VALUE",))
+    taint_value: str = setting("cri", "the taint's value", env=("VKUBELET_TAINT_VALUE",), empty_is_value=True)
     taint_effect: str = setting(
         "NoSchedule", "NoSchedule, PreferNoSchedule or NoExecute", env=("VKUBELET_TAINT_EFFECT",)
     )
@@ -299,7 +311,10 @@ class RuntimeSettings(ClusterSettings):
 
     runtime_endpoint: str = setting("", "the CRI socket", env=("CONTAINER_RUNTIME_ENDPOINT",))
     provider: str = setting(
-        "", "a Python module or file with main() to run in the place of cri-bridge", env=("VKCRI_PROVIDER",)
+        "",
+        "a Python module or file with main() to run in the place of cri-bridge; empty: cri-bridge",
+        env=("VKCRI_PROVIDER",),
+        empty_is_value=True,
     )
     cluster_dns: str = setting(
         "", "pods' name server; default: default/kubernetes plus nine when joined, none when embedded"
@@ -330,9 +345,9 @@ class KubeletSettings(ClusterSettings):
 
     kubelet_port: int = setting(0, "where the kubelet API is served, on every address", env=("KUBELET_PORT",))
     cert_file: str = setting(
-        "", "the kubelet API's certificate; default: self-signed", env=("APISERVER_CERT_LOCATION",)
+        "", "the kubelet API's certificate; default: self-signed", env=("APISERVER_CERT_LOCATION",), is_path=True
     )
-    key_file: str = setting("", "its key", env=("APISERVER_KEY_LOCATION",))
+    key_file: str = setting("", "its key", env=("APISERVER_KEY_LOCATION",), is_path=True)
     log_api_address: str = setting("127.0.0.1", "where the plain-HTTP log API listens")
     log_api_port: int = setting(0, "its port; default 10255")
 
@@ -377,21 +392,41 @@ ALL_SETTINGS: tuple[type[Settings], ...] = (
 def load(kind: type[_C], environ: Mapping[str, str] = os.environ) -> _C:
     """The settings of one process. Raises ConfigError, with the file or variable and the cure, on anything wrong."""
     instance = Instance.from_environ(environ)
-    path = Path(environ.get("VKCRI_CONFIG") or instance.config_file)
+    path = Path(absolute(environ.get("VKCRI_CONFIG") or str(instance.config_file)))
     table = _read_toml(path, explicit=bool(environ.get("VKCRI_CONFIG")))
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         if "env" not in item.metadata:
             continue
-        variable = next((name for name in item.metadata["env"] if environ.get(name)), None)
+        folder = None
+        variable = _variable(item, environ)
         if variable is not None:
-            values[item.name] = _parse(environ[variable], hints[item.name], variable)
+            value = _parse(environ[variable], hints[item.name], variable)
         elif item.name in table:
-            if type(table[item.name]) is not hints[item.name]:
-                raise ConfigError(f"{path}: {item.name} wants {hints[item.name].__name__}, not {table[item.name]!r}")
-            values[item.name] = table[item.name]
+            value, folder = table[item.name], path.parent
+            if type(value) is not hints[item.name]:
+                raise ConfigError(f"{path}: {item.name} wants {hints[item.name].__name__}, not {value!r}")
+        else:
+            continue
+        values[item.name] = absolute(value, folder) if item.metadata["is_path"] else value
     return kind(instance=instance, **values)
+
+
+def absolute(paths: str, folder: Path | None = None) -> str:
+    """A path, or several joined by ':' as in KUBECONFIG, each from `folder` (default: the current one) where it is
+    relative. Symbolic links stay, since what they point to may be replaced."""
+    parts = [Path(os.path.expanduser(part)) for part in paths.split(os.pathsep) if part]
+    return (
+        os.pathsep.join(str(part if part.is_absolute() else (folder or Path.cwd()) / part) for part in parts) or paths
+    )
+
+
+def absolute_paths(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
+    """The environment with its documented paths absolute, for a process whose current folder is another one."""
+    items = [item for kind in ALL_SETTINGS for item in dataclasses.fields(kind) if item.metadata.get("is_path")]
+    names = {"VKCRI_CONFIG", *(name for item in items for name in item.metadata["env"])}
+    return {name: absolute(value, folder) if name in names else value for name, value in environ.items()}
 
 
 def default_address() -> str:
@@ -430,6 +465,14 @@ def _read_toml(path: Path, *, explicit: bool) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f"{path}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(documented()))}")
     return table
+
+
+def _variable(item: "dataclasses.Field[Any]", environ: Mapping[str, str]) -> str | None:
+    """The variable that sets this field, None where none does."""
+    empty_is_value = item.metadata["empty_is_value"]
+    return next(
+        (name for name in item.metadata["env"] if environ.get(name) or (empty_is_value and name in environ)), None
+    )
 
 
 def _parse(text: str, wanted: type, variable: str) -> Any:

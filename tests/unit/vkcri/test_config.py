@@ -1,5 +1,6 @@
 """Every name on the guest derives from the instance, and a wrong setting says what to do."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,99 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, text: str, words: str)
 def test_a_wrong_variable_is_named(kind: type[config.Settings], variable: str, value: str) -> None:
     with pytest.raises(ConfigError, match=variable if variable != "VKCRI_LOG_LEVEL" else "log_level"):
         load(kind, {variable: value})
+
+
+DOCUMENTED = [
+    ("KUBECONFIG", ClusterSettings, "kubeconfig", "/etc/rke/admin.conf", "/etc/rke/admin.conf"),
+    ("VKUBELET_NODE_NAME", ClusterSettings, "node_name", "edge-1", "edge-1"),
+    ("DEFAULTNODE_NAME", ClusterSettings, "node_name", "edge-2", "edge-2"),
+    ("VKUBELET_POD_IP", ClusterSettings, "pod_ip", "192.0.2.7", "192.0.2.7"),
+    ("KUBELET_PORT", KubeletSettings, "kubelet_port", "10350", 10350),
+    ("APISERVER_CERT_LOCATION", KubeletSettings, "cert_file", __file__, __file__),
+    ("APISERVER_KEY_LOCATION", KubeletSettings, "key_file", __file__, __file__),
+    ("VKUBELET_TAINT_KEY", WatcherSettings, "taint_key", "example.com/virtual", "example.com/virtual"),
+    ("VKUBELET_TAINT_VALUE", WatcherSettings, "taint_value", "python", "python"),
+    ("VKUBELET_TAINT_EFFECT", WatcherSettings, "taint_effect", "NoExecute", "NoExecute"),
+    ("VKUBELET_DISABLE_TAINT", WatcherSettings, "disable_taint", "true", True),
+    ("CONTAINER_RUNTIME_ENDPOINT", RuntimeSettings, "runtime_endpoint", "unix:///run/c.sock", "unix:///run/c.sock"),
+    ("VKCRI_PROVIDER", RuntimeSettings, "provider", "examples/providers/memory.py", "examples/providers/memory.py"),
+    ("VKCRI_LOG_LEVEL", config.Settings, "log_level", "DEBUG", "DEBUG"),
+]
+PAIR = {"cert_file", "key_file"}
+
+
+@pytest.mark.parametrize(("variable", "kind", "name", "text", "value"), DOCUMENTED)
+def test_each_documented_variable_sets_its_field(
+    variable: str, kind: type[config.Settings], name: str, text: str, value: object, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    partners = [item for item in DOCUMENTED if {item[2], name} == PAIR]  # which go together only
+    environ = {"VKCRI_CONFIG": str(file), variable: text, **{item[0]: item[3] for item in partners}}
+    for subclass in (other for other in (kind, *ALL_SETTINGS) if issubclass(other, kind)):
+        assert getattr(load(subclass, environ), name) == value
+    assert getattr(load(kind, {"VKCRI_CONFIG": str(file)}), name) != value
+
+
+def test_the_table_of_documented_variables_is_whole() -> None:
+    known = {name for variables, _ in config.documented().values() for name in filter(None, variables.split(" or "))}
+    assert known == {item[0] for item in DOCUMENTED}
+    settable = {(kind, field.name) for kind in ALL_SETTINGS for field in fields(kind) if field.metadata.get("env")}
+    covered = {(kind, item[2]) for item in DOCUMENTED for kind in ALL_SETTINGS if issubclass(kind, item[1])}
+    ports = {(WatcherSettings, "kubelet_port"), (ApiServerSettings, "kubelet_port")}  # in a test of their own
+    assert settable == covered | ports
+
+
+@pytest.mark.parametrize(
+    ("variable", "kind", "line", "name", "value"),
+    [
+        ("KUBECONFIG", ClusterSettings, 'kubeconfig = "/some/admin.conf"', "embedded", True),
+        ("VKUBELET_TAINT_VALUE", WatcherSettings, 'taint_value = "x"', "taint_value", ""),
+        ("VKCRI_PROVIDER", RuntimeSettings, 'provider = "x"', "provider", ""),
+        ("VKUBELET_NODE_NAME", ClusterSettings, 'node_name = "x"', "node_name", "x"),
+        ("VKUBELET_POD_IP", ClusterSettings, 'pod_ip = "192.0.2.1"', "pod_ip", "192.0.2.1"),
+        ("KUBELET_PORT", KubeletSettings, "kubelet_port = 1234", "kubelet_port", 1234),
+        ("VKUBELET_DISABLE_TAINT", WatcherSettings, "disable_taint = true", "disable_taint", True),
+    ],
+)
+def test_a_variable_set_to_nothing_is_a_value_only_where_empty_means_something(
+    variable: str, kind: type[config.Settings], line: str, name: str, value: object, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"{line}\n")
+    assert getattr(load(kind, {"VKCRI_CONFIG": str(file), variable: ""}), name) == value
+    assert variable != "KUBECONFIG" or not load(ClusterSettings, {"VKCRI_CONFIG": str(file)}).embedded
+
+
+def test_a_relative_path_starts_where_its_setting_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    (there / "config.toml").write_text('kubeconfig = "admin.conf"\n')
+    monkeypatch.chdir(here)
+    environ = {"VKCRI_CONFIG": "../there/config.toml"}
+    assert load(ClusterSettings, environ).kubeconfig == str(here / "../there/admin.conf")
+    joined = load(ClusterSettings, {**environ, "KUBECONFIG": "a.conf:/b.conf"})
+    assert joined.kubeconfig == f"{here}/a.conf:/b.conf"
+
+
+def test_an_environment_for_another_folder_has_absolute_paths_and_keeps_what_is_empty(tmp_path: Path) -> None:
+    environ = {
+        "KUBECONFIG": "admin.conf",
+        "VKCRI_CONFIG": "x/config.toml",
+        "APISERVER_CERT_LOCATION": "tls.crt",
+        "APISERVER_KEY_LOCATION": "/etc/tls.key",
+        "VKUBELET_TAINT_VALUE": "",
+        "VKCRI_PROVIDER": "examples/providers/memory.py",
+    }
+    made = config.absolute_paths(environ, tmp_path)
+    assert made == {
+        **environ,
+        "KUBECONFIG": f"{tmp_path}/admin.conf",
+        "VKCRI_CONFIG": f"{tmp_path}/x/config.toml",
+        "APISERVER_CERT_LOCATION": f"{tmp_path}/tls.crt",
+    }
+    assert config.absolute_paths({"KUBECONFIG": ""}, tmp_path) == {"KUBECONFIG": ""}
 
 
 def test_embedded_means_no_kubeconfig_or_the_embedded_servers_own(tmp_path: Path) -> None:

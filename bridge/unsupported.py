@@ -1,7 +1,8 @@
 """Fields of a Pod that this version does not act upon. A pod that sets one is refused, never run without it. Pure.
 
 The fields that the runtime may or may not vouch for are refused where its configuration is made (bridge.spec), and
-volume kinds where volumes are made (bridge.volumes): both know more than the pod's text.
+volume kinds where volumes are made (bridge.volumes): both know more than the pod's text. NO_EFFECT says which fields a
+node's agent has nothing to do for, and why. A test walks the whole schema: a field that Kubernetes adds must be sorted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,15 +11,59 @@ from typing import Any
 from vkcri.api import pods
 
 REASON = "UnsupportedField"
-CONTAINER_FIELDS = ("livenessProbe", "readinessProbe", "startupProbe", "devices", "volumeDevices")
-POD_FIELDS = ("resourceClaims", "runtimeClassName", "schedulingGates")
+REFUSED: Mapping[str, tuple[str, ...]] = {
+    "PodSpec": ("resourceClaims", "runtimeClassName", "schedulingGates"),
+    "PodSecurityContext": ("windowsOptions",),
+    "Container": ("livenessProbe", "readinessProbe", "startupProbe", "devices", "volumeDevices"),
+    "SecurityContext": ("windowsOptions",),
+    "ResourceRequirements": ("claims",),
+    "VolumeMount": ("bindMountOptions",),
+    "HTTPGetAction": ("protocol",),
+    "EmptyDirVolumeSource": ("mode",),
+    "ConfigMapVolumeSource": ("defaultUser",),
+    "SecretVolumeSource": ("defaultUser",),
+    "DownwardAPIVolumeSource": ("defaultUser",),
+    "ProjectedVolumeSource": ("defaultUser",),
+    "KeyToPath": ("user",),
+    "DownwardAPIVolumeFile": ("user",),
+    "ServiceAccountTokenProjection": ("user",),
+}
+"""By definition: whatever their value, if they are set."""
+NO_EFFECT: Mapping[str, str] = {
+    "PodSpec.automountServiceAccountToken": "admission mounts the token, or does not",
+    "PodSpec.evictionResponders": "asked by who evicts through the API server; the node evicts nothing by itself",
+    "PodSpec.nodeName": "the scheduler's answer, by which the pod came here",
+    "PodSpec.preemptionPolicy": "the scheduler's",
+    "PodSpec.priority": "the scheduler's; the node preempts no pod for another",
+    "PodSpec.priorityClassName": "admission's, which turns it into priority",
+    "PodSpec.schedulerName": "the scheduler's",
+    "PodSpec.schedulingGroup": "the scheduler's: which pods are placed together",
+    "PodSpec.tolerations": "the scheduler's, and the taint eviction controller's",
+    "PodSpec.topologySpreadConstraints": "the scheduler's",
+    "Affinity.podAffinity": "the scheduler's",
+    "Affinity.podAntiAffinity": "the scheduler's",
+    "NodeAffinity.preferredDuringSchedulingIgnoredDuringExecution": "the scheduler's",
+    "PodSecurityContext.fsGroupChangePolicy": "for volumes that outlive a pod: ours are made anew, with their group",
+    "PodSecurityContext.seLinuxChangePolicy": "MountOption, the default: no volume's label is changed file by file",
+    "Container.resizePolicy": "for a change of resources in place, which this node does not make",
+    "ObjectFieldSelector.apiVersion": "v1 is the only one",
+}
+"""DEFINITION.FIELD -> why nothing has to be done for it on a node."""
 HOOKS = ("exec", "httpGet", "sleep")
 """What a postStart or preStop hook may do; tcpSocket is deprecated and does nothing in the kubelet either."""
+_VOLUMES = {
+    "configMap": "ConfigMapVolumeSource",
+    "secret": "SecretVolumeSource",
+    "downwardAPI": "DownwardAPIVolumeSource",
+    "projected": "ProjectedVolumeSource",
+    "emptyDir": "EmptyDirVolumeSource",
+    "serviceAccountToken": "ServiceAccountTokenProjection",
+}
 
 
 def unsupported(pod: Mapping[str, Any]) -> list[str]:
     """The paths of all such fields that are set, in the spec's order; empty for a pod that may run."""
-    return list(_find(pod))
+    return [f"spec.{path}" for path in _find(pod)]
 
 
 def message(paths: list[str]) -> str:
@@ -28,25 +73,28 @@ def message(paths: list[str]) -> str:
 
 def _find(pod: Mapping[str, Any]) -> Iterator[str]:
     spec = pods.spec(pod)
-    for field in POD_FIELDS:
-        if spec.get(field):
-            yield f"spec.{field}"
+    yield from _refused("PodSpec", spec)
+    yield from _refused("ResourceRequirements", spec.get("resources"), "resources.")
     if (spec.get("os") or {}).get("name") not in (None, "", "linux"):
-        yield "spec.os.name"
+        yield "os.name"
+    yield from _refused("PodSecurityContext", spec.get("securityContext"), "securityContext.")
+    if (spec.get("securityContext") or {}).get("seLinuxChangePolicy") not in (None, "", "MountOption"):
+        yield "securityContext.seLinuxChangePolicy"
     lists = {"init": "initContainers", "container": "containers", "ephemeral": "ephemeralContainers"}
     counts: dict[str, int] = {}
     for kind, container in pods.all_containers(pod):
         index = counts[kind] = counts.get(kind, -1) + 1
-        for field in _find_in(container):
-            yield f"spec.{lists[kind]}[{index}].{field}"
+        yield from (f"{lists[kind]}[{index}].{path}" for path in _find_in(container))
+    for index, volume in enumerate(spec.get("volumes") or []):
+        yield from (f"volumes[{index}].{path}" for path in _find_in_volume(volume))
 
 
 def _find_in(container: Mapping[str, Any]) -> Iterator[str]:
-    for field in CONTAINER_FIELDS:
-        if container.get(field):
-            yield field
-    if (container.get("resources") or {}).get("claims"):
-        yield "resources.claims"
+    yield from _refused("Container", container)
+    yield from _refused("ResourceRequirements", container.get("resources"), "resources.")
+    yield from _refused("SecurityContext", container.get("securityContext"), "securityContext.")
+    for index, mount in enumerate(container.get("volumeMounts") or []):
+        yield from _refused("VolumeMount", mount, f"volumeMounts[{index}].")
     for index, rule in enumerate(container.get("restartPolicyRules") or []):
         if rule.get("action") != "Restart":
             yield f"restartPolicyRules[{index}].action"
@@ -55,3 +103,25 @@ def _find_in(container: Mapping[str, Any]) -> Iterator[str]:
         for kind in hook:
             if kind not in HOOKS:
                 yield f"lifecycle.{when}.{kind}"
+        yield from _refused("HTTPGetAction", hook.get("httpGet"), f"lifecycle.{when}.httpGet.")
+
+
+def _find_in_volume(volume: Mapping[str, Any]) -> Iterator[str]:
+    """A volume's, or a projected volume's source's: both hold one thing under its kind."""
+    for kind, source in volume.items():
+        if kind not in _VOLUMES or not isinstance(source, Mapping):
+            continue
+        yield from _refused(_VOLUMES[kind], source, f"{kind}.")
+        item_kind = "DownwardAPIVolumeFile" if kind == "downwardAPI" else "KeyToPath"
+        for index, item in enumerate(source.get("items") or []):
+            yield from _refused(item_kind, item, f"{kind}.items[{index}].")
+        for index, projection in enumerate(source.get("sources") or []):
+            yield from (f"{kind}.sources[{index}].{path}" for path in _find_in_volume(projection))
+
+
+def _refused(kind: str, value: Mapping[str, Any] | None, prefix: str = "") -> Iterator[str]:
+    """The refused fields of that definition that are set; a user 0 is."""
+    for field in REFUSED[kind]:
+        held = (value or {}).get(field)
+        if held or (held == 0 and held is not False):
+            yield f"{prefix}{field}"

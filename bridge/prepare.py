@@ -1,11 +1,13 @@
 """Make the runtime ready for pods: the network, the pause image, the examples' shell image. One thread, `prepare`.
 
 Asked of the runtime, never assumed: a runtime that has a network and its images is only read. What fails is tried again
-and stands in the node's Ready condition meanwhile (`trouble`).
+and stands in the node's Ready condition meanwhile (`trouble`). The Node is waited for a moment before the first
+network is written, so that its podCIDR serves from the start.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network
 from typing import Any
@@ -20,12 +22,13 @@ from vkcri.lifecycle import Process
 RETRY = Backoff(first=0.2, factor=2.0, most=15.0)
 LOOK = 5.0
 STEP_SECONDS = 300.0
+NODE_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
 
 class Preparation:
-    """Prepares the runtime, again whenever it has lost its network or the node's pod range has changed. on_ready() is
-    called when pods can be started."""
+    """Prepares the runtime, again whenever it has lost its network or its pause image or the node's pod range has
+    changed. node(): the Node, empty while there is none. on_ready() is called when pods can be started."""
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Preparation:
         self._lock = threading.Lock()
         self._trouble = "the runtime is not prepared yet"
         self._cidr: str | None = None
+        self._pause = ""
 
     def trouble(self) -> str:
         """Why no sandbox can be started; empty when it can."""
@@ -49,6 +53,7 @@ class Preparation:
 
     def start(self, process: Process) -> None:
         def loop() -> None:
+            self.await_node(process)
             attempt = 0
             while not process.stopping.is_set():
                 with process.expect("the runtime's preparation", STEP_SECONDS):
@@ -57,16 +62,23 @@ class Preparation:
 
         process.start_thread("prepare", loop)
 
+    def await_node(self, process: Process) -> None:
+        """Wait for the Node, but not long: without api-watcher the instance's own range serves."""
+        deadline = time.monotonic() + NODE_SECONDS
+        while not self._node() and time.monotonic() < deadline:
+            if process.wait(0.05):
+                return
+
     def prepare(self, process: Process) -> bool:
         """Once through. False where something failed."""
         cidr = str((self._node().get("spec") or {}).get("podCIDR") or "")
         ready = not self.trouble()
         try:
-            if ready and cidr == self._cidr and network.not_ready(self._runtime) is None:
+            if ready and cidr == self._cidr and network.not_ready(self._runtime) is None and self._has_pause():
                 return True
             network.ensure_network(self._runtime, self._settings, self._subnet(cidr))
             network.wait_ready(self._runtime, process.wait)
-            images_local.ensure_pause(self._runtime, self._settings.runtime_socket)
+            self._pause = images_local.ensure_pause(self._runtime, self._settings.runtime_socket)
         except VkcriError as error:
             self._set(str(error))
             return False
@@ -81,6 +93,10 @@ class Preparation:
         except VkcriError as error:
             log.info("the examples' image: %s", error)
         return True
+
+    def _has_pause(self) -> bool:
+        """Somebody may have removed it since it was made."""
+        return not self._pause or images_local.image_present(self._runtime, self._pause)
 
     def _subnet(self, cidr: str) -> IPv4Network:
         """The node's pod range; the instance's own where it has none, or none of IPv4."""

@@ -72,6 +72,21 @@ def test_hierarchies_are_read_from_the_mount_table() -> None:
     assert (unified.version, unified.roots) == (2, (Path("/sys/fs/cgroup"),))
 
 
+def test_what_runc_made_in_a_hybrid_guests_v2_tree_is_removed_too(tmp_path: Path) -> None:
+    settings = RuntimeSettings(instance=Instance("core-57"))
+    cgroups = Cgroups(settings, Hierarchies({"memory": tmp_path / "memory"}, hybrid=tmp_path / "unified"))
+    base = settings.instance.cgroup_root.strip("/")
+    for root in ("memory", "unified"):
+        (tmp_path / root / base / "kubepods/besteffort/pod1234/container").mkdir(parents=True)
+    (tmp_path / "unified" / base / "kubepods/pod5678/container").mkdir(parents=True)
+    assert cgroups.known() == {"1234", "5678"}
+    cgroups.remove_pod("1234")
+    assert list(tmp_path.rglob("pod1234")) == []
+    assert cgroups.known() == {"5678"}
+    cgroups.cleanup()
+    assert {path.name for path in tmp_path.rglob("*") if path.is_dir()} == {"memory", "unified"}
+
+
 def test_huge_page_sizes_have_cris_names(tmp_path: Path) -> None:
     for name in ("hugepages-2048kB", "hugepages-1048576kB", "other"):
         (tmp_path / name).mkdir()

@@ -173,6 +173,7 @@ class Guest:
         if self.child is not None:
             self.child.kill()
             self.child.wait()
+            self.child = None
 
     def publish(self, *subjects: Object) -> None:
         values = {subject["metadata"]["uid"]: json.dumps(subject).encode() for subject in subjects}

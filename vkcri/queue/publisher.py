@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ STALL_SECONDS = 15.0
 FIRST_MESSAGE_SECONDS = 10.0
 IDLE_SECONDS = 10.0
 MAX_CONNECTIONS = 256
+CALLBACK_SECONDS = 30.0
 _BATCH = 256 * 1024
 Answer = Callable[[dict[str, Any], float], Any]
 log = logging.getLogger(__name__)
@@ -63,6 +65,11 @@ class Publisher:
         with self._lock:
             if self._topic(topic).put(key, value, source):
                 self._wake(topic)
+
+    def check(self, topic: str, key: str, value: bytes, *, source: str = "") -> None:
+        """Raises Invalid where `put` would; nothing is put."""
+        with self._lock:
+            self._topic(topic).check(key, value, source)
 
     def delete(self, topic: str, key: str, *, source: str = "") -> None:
         """No-op for a key that is not there, or that another source put."""
@@ -115,7 +122,7 @@ class Publisher:
         self._answers.setdefault("metrics", lambda _body, _left: {"text": self._metrics()})
         self._listener = self._bind()
         process.on_stop(self.close)
-        process.start_thread(f"queue-accept-{self.path.stem}", self._accept, may_end=True)
+        process.start_thread(f"queue-accept-{self.path.stem}", partial(self._accept, process), may_end=True)
 
     def close(self) -> None:
         """Stop serving; subscribers keep what they have. Idempotent."""
@@ -160,7 +167,7 @@ class Publisher:
             raise Unavailable(f"{self.path}: {error.strerror or error}") from error
         return listener
 
-    def _accept(self) -> None:
+    def _accept(self, process: Process) -> None:
         listener = self._listener
         if listener is None:
             return
@@ -178,7 +185,8 @@ class Publisher:
                 if time.monotonic() >= due:
                     due = time.monotonic() + IDLE_SECONDS
                     for callback in self._periodic:
-                        callback()
+                        with process.expect(f"{self.path.name}: a callback", CALLBACK_SECONDS):
+                            callback()
 
     def _admit(self, connection: socket.socket) -> None:
         try:

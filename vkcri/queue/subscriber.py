@@ -7,6 +7,7 @@ synced (vkcri.queue.topic.View has the rule). An owner that says nothing at all,
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from vkcri.backoff import Backoff
@@ -19,6 +20,7 @@ from vkcri.queue.topic import View
 
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 15.0  # three of the owner's pings
+CALLBACK_SECONDS = 30.0
 RECONNECT = Backoff(first=0.1, factor=2.0, most=2.0, jitter=0.1)
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Subscription:
     def start(self, process: Process) -> None:
         self._process = process
         process.on_stop(self.close)
-        process.start_thread(f"queue-{self.topic}", self._follow, may_end=True)
+        process.start_thread(f"queue-{self.topic}", partial(self._follow, process), may_end=True)
 
     def get(self, key: str) -> bytes | None:
         with self._changed:
@@ -87,10 +89,10 @@ class Subscription:
     def _stopping(self) -> bool:
         return self._closed.is_set() or (self._process is not None and self._process.stopping.is_set())
 
-    def _follow(self) -> None:
+    def _follow(self, process: Process) -> None:
         while not self._stopping():
             try:
-                self._connection()
+                self._connection(process)
             except VkcriError as error:
                 self._say(str(error))
             self._closed.wait(RECONNECT.delay(self._attempt))
@@ -102,7 +104,7 @@ class Subscription:
             log.info("topic %s: %s; trying again", self.topic, reason)
         self._said = reason
 
-    def _connection(self) -> None:
+    def _connection(self, process: Process) -> None:
         """One connection's whole life."""
         channel = Channel.connect(self.path, CONNECT_SECONDS)
         try:
@@ -115,7 +117,7 @@ class Subscription:
                 if payload is None:
                     self._say(f"{self.path.name} closed the connection")
                     break
-                self._take(payload)
+                self._take(process, payload)
                 if not self.connected:
                     self.connected = True
                     self._attempt = 0
@@ -126,14 +128,18 @@ class Subscription:
                 self._channel = None
             channel.close()
 
-    def _take(self, payload: bytes) -> None:
+    def _take(self, process: Process, payload: bytes) -> None:
         message = messages.parse_owner(payload)
         with self._changed:
             changes = self._view.apply(message)
-        for change in changes:
-            self._on_change(change)
-        if message.HasField("synced"):
-            self._announce(message.synced.source)
+        synced = message.HasField("synced")
+        if not changes and not synced:
+            return
+        with process.expect(f"topic {self.topic}: the callbacks of a change", CALLBACK_SECONDS):
+            for change in changes:
+                self._on_change(change)
+            if synced:
+                self._announce(message.synced.source)
 
     def _announce(self, source: str) -> None:
         with self._changed:

@@ -15,6 +15,7 @@ from vkcri.errors import Invalid
 from vkcri.kube.client import Client
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.queue import Publisher
+from vkcri.watcher.sizes import fitting
 from vkcri.watcher.versions import version
 
 TOPIC = "pods"
@@ -58,23 +59,30 @@ class Pods:
             values[uid] = held or item.raw
             if held is None:
                 fresh.append(item)
+        values = fitting(self._publisher, TOPIC, values, source="api")
+        fresh = [item for item in fresh if values.get(api.uid(item.parsed)) is item.raw]
         gone = set(self._versions) - set(values)
-        self._versions = {api.uid(item.parsed): version(item.parsed) for item in items}
         self._publisher.replace(TOPIC, values, source="api")
+        self._versions = {uid: self._versions.get(uid, "") for uid in values}
         for item in fresh:
-            self._changed(api.uid(item.parsed), item.parsed)
+            self._note(item)
         for uid in gone:
             self._gone(uid)
         log.info("%d pods of this node read from the API server", len(values))
 
     def _upsert(self, item: Item) -> None:
         uid = api.uid(item.parsed)
-        self._versions[uid] = version(item.parsed)
         try:
             self._publisher.put(TOPIC, uid, item.raw, source="api")
         except Invalid as error:
             log.error("pod %s cannot be published: %s", api.full_name(item.parsed), error)
             return
+        self._note(item)
+
+    def _note(self, item: Item) -> None:
+        """This state is published."""
+        uid = api.uid(item.parsed)
+        self._versions[uid] = version(item.parsed)
         self._changed(uid, item.parsed)
 
     def _delete(self, item: Item) -> None:

@@ -6,10 +6,11 @@ system:node-proxier; where that is not bound the topic stays unsynced, one line 
 
 import logging
 
-from vkcri.errors import Refused, VkcriError
+from vkcri.errors import Invalid, Refused, VkcriError
 from vkcri.kube.client import Client
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.queue import Publisher
+from vkcri.watcher.sizes import fitting
 
 PATHS = {
     "services": "/api/v1/services",
@@ -30,11 +31,15 @@ class ResourceTopic:
         self.reflector = Reflector(client, PATHS[topic], callbacks)
 
     def _replace(self, items: list[Item]) -> None:
-        self._publisher.replace(self._topic, {_key(item): item.raw for item in items})
+        values = {_key(item): item.raw for item in items}
+        self._publisher.replace(self._topic, fitting(self._publisher, self._topic, values))
         self._refused = False
 
     def _upsert(self, item: Item) -> None:
-        self._publisher.put(self._topic, _key(item), item.raw)
+        try:
+            self._publisher.put(self._topic, _key(item), item.raw)
+        except Invalid as error:
+            log.error("%s; the newest state of this object is left out", error)
 
     def _delete(self, item: Item) -> None:
         self._publisher.delete(self._topic, _key(item))

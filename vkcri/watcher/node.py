@@ -2,8 +2,9 @@
 
 One thread, `node`: every ten seconds, and as soon as the provider reports or the Node changes. Nothing else of
 api-watcher begins before the Node is ours (vkcri.watcher.registration), so that no other agent's pods run twice. A Node
-that is deleted is registered again. One that another instance of vkcri took over ends this process: its next start
-finds out whether that instance lives, and runs nothing until it does not.
+that is deleted is registered again. One that another instance of vkcri took over ends this process, after topic `node`
+was emptied so that the provider begins no container any more (what runs, runs on); its next start finds out whether
+that instance lives, and publishes nothing until it does not.
 """
 
 import json
@@ -30,6 +31,7 @@ from vkcri.watcher.versions import is_newer, version
 
 TOPIC = "node"
 CHECK_SECONDS = 10.0
+FAREWELL_SECONDS = 0.5  # the deletion reaches the subscribers, who are on this guest
 RETRY = Backoff(first=0.2, factor=2.0, most=10.0)
 _EVENTS = {  # condition -> (reason while it is well, reason while it is not), as the kubelet's
     "Ready": ("NodeReady", "NodeNotReady"),
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class NodeTaken(Exception):
-    """Another instance's annotation is on our Node. Ends the process."""
+    """Another instance's annotation is on our Node."""
 
 
 class Node:
@@ -133,6 +135,9 @@ class Node:
             try:
                 with self._process.expect("the Node's registration and status", 120):
                     self._step()
+            except NodeTaken as error:
+                self._give_up(error)
+                return
             except VkcriError as error:
                 self._failed(error)
                 self._process.wait(max(RETRY.delay(attempt), getattr(error, "retry_after", None) or 0.0))
@@ -140,6 +145,14 @@ class Node:
             else:
                 attempt, self._said = 0, ""
                 self._wake.wait(CHECK_SECONDS)
+
+    def _give_up(self, error: NodeTaken) -> None:
+        """Nothing new is begun in this Node's name. supervisord starts the process again."""
+        log.critical("%s; the process ends, and waits for that instance's end when it starts again", error)
+        self._lease.release()
+        self._publisher.delete(TOPIC, self._identity.name)
+        self._process.wait(FAREWELL_SECONDS)
+        self._process.stop()
 
     def _failed(self, error: VkcriError) -> None:
         self._metrics.count("node_failures_total", error=type(error).__name__)

@@ -10,6 +10,8 @@ import pytest
 from tests.unit.vkcri.kube.scripted import Call, until
 from tests.unit.vkcri.watcher.conftest import Surroundings
 from vkcri.api import times
+from vkcri.lifecycle import Process
+from vkcri.queue import Subscription
 from vkcri.watcher.lease import Lease
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.node import Node
@@ -240,12 +242,24 @@ def test_a_race_for_a_dead_ones_node_is_lost_without_a_trace(around: Surrounding
     assert len(around.api.calls("PATCH", NODE)) == 1
 
 
-def test_a_node_taken_over_while_ours_ends_the_process(around: Surroundings) -> None:
+def test_a_node_taken_over_while_ours_ends_the_process_with_one_line_and_no_node_to_begin_pods_on(
+    around: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
     agent = Agent(around).start()
     until(agent.registered.is_set)
+    deleted = threading.Event()
+    heard = Process("provider", around.process.instance)
+    path = around.process.instance.queue_socket("watcher")
+    Subscription(path, "node", lambda change: deleted.set() if change.value is None else None).start(heard)
+    until(lambda: around.publisher.get("node", "n1"))
     around.api.change(NODE, lambda node: node["metadata"]["annotations"].update({ANNOTATION: "theirs"}))
-    until(lambda: around.ended == [1])
-    around.ended.clear()
+    until(around.process.stopping.is_set)
+    until(deleted.is_set)
+    heard.drain()
+    said = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert len(said) == 1
+    assert "taken over by another instance, theirs" in said[0].getMessage()
+    assert said[0].exc_info is None
 
 
 def test_an_annotation_or_label_that_was_removed_comes_back(around: Surroundings) -> None:

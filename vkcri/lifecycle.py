@@ -32,7 +32,7 @@ EXIT_CONFIG = 78
 EXIT_STAYS = 3  # --cleanup: something that others use stays, on purpose
 OUTLIVE_STARTSECS = 1.5  # supervisor.conf has startsecs=1; an exit before that would count as a failed start
 LOCK_POLL = 0.2
-DRAIN_SECONDS = 30.0
+DRAIN_SECONDS = 15.0  # supervisor.conf has stopwaitsecs=20, and then supervisord kills
 _PR_SET_PDEATHSIG = 1
 _S = TypeVar("_S", bound=Settings)
 log = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
 """Real processes: lock, signals, the parent's death, configuration errors, dead and stuck threads."""
 
+import configparser
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vkcri.config import Instance
-from vkcri.lifecycle import Process, make_folders
+from vkcri.lifecycle import DRAIN_SECONDS, Process, make_folders
 from vkcri.selfwatch import SelfWatch
 
 INSTANCE = Instance("queue-21")
@@ -311,3 +312,13 @@ def test_a_process_may_be_built_by_a_test() -> None:
     process.drain()
     assert process.wait(10)
     assert order == [2, 1]
+
+
+def test_supervisord_gives_each_program_longer_than_a_callback_of_its_end_may_take() -> None:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    assert parser.read(Path(__file__).parents[3] / "supervisor.conf")
+    programs = [name for name in parser.sections() if name.startswith("program:")]
+    assert len(programs) >= 6
+    assert {name: parser.getfloat(name, "stopwaitsecs") > DRAIN_SECONDS for name in programs} == dict.fromkeys(
+        programs, True
+    )

@@ -20,6 +20,7 @@ from vkcri.lifecycle import Process
 
 LOOK_SECONDS = 2.0  # at the pair's files, and at the watcher until it has named a CA
 CA_SECONDS = 60.0
+TURN_SECONDS = 60.0
 LOG = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int], ...]
 
@@ -44,8 +45,9 @@ class ServingTls:
         def watch() -> None:
             asked = 0.0
             while not process.stopping.is_set():
-                if self.look() | (asked <= 0 and self.ask()):
-                    use(self.context)
+                with process.expect("a look at the serving certificate and the client CA", TURN_SECONDS):
+                    if self.look() | (asked <= 0 and self.ask()):
+                        use(self.context)
                 asked = asked - LOOK_SECONDS if asked > 0 else CA_SECONDS if self._client_ca else 0.0
                 process.wait(LOOK_SECONDS)
 

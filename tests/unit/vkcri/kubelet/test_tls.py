@@ -16,6 +16,7 @@ from vkcri.errors import ConfigError, Unavailable
 from vkcri.kubelet import tls
 from vkcri.kubelet.tls import ServingTls
 from vkcri.lifecycle import Process
+from vkcri.selfwatch import SelfWatch
 
 
 @pytest.fixture
@@ -180,3 +181,23 @@ def _replace(instance: Instance, pair: tuple[bytes, bytes]) -> None:
     write: Callable[[Path, bytes], None] = certs.write_private
     write(instance.certificates_dir / "kubelet.key", pair[1])
     write(instance.certificates_dir / "kubelet.crt", pair[0])
+
+
+def test_a_turn_that_hangs_is_seen_by_the_self_watch(instance: Instance) -> None:
+    asked, leave = threading.Event(), threading.Event()
+
+    def hang() -> str:
+        asked.set()
+        leave.wait(DEADLINE)
+        raise Unavailable("away")
+
+    watch = SelfWatch()
+    process = Process("test", instance, watch=watch, end=lambda _: None)
+    ServingTls(_settings(instance), hang).start(process, lambda _context: None)
+    assert asked.wait(DEADLINE)
+    late = watch.clock() + tls.TURN_SECONDS + watch.margin
+    assert [line for line in watch.overdue(late + 1) if "thread certificates" in line]
+    assert watch.overdue(late - 30) == []
+    process.stop()
+    leave.set()
+    process.drain()

@@ -1,10 +1,13 @@
 """Bringing a node up and taking it down, as `make run` and `make stop` do it: the order of the steps, and their words.
 
-Runs in the CLI. It starts supervisord and waits on the queue for what the programs report; it changes nothing on the
-guest itself, so that `supervisord -c supervisor.conf` alone comes to the same end.
+Runs in the CLI. It starts supervisord and waits on the queue for what the programs report; but for `remove_state`
+(make reset) it changes nothing on the guest itself: `supervisord -c supervisor.conf` alone comes to the same end.
 """
 
+import shlex
+import shutil
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import click
 
 from vkcri.cli import supervision
 from vkcri.cli.supervision import Supervisor
-from vkcri.config import ClusterSettings, Instance, KubeletSettings
+from vkcri.config import ClusterSettings, Instance, KubeletSettings, load
 from vkcri.errors import ConfigError, Unavailable, VkcriError
 from vkcri.lifecycle import EXIT_STAYS
 
@@ -25,16 +28,25 @@ def start(settings: ClusterSettings) -> None:
     if supervisor.pid() is None:
         supervisor.start()
         return
-    running = supervisor.environment().get("KUBECONFIG", "")
-    wanted = "" if settings.embedded else str(Path(settings.kubeconfig).resolve())
-    theirs = ClusterSettings(instance=settings.instance, kubeconfig=running)
-    if wanted != ("" if theirs.embedded else str(Path(running).resolve())):
+    theirs = load(ClusterSettings, supervisor.environment())
+    if _cluster(settings) != _cluster(theirs):
         raise ConfigError(
-            f"the node already runs with KUBECONFIG={running or '(embedded)'}: make stop first, then make run again"
+            f"the node already runs with KUBECONFIG={'(embedded)' if theirs.embedded else theirs.kubeconfig}: "
+            f"{make(settings.instance, 'stop')} first, then make run again"
         )
     for program in supervisor.programs():
         if program.misconfigured or program.state == "STOPPED":
             supervisor.start_program(program.name)
+
+
+def _cluster(settings: ClusterSettings) -> str:
+    """What tells one cluster from another: the kubeconfig's real path, nothing when embedded."""
+    return "" if settings.embedded else str(Path(settings.kubeconfig).resolve())
+
+
+def make(instance: Instance, verb: str) -> str:
+    """A verb of make as it is typed for this instance."""
+    return f"make {verb}" if instance.is_default else f"VKCRI_INSTANCE={instance.name} make {verb}"
 
 
 def wait_ready(settings: ClusterSettings, timeout: float) -> None:
@@ -67,13 +79,24 @@ def node_ready(settings: ClusterSettings) -> tuple[bool, str]:
     try:
         node = read_topic(settings.instance, "watcher", "node").get(settings.node_name)
     except VkcriError as error:
-        return False, f"the Node is not registered yet ({error}); {log} ends with: {last_line(log)}"
+        return False, _no_address(settings) or (
+            f"the Node is not registered yet ({error}); {log} ends with: {last_line(log)}"
+        )
     if node is None:
         return False, f"the Node is not registered just now; {log} ends with: {last_line(log)}"
     for condition in node.get("status", {}).get("conditions", []):
         if condition.get("type") == "Ready":
             return condition.get("status") == "True", condition.get("message") or condition.get("reason", "")
     return False, "the Node has no Ready condition yet"
+
+
+def _no_address(settings: ClusterSettings) -> str:
+    """Why the node has no address, with the cure; the programs wait for one. Empty where it has."""
+    try:
+        _ = settings.address
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def read_topic(instance: Instance, role: str, topic: str, *, seconds: float = 2.0) -> dict[str, dict[str, Any]]:
@@ -83,47 +106,75 @@ def read_topic(instance: Instance, role: str, topic: str, *, seconds: float = 2.
     return snapshot(instance.queue_socket(role), topic, seconds)
 
 
-def next_steps(settings: KubeletSettings) -> list[str]:
-    """What to type next, with the log API's address and token."""
+def next_steps(settings: KubeletSettings, token: str) -> list[str]:
+    """What to type next, in the project's folder: README's session, with this node's paths, address and token."""
     instance = settings.instance
     kubeconfig = instance.admin_kubeconfig if settings.embedded else settings.kubeconfig
-    token = instance.log_api_token_file.read_text(encoding="utf-8").strip()
     base = f"http://{settings.log_api_address}:{settings.log_api_port}"
-    bin_dir = supervision.PROJECT / ".venv" / "bin"
-    return [
-        "",
-        f"  . {bin_dir}/activate; export KUBECONFIG={kubeconfig}",
-        "  kubectl get nodes",
-        "  kubectl apply -f examples/hello.yaml",
-        "  kubectl get pods -w",
-        "  kubectl logs -f hello",
-        "",
-        "  the same log over the HTTP log API:",
-        f"  curl -H 'Authorization: Bearer {token}' '{base}/logs/default/hello?follow=1'",
-        "",
-        "  supervisorctl -c supervisor.conf status     # restart any program: the pods go on",
-        "  make stop                                   # end all that was started; make reset removes the state too",
+    activate = shlex.quote(str(supervision.PROJECT / ".venv" / "bin" / "activate"))
+    conf = "supervisor.conf" if instance.is_default else str(supervision.configuration_file(instance))
+    steps = [
+        (f". {activate}; export KUBECONFIG={shlex.quote(str(kubeconfig))}", ""),
+        ("kubectl get nodes", "Ready"),
+        ("kubectl apply -f examples/hello.yaml", ""),
+        ("kubectl get pods -w", ""),
+        ("kubectl describe pod hello", ""),
+        ("kubectl logs -f hello", ""),
+        (f"curl -H 'Authorization: Bearer {token}' '{base}/logs/default/hello?follow=1'", "the same log over HTTP"),
+        (f"supervisorctl -c {conf} restart cri-bridge", "the container goes on: same id, restartCount 0"),
+        (make(instance, "stop"), "everything that vkcri started is gone"),
     ]
+    return [f"{command:<40} # {comment}" if comment else command for command, comment in steps]
 
 
-def stop(instance: Instance) -> int:
+def stop(supervisor: Supervisor, clean: Callable[[str], int]) -> int:
     """End the programs and clean up; 0 when nothing is left, else the exit status of the clean-up that failed.
+    `clean` runs an entry's --cleanup and gives its exit status.
 
-    containerd goes last: the clean-up of sandboxes needs it."""
-    supervisor = Supervisor(instance)
-    if supervisor.pid() is not None:
+    containerd goes last: the clean-up of sandboxes needs it, and ends it. Where that took a SIGKILL supervisord starts
+    a new one, which only supervisord can end for good: then the clean-up runs once more."""
+    supervised = supervisor.pid() is not None
+    if supervised:
         for program in reversed(supervisor.programs()):
             if program.name != "containerd":
                 supervisor.stop_program(program.name)
-    statuses = [
-        supervision.run_program("vkcri-cri-bridge", "--cleanup", instance),
-        supervision.run_program("vkcri-kube-proxy", "--cleanup", instance),
-    ]
-    if EXIT_STAYS in statuses:
-        click.echo("supervisord stays, since it runs the containerd that others use: supervisorctl shutdown ends both")
+    bridge, proxy = clean("vkcri-cri-bridge"), clean("vkcri-kube-proxy")
+    if supervised and bridge != EXIT_STAYS and supervisor.running("containerd"):
+        supervisor.stop_program("containerd")
+        bridge = clean("vkcri-cri-bridge")
+    if EXIT_STAYS in (bridge, proxy):
+        conf = supervision.configuration_file(supervisor.instance)
+        click.echo(
+            "supervisord stays, since it runs the containerd that others use: "
+            f"supervisorctl -c {conf} shutdown ends both"
+        )
     else:
         supervisor.shutdown()
-    return next((status for status in statuses if status), 0)
+    return bridge or proxy
+
+
+def remove_state(instance: Instance) -> Iterator[str]:
+    """Remove the folders of a stopped node, saying each. The default instance's log folder stays, empty: supervisord
+    makes no folders, and `supervisord -c supervisor.conf` writes its log there. Raises ConfigError on a mount."""
+    for folder in (instance.state_dir, instance.log_dir, instance.run_dir):
+        if not folder.exists():
+            continue
+        refuse_mounts(folder)
+        if folder == instance.log_dir and instance.is_default:
+            empty(folder)
+            yield f"emptied {folder}"
+        else:
+            shutil.rmtree(folder)
+            yield f"removed {folder}"
+
+
+def empty(folder: Path) -> None:
+    """Remove what lies in a folder, and keep the folder."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def refuse_mounts(folder: Path) -> None:

@@ -5,7 +5,6 @@ own `--check` and `--cleanup`. Errors are one line and an exit status: 78 for a 
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -68,8 +67,9 @@ def up(timeout: float) -> int:
         load(kind)  # a broken setting is told here, before anything starts
     bringup.start(settings)
     bringup.wait_ready(settings, timeout)
-    for line in bringup.next_steps(load(KubeletSettings)):
-        click.echo(line)
+    token = settings.instance.log_api_token_file.read_text(encoding="utf-8").strip()
+    for line in bringup.next_steps(load(KubeletSettings), token):
+        click.echo(f"    {line}")
     return 0
 
 
@@ -78,7 +78,7 @@ def up(timeout: float) -> int:
 @told
 def down(instance: Instance) -> int:
     """End the programs, then remove what they left: sandboxes, mounts, cgroups, rules."""
-    return bringup.stop(instance)
+    return bringup.stop(Supervisor(instance), lambda entry: supervision.run_program(entry, "--cleanup", instance))
 
 
 @main.command()
@@ -87,12 +87,9 @@ def down(instance: Instance) -> int:
 def reset(instance: Instance) -> int:
     """Remove store, certificates, volumes, images and logs of a stopped node."""
     if Supervisor(instance).pid() is not None:
-        raise ConfigError("the node still runs: vkcri down (or make stop) first")
-    for folder in (instance.state_dir, instance.log_dir, instance.run_dir):
-        if folder.exists():
-            bringup.refuse_mounts(folder)
-            shutil.rmtree(folder)
-            click.echo(f"removed {folder}")
+        raise ConfigError(f"the node still runs: vkcri down (or {bringup.make(instance, 'stop')}) first")
+    for line in bringup.remove_state(instance):
+        click.echo(line)
     return 0
 
 

@@ -81,9 +81,17 @@ def age(seconds: float) -> str:
 def _program_rows(settings: ClusterSettings) -> list[tuple[str, ...]]:
     now = time.time()
     rows: list[tuple[str, ...]] = []
-    for program in Supervisor(settings.instance).programs():
+    supervisor = Supervisor(settings.instance)
+    restarts = supervisor.restarts()
+    for program in supervisor.programs():
         state = "MISCONFIGURED" if program.misconfigured else program.state
-        row = (program.name, state, str(program.pid or "-"), age(now - program.since), str(program.restarts))
+        row = (
+            program.name,
+            state,
+            str(program.pid or "-"),
+            age(now - program.since),
+            str(restarts.get(program.name, 0)),
+        )
         rows.append(row)
     return rows
 

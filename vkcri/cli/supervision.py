@@ -11,17 +11,19 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections import Counter
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from vkcri.config import DEFAULT_INSTANCE, Instance
+from vkcri.config import DEFAULT_INSTANCE, Instance, absolute_paths
 from vkcri.errors import ConfigError, Unavailable
 
 PROJECT = Path(__file__).resolve().parents[2]
 EX_CONFIG = 78
 _CALL_SECONDS = 10.0
+_EXPECTED = (0, EX_CONFIG)  # a launcher's exit statuses that supervisord does not answer with a new start
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,6 @@ class Program:
     pid: int
     exit_status: int
     since: float
-    restarts: int
     log: Path
 
     @property
@@ -99,7 +100,10 @@ class Supervisor:
         for folder in (self.instance.log_dir, self.instance.state_dir, self.instance.run_dir):
             folder.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).parent / "supervisord"), "-c", str(configuration_file(self.instance))]
-        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=30, check=False)
+        environment = absolute_paths(os.environ)  # its programs' current folder will be /
+        done = subprocess.run(
+            command, cwd="/", env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
         if done.returncode != 0:
             raise ConfigError(f"supervisord did not start: {(done.stderr or done.stdout).strip()}")
         deadline = time.monotonic() + _CALL_SECONDS
@@ -111,9 +115,7 @@ class Supervisor:
             time.sleep(0.05)
 
     def programs(self) -> list[Program]:
-        """Every program, in the order of supervisor.conf, with its restarts since supervisord started."""
-        log = str(self._call("readLog", 0, 0)).rpartition("supervisord started with pid")[2]
-        spawned = re.findall(r"spawned: '([^']+)' with pid", log)
+        """Every program, in the order of supervisor.conf."""
         return [
             Program(
                 name=info["name"],
@@ -121,11 +123,20 @@ class Supervisor:
                 pid=info["pid"],
                 exit_status=info["exitstatus"],
                 since=float(info["start"] if info["pid"] else info["stop"]),
-                restarts=max(0, spawned.count(info["name"]) - 1),
                 log=Path(info["stdout_logfile"]),
             )
             for info in self._call("getAllProcessInfo")
         ]
+
+    def restarts(self) -> dict[str, int]:
+        """How often each program was started again since supervisord started, by whomever: its log and the rotated
+        ones are read, as far as they go back."""
+        files = [self.instance.log_dir / f"supervisord.log{suffix}" for suffix in (".2", ".1", "")]
+        text = "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.exists())
+        _, started, log = text.rpartition("supervisord started with pid")
+        spawned = Counter(re.findall(r"spawned: '([^']+)' with pid", log))
+        first = 1 if started else 0  # a start that has rotated away is not to be taken off
+        return {name: count - first for name, count in spawned.items()}
 
     def start_program(self, name: str) -> None:
         """Start one program that does not run, without waiting for startsecs."""
@@ -140,6 +151,22 @@ class Supervisor:
         except Unavailable:
             if self._runs(name):  # else a launcher that is not needed ended by itself just then
                 raise
+
+    def running(self, name: str, seconds: float = 5.0) -> bool:
+        """Whether a program runs or is started again and again. An end that supervisord has yet to notice or to answer,
+        and a start under way, are waited for, up to `seconds`: a signal between its fork and exec would be lost."""
+        deadline = time.monotonic() + seconds
+        while True:
+            info = self._call("getProcessInfo", name)
+            state = info["statename"]
+            ended = state == "EXITED" and info["exitstatus"] in _EXPECTED
+            if ended or state in ("STOPPED", "FATAL"):
+                return False
+            if (state == "RUNNING" and _alive(info["pid"])) or state == "BACKOFF":
+                return True
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(0.05)
 
     def _runs(self, name: str) -> bool:
         return self._call("getProcessInfo", name)["statename"] in ("STARTING", "RUNNING", "BACKOFF")
@@ -157,12 +184,15 @@ class Supervisor:
             time.sleep(0.05)
 
     def environment(self) -> dict[str, str]:
-        """The environment that the running supervisord was started with, which its programs inherit."""
+        """The environment that the running supervisord was started with, which its programs inherit; the paths in it
+        are made absolute as its current folder has it."""
         pid = self.pid()
         if pid is None:
             raise Unavailable("supervisord does not run")
         pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return dict(pair.decode(errors="replace").partition("=")[::2] for pair in pairs if b"=" in pair)
+        environ = dict(pair.decode(errors="replace").partition("=")[::2] for pair in pairs if b"=" in pair)
+        folder = Path(f"/proc/{pid}/cwd").readlink()
+        return absolute_paths({**environ, "VKCRI_INSTANCE": self.instance.name}, folder)
 
 
 def run_program(entry: str, option: str, instance: Instance, *, seconds: float = 300.0) -> int:

@@ -1,0 +1,98 @@
+"""A real supervisord on an instance of its own, with small programs in the place of ours."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vkcri.cli import supervision
+from vkcri.cli.supervision import Supervisor
+from vkcri.config import Instance
+
+# Ends with 0 on SIGTERM, as containerd does; its environment and its current folder are there to be read in /proc.
+PROGRAM = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15}); signal.sigwait({15})"
+NAMES = ("containerd", "api-watcher")
+
+
+def wait_for(what: str, probe: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not probe():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def state(supervisor: Supervisor, name: str) -> str:
+    return next(program.state for program in supervisor.programs() if program.name == name)
+
+
+def pid(supervisor: Supervisor, name: str) -> int:
+    """The process id of a program that supervisord has started, once it is that program."""
+
+    def found() -> int:
+        process = next(program.pid for program in supervisor.programs() if program.name == name)
+        return process if process and b"program.py" in Path(f"/proc/{process}/cmdline").read_bytes() else 0
+
+    wait_for(f"{name} is started", found)
+    return found()
+
+
+def end(supervisor: Supervisor, name: str, number: signal.Signals) -> None:
+    """End a program by its process id, and wait until it has ended, as the bridge's clean-up does."""
+    process = pid(supervisor, name)
+    os.kill(process, number)
+    wait_for(f"{name} ends", lambda: ended(process))
+
+
+def ended(process: int) -> bool:
+    """Whether it is gone, or waits for its parent only."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def configuration(instance: Instance, folder: Path) -> Path:
+    """supervisor.conf's own first sections, and two of its programs with another command."""
+    script = folder / "program.py"
+    script.write_text(PROGRAM)
+    head, *sections = supervision.configuration(instance).split("[program:")
+    lines = [head]
+    for section in sections:
+        name, _, rest = section.partition("]")
+        if name in NAMES:
+            body = [line for line in rest.splitlines() if not line.startswith("command=")]
+            lines += [f"[program:{name}]", f"command={sys.executable} {script}", *body]
+    path = folder / "supervisor.conf"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
+    """Not started yet; whatever it became, it is gone at the end."""
+    made = Supervisor(Instance("cli-50"))
+    conf = configuration(made.instance, tmp_path)
+    monkeypatch.setattr(supervision, "configuration_file", lambda _instance: conf)
+    for name in ("KUBECONFIG", "VKCRI_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VKCRI_INSTANCE", made.instance.name)
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        for folder in (made.instance.state_dir, made.instance.log_dir, made.instance.run_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def by_hand(supervisor: Supervisor, folder: Path, conf: Path, environment: dict[str, str]) -> None:
+    """`supervisord -c supervisor.conf`, typed in that folder."""
+    supervisor.instance.log_dir.mkdir(parents=True, exist_ok=True)
+    command = [str(Path(sys.executable).parent / "supervisord"), "-c", str(conf)]
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=30, capture_output=True)
+    wait_for("supervisord answers", lambda: supervisor.pid() is not None)

@@ -1,40 +1,44 @@
-"""One live node a worker, shared by the flow tests that do not break it; `fresh_node` for those that do."""
+"""One live node a worker, shared by the flow tests that do not break it; `fresh_node` for those that do.
 
-import os
+Tests of this folder are the longest, so they come first, the longest of them at the head: what is short fills the
+workers' time at the end of the run. pytest-xdist keeps this order by its option --no-loadscope-reorder.
+"""
+
 from collections.abc import Iterator
 
 import pytest
 
-from tests.flow.live import LiveNode
+from tests.flow.live import LiveNode, live_node
 
-FIRST = int(
-    os.environ.get("VKCRI_TEST_FIRST", "90")
-)  # of the nodes made here; another one for a second run on this guest
+LONGEST_FIRST = (
+    "test_selfwatch",
+    "test_kill",
+    "test_session",
+    "test_agents",
+    "test_start",
+    "test_instances",
+    "test_providers",
+    "test_pods",
+    "test_kubectl_embedded",
+)
 
 
-def worker_number() -> int:
-    """0 for the first pytest-xdist worker and for a run without workers."""
-    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The flow tests to the front; the order within a module, and of all others, stays."""
+    ranks = {f"tests.flow.{name}": rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition(".py")[0].replace("/", "."), len(ranks)))
 
 
 @pytest.fixture(scope="session")
 def node() -> Iterator[LiveNode]:
     """A node that is Ready, on an instance of this worker's own."""
-    live = LiveNode(f"flow-{FIRST + worker_number()}")
-    live.reset()
-    try:
+    with live_node("flow") as live:
         live.up()
         yield live
-    finally:
-        live.reset()
 
 
 @pytest.fixture
 def fresh_node() -> Iterator[LiveNode]:
     """A node that is not up yet, for a test that stops, kills or reconfigures it."""
-    live = LiveNode(f"fresh-{FIRST + 4 + worker_number()}")
-    live.reset()
-    try:
+    with live_node("fresh") as live:
         yield live
-    finally:
-        live.reset()

@@ -8,11 +8,14 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.flow.claims import claimed
 from vkcri.config import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -33,12 +36,33 @@ def wait_for(what: str, probe: Callable[[], _T | None], seconds: float = 60.0) -
         time.sleep(0.1)
 
 
+def read_until(
+    process: "subprocess.Popen[str]", wanted: Callable[[list[str]], object], seconds: float = 30.0
+) -> list[str]:
+    """The lines that a process which does not end by itself prints, up to the one with which `wanted` holds; fewer
+    when it ends before, or is not there after `seconds` and is therefore killed."""
+    assert process.stdout is not None
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    lines: list[str] = []
+    try:
+        for line in process.stdout:
+            lines.append(line)
+            if wanted(lines):
+                break
+    finally:
+        timer.cancel()
+    return lines
+
+
 class LiveNode:
     """One instance: `up` and `down` are make's, everything else is what a person would type."""
 
     def __init__(self, name: str, **environment: str) -> None:
         self.instance = Instance(name)
-        inherited = {key: value for key, value in os.environ.items() if key not in ("KUBECONFIG", "PYTHONWARNINGS")}
+        # make test runs make run: without these it would count as a part of that make and say so.
+        dropped = ("KUBECONFIG", "PYTHONWARNINGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        inherited = {key: value for key, value in os.environ.items() if key not in dropped}
         self.environment = {**inherited, "VKCRI_INSTANCE": name, "VKUBELET_NODE_NAME": name, **environment}
 
     def run(self, *command: str, check: bool = True, timeout: float = 120.0, text: str | None = None) -> str:
@@ -94,10 +118,13 @@ class LiveNode:
         self, name: str, condition: Callable[[dict[str, Any]], object], seconds: float = 90.0
     ) -> dict[str, Any]:
         """The Pod once `condition` holds for it."""
+
+        def probe() -> dict[str, Any] | None:
+            pod = self.pod(name)
+            return pod if pod and condition(pod) else None
+
         try:
-            return wait_for(
-                f"pod {name}", lambda: ((pod := self.pod(name)) and condition(pod) and pod) or None, seconds
-            )
+            return wait_for(f"pod {name}", probe, seconds)
         except AssertionError as error:
             raise AssertionError(
                 f"{error}\n{self.kubectl('describe', 'pod', name, check=False)}\n{self.logs()}"
@@ -129,6 +156,17 @@ class LiveNode:
         socket = self.instance.runtime_endpoint.removeprefix("unix://")
         return self.run("ctr", "-a", socket, "-n", "k8s.io", *arguments)
 
+    def containers(self, pod: str, name: str = "main") -> set[str]:
+        """The ids of all containers that the runtime has under these names, whatever became of them."""
+        labels = {"io.kubernetes.pod.name": pod, "io.kubernetes.container.name": name}
+        wanted = ",".join(f'labels."{key}"=={value}' for key, value in labels.items())
+        return set(self.ctr("containers", "list", "-q", wanted).split())
+
+    def kubectl_process(self, *arguments: str) -> "subprocess.Popen[str]":
+        """kubectl as a process of its own that writes its standard output into a pipe."""
+        command = ["kubectl", f"--kubeconfig={self.instance.admin_kubeconfig}", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
+
     def logs(self, lines: int = 15) -> str:
         """The ends of the programs' logs, for a failure's message."""
         parts = []
@@ -156,6 +194,18 @@ class LiveNode:
         return found
 
 
+@contextmanager
+def live_node(name: str, **environment: str) -> Iterator[LiveNode]:
+    """A node that is not up yet, on an instance NAME-N of its own; nothing of it is left at the end."""
+    with claimed(name) as instance:
+        live = LiveNode(instance.name, **environment)
+        live.reset()
+        try:
+            yield live
+        finally:
+            live.reset()
+
+
 def is_ready(pod: dict[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
@@ -163,6 +213,11 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 def phase(pod: dict[str, Any]) -> str:
     return str(pod.get("status", {}).get("phase", ""))
+
+
+def identity(pod: dict[str, Any], name: str | None = None) -> str:
+    """A container's id as the runtime has it; empty where there is none yet."""
+    return str(container(pod, name).get("containerID", "")).removeprefix("containerd://")
 
 
 def container(pod: dict[str, Any], name: str | None = None) -> dict[str, Any]:

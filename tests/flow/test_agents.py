@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.flow.claims import claimed
 from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod, wait_for
+from vkcri.config import Instance
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]
 
-NAME = "joined-71"
 TAINT = {"key": "virtual-kubelet.io/provider", "value": "cri", "effect": "NoSchedule"}
 TOLERATION = {"key": TAINT["key"], "operator": "Equal", "value": "cri", "effect": "NoSchedule"}
 ANNOTATION = "vkcri/instance"
@@ -27,15 +28,16 @@ LEASE_SECONDS = 40
 class Joined(LiveNode):
     """A node of the other instance's cluster; its kubectl speaks to that."""
 
-    def __init__(self, host: LiveNode) -> None:
-        super().__init__(NAME, KUBECONFIG=str(host.instance.admin_kubeconfig))
+    def __init__(self, instance: Instance, host: LiveNode) -> None:
+        super().__init__(instance.name, KUBECONFIG=str(host.instance.admin_kubeconfig))
+        self.name = instance.name  # the Node's as well
         self.host = host
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
         return self.host.kubectl(*arguments, text=text, check=check, timeout=timeout)
 
     def node(self) -> dict[str, Any]:
-        return self.get("node", NAME)
+        return self.get("node", self.name)
 
     def states(self) -> dict[str, str]:
         return dict(line.split()[:2] for line in self.supervisorctl("status", check=False).splitlines())
@@ -53,7 +55,7 @@ class Agent:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._renew)
         self.renewed = 0.0
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}, "spec": {"taints": [TAINT]}}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": joined.name}, "spec": {"taints": [TAINT]}}
         joined.apply(node)
         self._write()
         self._thread.start()
@@ -71,7 +73,7 @@ class Agent:
     def _write(self) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": "another-agent", "leaseDurationSeconds": LEASE_SECONDS, "renewTime": stamp}
-        metadata = {"name": NAME, "namespace": "kube-node-lease"}
+        metadata = {"name": self._joined.name, "namespace": "kube-node-lease"}
         self._joined.apply(
             {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         )
@@ -81,15 +83,16 @@ class Agent:
 @pytest.fixture(scope="module")
 def joined(node: LiveNode) -> Iterator[Joined]:
     """Not up yet; gone from guest and cluster after the module."""
-    made = Joined(node)
-    made.reset()
-    try:
-        yield made
-    finally:
+    with claimed("joined") as instance:
+        made = Joined(instance, node)
         made.reset()
-        node.kubectl("delete", "node", NAME, "--ignore-not-found")
-        node.kubectl("delete", "lease", "-n", "kube-node-lease", NAME, "--ignore-not-found")
-        node.kubectl("delete", "pods", "-l", "cluster=joined", "--force", "--grace-period=0")
+        try:
+            yield made
+        finally:
+            made.reset()
+            node.kubectl("delete", "node", made.name, "--ignore-not-found")
+            node.kubectl("delete", "lease", "-n", "kube-node-lease", made.name, "--ignore-not-found")
+            node.kubectl("delete", "pods", "-l", "cluster=joined", "--force", "--grace-period=0")
 
 
 def here(name: str, tolerates: bool = True, **spec: Any) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def test_a_node_joins_the_cluster_that_kubeconfig_names(joined: Joined, node: Li
     server = re.search(r"server: *(\S+)", node.instance.admin_kubeconfig.read_text())
     assert server
     assert printed.splitlines()[0] == (
-        f"joining {server[1]} as node {NAME} (KUBECONFIG={node.instance.admin_kubeconfig}); "
+        f"joining {server[1]} as node {joined.name} (KUBECONFIG={node.instance.admin_kubeconfig}); "
         "for the embedded server: make run KUBECONFIG="
     )
     assert f"export KUBECONFIG={node.instance.admin_kubeconfig}" in printed
@@ -118,10 +121,10 @@ def test_a_node_joins_the_cluster_that_kubeconfig_names(joined: Joined, node: Li
 
 
 def test_only_what_tolerates_its_taint_runs_there(joined: Joined) -> None:
-    selector: dict[str, Any] = {"nodeSelector": {"kubernetes.io/hostname": NAME}}
+    selector: dict[str, Any] = {"nodeSelector": {"kubernetes.io/hostname": joined.name}}
     joined.apply(here("refused", tolerates=False, **selector), here("taken", **selector))
     taken = joined.wait_ready("taken")
-    assert taken["spec"]["nodeName"] == NAME
+    assert taken["spec"]["nodeName"] == joined.name
     assert joined.kubectl("logs", "taken") == "here\n"
     refused = joined.wait_pod("refused", lambda pod: pod.get("status", {}).get("conditions"), 20)
     condition = refused["status"]["conditions"][0]
@@ -139,16 +142,16 @@ def test_its_stop_leaves_the_other_instance_alone(joined: Joined, node: LiveNode
     assert [node.pid(program) for program in ("apiserver", "api-watcher", "cri-bridge", "containerd")] == pids
     assert is_ready(node.pod("neighbour"))
     assert container(node.pod("neighbour"))["containerID"] == before
-    assert joined.node()["metadata"]["name"] == NAME
+    assert joined.node()["metadata"]["name"] == joined.name
     node.kubectl("delete", "pod", "neighbour", "--wait=true")
     node.kubectl("delete", "pod", "taken", "--force", "--grace-period=0")
 
 
 def test_another_agents_node_is_left_alone_until_its_lease_is_old(joined: Joined) -> None:
-    joined.kubectl("delete", "node", NAME)
+    joined.kubectl("delete", "node", joined.name)
     agent = Agent(joined)
     try:
-        joined.apply(here("bound", nodeName=NAME))
+        joined.apply(here("bound", nodeName=joined.name))
         made = joined.node()
         told = joined.run(str(BIN / "vkcri"), "up", "--timeout", "15", check=False)
         assert "VKUBELET_NODE_NAME" in told.splitlines()[-1]
@@ -161,7 +164,7 @@ def test_another_agents_node_is_left_alone_until_its_lease_is_old(joined: Joined
             made["metadata"].get("labels"),
         )
         assert now.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "") == ""
-        lease = joined.get("lease", "-n", "kube-node-lease", NAME)
+        lease = joined.get("lease", "-n", "kube-node-lease", joined.name)
         assert lease["spec"]["holderIdentity"] == "another-agent"
         assert not joined.pod("bound")["status"].get("containerStatuses")
         assert container_count(joined) == 0

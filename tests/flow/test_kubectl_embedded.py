@@ -14,11 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.conftest import remove_folders, worker_number
+from tests.conftest import remove_folders
+from tests.flow.claims import claimed
 from vkcri.config import Instance
 
 pytestmark = [pytest.mark.flow, pytest.mark.xdist_group("kubectl-embedded")]  # one server for all of them
@@ -113,26 +114,33 @@ def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    instance = Instance(f"apis-{72 + worker_number()}")
-    remove_folders(instance)
-    started = Server(instance)
-    started.start()
-    try:
-        yield started
-    finally:
-        started.kill(signal.SIGTERM)
+    with claimed("apis") as instance:
         remove_folders(instance)
+        started = Server(instance)
+        started.start()
+        try:
+            yield started
+        finally:
+            started.kill(signal.SIGTERM)
+            remove_folders(instance)
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """In CI nothing is skipped; elsewhere the summary at the end of the run says why."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true and {reason}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def old_kubectl(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian's kubectl, unpacked and not installed; skipped where apt has none."""
+    """Debian's kubectl, unpacked and not installed; where apt gives none the tests that want it cannot run."""
     folder = tmp_path_factory.mktemp("kubernetes-client")
     folder.chmod(0o777)
     got = subprocess.run(["apt-get", "download", "kubernetes-client"], cwd=folder, capture_output=True, timeout=100)
     packages = list(folder.glob("*.deb"))
     if got.returncode or not packages:
-        pytest.skip(f"apt-get download kubernetes-client: {got.stderr.decode()}")
+        cannot_run(f"Debian's kubectl is not tried: apt-get download kubernetes-client: {got.stderr.decode().strip()}")
     subprocess.run(["dpkg", "-x", str(packages[0]), str(folder)], check=True, timeout=100)
     return str(folder / "usr/bin/kubectl")
 
@@ -142,7 +150,7 @@ def kubectl(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> I
     """Each kubectl, with a namespace of the test's own as its default."""
     program = shutil.which("kubectl") if request.param == "installed" else request.getfixturevalue("old_kubectl")
     if program is None:
-        pytest.skip("no kubectl is installed here")
+        cannot_run("no kubectl is installed here")
     wait_for("admin.conf", server.instance.admin_kubeconfig.exists)
     made = Kubectl(program, server, tmp_path)
     wait_for(
@@ -464,10 +472,10 @@ def test_stopping_ends_watches_in_their_middle_and_takes_no_time(kubectl: Kubect
 @pytest.fixture
 def other() -> Iterator[Server]:
     """A server of a test's own, not started yet."""
-    instance = Instance(f"apis-{77 + worker_number() % 3}")
-    remove_folders(instance)
-    yield Server(instance)
-    remove_folders(instance)
+    with claimed("apis") as instance:
+        remove_folders(instance)
+        yield Server(instance)
+        remove_folders(instance)
 
 
 def test_where_a_cluster_is_joined_no_server_is_needed(other: Server) -> None:

@@ -1,6 +1,7 @@
 """What needs no container holds on both providers: cri-bridge on containerd, and the one that keeps pods in memory.
 
 Watcher, status, deletion and logs as kubectl shows them, restarts of either side of the queue, and the queue itself.
+A provider that falls silent is in test_session: the watcher tells, and it cannot tell providers apart.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, container, is_ready, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, is_ready, live_node, shell_pod, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("providers")]
 
@@ -27,13 +28,9 @@ def live(request: pytest.FixtureRequest) -> Iterator[LiveNode]:
     if request.param == "cri-bridge":
         yield request.getfixturevalue("node")
         return
-    made = LiveNode("prov-72", VKCRI_PROVIDER=request.param)
-    made.reset()
-    try:
+    with live_node("prov", VKCRI_PROVIDER=request.param) as made:
         made.up()
         yield made
-    finally:
-        made.reset()
 
 
 @pytest.fixture
@@ -232,18 +229,3 @@ def test_the_queue_is_shown_as_json_lines(live: LiveNode) -> None:
 def test_values_of_secrets_are_in_no_log(live: LiveNode) -> None:
     for path in live.instance.log_dir.glob("*.log"):
         assert "c2VzYW1l" not in path.read_text(errors="replace")
-
-
-@pytest.mark.parametrize("live", [MEMORY], indirect=True)
-def test_a_silent_provider_makes_the_node_not_ready_and_its_pods_go_on(live: LiveNode, pod: str) -> None:
-    """cri-bridge's turn is in test_session; it is the watcher that tells, and it cannot tell providers apart."""
-    before = identity(live, pod)
-    live.supervisorctl("stop", "cri-bridge")
-    try:
-        wait_for("the node is NotReady", lambda: " NotReady " in live.kubectl("get", "nodes"), 65)
-        ready = [item for item in live.get("nodes")["items"][0]["status"]["conditions"] if item["type"] == "Ready"]
-        assert (ready[0]["status"], ready[0]["reason"]) == ("False", "ProviderSilent")
-    finally:
-        live.supervisorctl("start", "cri-bridge")
-    wait_for("the node is Ready", lambda: is_node_ready(live), 30)
-    assert identity(live, pod) == before

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, container, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, live_node, shell_pod, wait_for
 from tests.flow.stalling_registry import Registry
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400), pytest.mark.xdist_group("selfwatch")]
@@ -20,12 +20,8 @@ PROGRAMS = ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server"
 @pytest.fixture
 def stuck() -> Iterator[LiveNode]:
     """An instance whose provider locks itself up."""
-    live = LiveNode("stuck-76", VKCRI_PROVIDER="tests/flow/stuck_provider.py")
-    live.reset()
-    try:
+    with live_node("stuck", VKCRI_PROVIDER="tests/flow/stuck_provider.py") as live:
         yield live
-    finally:
-        live.reset()
 
 
 def test_a_program_that_holds_a_lock_on_purpose_says_where_and_is_started_again(stuck: LiveNode) -> None:

@@ -27,6 +27,7 @@ _LOOK_SECONDS: Final = 5.0
 _STORE_SECONDS: Final = 10.0  # the longest that a reading of the store may take
 _MOST_CONNECTIONS: Final = 500
 _DRAIN_SECONDS: Final = 3.0
+_ADDRESS_SECONDS: Final = 2.0  # between two looks for a route
 
 
 def serve(process: Process, settings: ApiServerSettings) -> None:
@@ -34,6 +35,8 @@ def serve(process: Process, settings: ApiServerSettings) -> None:
     if not settings.embedded:
         log.info("not needed: joined with KUBECONFIG=%s", settings.kubeconfig)
         process.wait(_OUTLIVE_SECONDS)
+        return
+    if not _wait_for_address(process, settings):
         return
     store = Store(settings.instance.store_file)
     process.on_stop(store.close)
@@ -48,6 +51,21 @@ def serve(process: Process, settings: ApiServerSettings) -> None:
     while not process.wait(_LOOK_SECONDS):
         with process.expect("the store's answer", _STORE_SECONDS):
             store.get("/namespaces", "", "default")
+
+
+def _wait_for_address(process: Process, settings: ApiServerSettings) -> bool:
+    """Wait until the node has an address to write into certificates and kubeconfigs: a guest that has just booted may
+    have no route yet. False when stopping."""
+    said = False
+    while True:
+        try:
+            return bool(settings.address)
+        except ConfigError as error:
+            if not said:
+                log.warning("%s; waiting for one", error)
+            said = True
+        if process.wait(_ADDRESS_SECONDS):
+            return False
 
 
 def _server(settings: ApiServerSettings, store: Store, running: threading.Event) -> httpd.Server:

@@ -1,33 +1,102 @@
 #!/bin/sh
 # Say which cluster this guest is about to join, before anything is changed: the first line of `make run`.
 #
-# Silent when embedded: KUBECONFIG is empty or names the embedded server's own file. Plain sh and awk, since this runs
-# before Python is installed; it reads the usual YAML layout of a kubeconfig and says so where it cannot.
+# Silent when embedded: KUBECONFIG is empty or names the embedded server's own file. KUBECONFIG and the Node's name come
+# from the environment, else from the TOML file, as vkcri/config.py has it. Plain sh and awk, since this may run before
+# Python is installed; awk reads the usual YAML layout of a kubeconfig, Python every other one once it is there.
 set -eu
 
-[ -n "${KUBECONFIG:-}" ] || exit 0
 instance=${VKCRI_INSTANCE:-vkcri}
 folder=vk-cri
 [ "$instance" = vkcri ] || folder=vk-cri-$instance
+config=${VKCRI_CONFIG:-/etc/$folder/config.toml}
+python=$(dirname "$0")/../.venv/bin/python
+
+toml() { # KEY: its value in the TOML file when that is a string on one line
+    [ -r "$config" ] || return 0
+    awk -v key="$1" '
+        sub("^[ \t]*[\"\047]?" key "[\"\047]?[ \t]*=[ \t]*", "") {
+            quote = substr($0, 1, 1)
+            rest = substr($0, 2)
+            if ((quote == "\"" || quote == "\047") && index(rest, quote)) print substr(rest, 1, index(rest, quote) - 1)
+            exit
+        }
+    ' "$config"
+}
+absolute() { # PATHS FOLDER: paths joined by ':', each from the folder where it is relative
+    (
+        IFS=:
+        set -f
+        found=
+        for part in $1; do
+            case $part in
+            "") continue ;;
+            "~/"*) part=${HOME:-/root}/${part#"~/"} ;;
+            /*) ;;
+            *) part=$2/$part ;;
+            esac
+            found=${found:+$found:}$part
+        done
+        printf '%s\n' "$found"
+    )
+}
+
+if [ -n "${KUBECONFIG+set}" ]; then
+    kubeconfig=$(absolute "$KUBECONFIG" "$PWD")
+else
+    kubeconfig=$(absolute "$(toml kubeconfig)" "$(cd "$(dirname "$config")" 2>/dev/null && pwd)")
+fi
+[ -n "$kubeconfig" ] || exit 0
 for own in "/var/lib/$folder/admin.conf" "/var/lib/$folder/node.conf"; do
-    [ "$(readlink -f "$KUBECONFIG" 2>/dev/null || echo "$KUBECONFIG")" = "$own" ] && exit 0
+    [ "$(readlink -f "$kubeconfig" 2>/dev/null || echo "$kubeconfig")" = "$own" ] && exit 0
 done
-if [ ! -r "$KUBECONFIG" ]; then
-    echo "KUBECONFIG=$KUBECONFIG: no such file; for the embedded server: make run KUBECONFIG=" >&2
+
+IFS=:
+set -f -- # the files of KUBECONFIG that are there, as arguments
+for part in $kubeconfig; do
+    [ ! -r "$part" ] || set -- "$@" "$part"
+done
+set +f
+unset IFS
+if [ $# = 0 ]; then
+    echo "KUBECONFIG=$kubeconfig: no such file; for the embedded server: make run KUBECONFIG=" >&2
     exit 1
 fi
 server=$(awk '
-    function value(line) { sub(/^[^:]*:[ \t]*/, "", line); gsub(/["\x27\r]/, "", line); return line }
-    /^[a-z-]+:/ { section = $1; cluster = name = "" ; address = "" }
-    /^current-context:/ { current = value($0) }
-    /^- / { address = ""; cluster = ""; name = "" }
+    function value(line) {
+        sub(/^[^:]*:[ \t]*/, "", line)
+        sub(/[ \t]+#.*$/, "", line)
+        gsub(/["\047\r]/, "", line)
+        return line
+    }
+    /^[a-z-]+:/ { section = $1; cluster = name = address = "" }
+    /^current-context:/ && current == "" { current = value($0) }
+    /^- / { cluster = name = address = "" }
     /^(- |  )name:/ { name = value($0) }
     /^[ -]+server:/ { address = value($0) }
     /^[ -]+cluster: *[^ ]/ { cluster = value($0) }
-    section == "clusters:" && name != "" && address != "" { servers[name] = address; first = first ? first : address }
-    section == "contexts:" && name != "" && cluster != "" { clusters[name] = cluster }
-    END { print (clusters[current] in servers) ? servers[clusters[current]] : (first ? first : "an API server") }
-' "$KUBECONFIG")
-node=${VKUBELET_NODE_NAME:-${DEFAULTNODE_NAME:-$(cat /proc/sys/kernel/hostname)}}
-node=$(printf %s "$node" | tr '[:upper:]' '[:lower:]')
-echo "joining $server as node $node (KUBECONFIG=$KUBECONFIG); for the embedded server: make run KUBECONFIG="
+    section == "clusters:" && name != "" && address != "" && !(name in servers) { servers[name] = address }
+    section == "contexts:" && name != "" && cluster != "" && !(name in clusters) { clusters[name] = cluster }
+    END { if (current != "" && (clusters[current] in servers)) print servers[clusters[current]] }
+' "$@")
+if [ -z "$server" ] && [ -x "$python" ]; then
+    server=$("$python" -I - "$@" 2>/dev/null <<'PYTHON' || true
+import sys
+import yaml
+
+current, clusters, contexts = "", {}, {}
+for path in sys.argv[1:]:
+    with open(path, encoding="utf-8") as file:
+        content = yaml.safe_load(file) or {}
+    current = current or content.get("current-context") or ""
+    for item in content.get("clusters") or ():
+        clusters.setdefault(item["name"], item["cluster"]["server"])
+    for item in content.get("contexts") or ():
+        contexts.setdefault(item["name"], item["context"]["cluster"])
+print(clusters[contexts[current]])
+PYTHON
+    )
+fi
+node=${VKUBELET_NODE_NAME:-${DEFAULTNODE_NAME:-$(toml node_name)}}
+node=$(printf %s "${node:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')
+echo "joining ${server:-the cluster of KUBECONFIG} as node $node (KUBECONFIG=$kubeconfig); for the embedded server: make run KUBECONFIG="

@@ -1,10 +1,14 @@
 """The scripts that run before Python is there: what they install, what they leave alone, what they say."""
 
-import os
+import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+from vkcri.config import ClusterSettings, load
 
 INSTALL = Path(__file__).resolve().parents[3] / "install"
 TOOLS = ("sh", "awk", "sed", "cat", "tr", "readlink", "mktemp", "rm", "tail", "id", "dirname")
@@ -22,7 +26,8 @@ def guest(tmp_path: Path) -> Path:
     script(folder / "python3", "exit 0")
     script(
         folder / "apt-get",
-        'echo "$@" >> "$APT_CALLS"\nfor word in "$@"; do [ "$word" != "$BROKEN" ] || { echo "E: $word" >&2; exit 100; }; done',
+        'echo "$@" >> "$APT_CALLS"\n'
+        'for word in "$@"; do [ "$word" != "$BROKEN" ] || { echo "E: $word" >&2; exit 100; }; done',
     )
     return folder
 
@@ -102,35 +107,145 @@ current-context: CURRENT
 """
 
 
+FLOW_STYLE = KUBECONFIG.replace("CURRENT", "flow-style")
+MINIKUBE = """\
+apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority: /root/.minikube/ca.crt
+    extensions:
+    - extension:
+        provider: minikube.sigs.k8s.io
+      name: cluster_info
+    server: https://m.example:8443 # the second of them
+  name: minikube
+contexts:
+- context:
+    cluster: minikube
+    extensions:
+    - extension:
+        provider: minikube.sigs.k8s.io
+      name: context_info
+    user: minikube
+  name: minikube
+current-context: minikube
+"""
+
+
+def joining(guest: Path, *, script: Path = INSTALL / "joining.sh", **environ: str) -> subprocess.CompletedProcess[str]:
+    """What `make run` says first, in the folder above the guest's PATH."""
+    return subprocess.run(
+        ["/bin/sh", str(script)],
+        cwd=guest.parent,
+        env={"PATH": str(guest), "VKCRI_CONFIG": str(guest / "no.toml"), **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def line(server: str, node: str, kubeconfig: object) -> str:
+    return f"joining {server} as node {node} (KUBECONFIG={kubeconfig}); for the embedded server: make run KUBECONFIG=\n"
+
+
+@pytest.fixture
+def without_python(tmp_path: Path) -> Path:
+    """joining.sh in a clone whose virtual environment is not made yet."""
+    folder = tmp_path / "clone" / "install"
+    folder.mkdir(parents=True)
+    return Path(shutil.copy(INSTALL / "joining.sh", folder))
+
+
 @pytest.mark.parametrize(
-    ("current", "server"), [("first", "https://a.example:6443"), ("second", "https://b.example:6443")]
+    ("text", "server"),
+    [
+        (KUBECONFIG.replace("CURRENT", "first"), "https://a.example:6443"),
+        (KUBECONFIG.replace("CURRENT", "second"), "https://b.example:6443"),
+        (MINIKUBE, "https://m.example:8443"),
+        (FLOW_STYLE, "the cluster of KUBECONFIG"),
+        (KUBECONFIG.replace("CURRENT", "none"), "the cluster of KUBECONFIG"),
+        (json.dumps(yaml.safe_load(MINIKUBE)), "the cluster of KUBECONFIG"),
+        (json.dumps(yaml.safe_load(MINIKUBE), indent=2), "the cluster of KUBECONFIG"),
+        ("", "the cluster of KUBECONFIG"),
+    ],
 )
-def test_the_cluster_about_to_be_joined_is_said_first(guest: Path, tmp_path: Path, current: str, server: str) -> None:
+def test_the_cluster_about_to_be_joined_is_said_first(
+    guest: Path, tmp_path: Path, without_python: Path, text: str, server: str
+) -> None:
     file = tmp_path / "admin.conf"
-    file.write_text(KUBECONFIG.replace("CURRENT", current))
-    environment = {"PATH": str(guest), "KUBECONFIG": str(file), "VKUBELET_NODE_NAME": "Edge"}
-    done = subprocess.run(
-        ["/bin/sh", str(INSTALL / "joining.sh")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == (
-        f"joining {server} as node edge (KUBECONFIG={file}); for the embedded server: make run KUBECONFIG=\n"
-    )
+    file.write_text(text)
+    done = joining(guest, script=without_python, KUBECONFIG=str(file), VKUBELET_NODE_NAME="Edge")
+    assert (done.stdout, done.stderr) == (line(server, "edge", file), "")
 
 
-@pytest.mark.parametrize("kubeconfig", ["", "/var/lib/vk-cri/admin.conf"])
-def test_nothing_is_said_when_embedded(guest: Path, kubeconfig: str) -> None:
-    environment = {**os.environ, "PATH": str(guest), "KUBECONFIG": kubeconfig, "VKCRI_INSTANCE": ""}
-    done = subprocess.run(
-        ["/bin/sh", str(INSTALL / "joining.sh")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == ""
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        (FLOW_STYLE, "https://a.example:6443"),
+        (json.dumps(yaml.safe_load(MINIKUBE)), "https://m.example:8443"),
+        (yaml.safe_dump(yaml.safe_load(MINIKUBE), default_flow_style=True), "https://m.example:8443"),
+        (KUBECONFIG.replace("CURRENT", "none"), "the cluster of KUBECONFIG"),
+        ("no: [yaml", "the cluster of KUBECONFIG"),
+    ],
+)
+def test_any_layout_is_read_once_python_is_there(guest: Path, tmp_path: Path, text: str, server: str) -> None:
+    file = tmp_path / "admin.conf"
+    file.write_text(text)
+    done = joining(guest, KUBECONFIG=str(file), VKUBELET_NODE_NAME="edge")
+    assert (done.stdout, done.stderr) == (line(server, "edge", file), "")
+
+
+def test_the_first_of_several_kubeconfigs_that_says_something_wins(guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "first.conf").write_text(KUBECONFIG.replace("current-context: CURRENT\n", ""))
+    (tmp_path / "second.conf").write_text(KUBECONFIG.replace("CURRENT", "second").replace("b.example", "c.example"))
+    done = joining(guest, KUBECONFIG="first.conf:/not/there:second.conf", VKUBELET_NODE_NAME="edge")
+    files = f"{tmp_path}/first.conf:/not/there:{tmp_path}/second.conf"
+    assert done.stdout == line("https://b.example:6443", "edge", files)
+
+
+@pytest.mark.parametrize(
+    ("toml", "node"),
+    [
+        ('kubeconfig = "admin.conf"\nnode_name = "From-Toml"\n', "from-toml"),
+        ("# kubeconfig = 'x'\n  'kubeconfig'='admin.conf' # ours\nnode_name\t=\t'n'\n", "n"),
+        ('kubeconfig = "ABSOLUTE"\n', Path("/proc/sys/kernel/hostname").read_text().strip().lower()),
+    ],
+)
+def test_both_settings_may_stand_in_the_toml_file(guest: Path, tmp_path: Path, toml: str, node: str) -> None:
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    file = folder / "admin.conf"
+    file.write_text(MINIKUBE)
+    config = folder / "config.toml"
+    config.write_text(toml.replace("ABSOLUTE", str(file)))
+    done = joining(guest, VKCRI_CONFIG=str(config))
+    assert done.stdout == line("https://m.example:8443", node, file)
+    assert load(ClusterSettings, {"VKCRI_CONFIG": str(config)}).kubeconfig == str(file)  # the programs agree
+    assert joining(guest, VKCRI_CONFIG="etc/config.toml").stdout == done.stdout
+
+    assert joining(guest, VKCRI_CONFIG=str(config), KUBECONFIG="").stdout == ""  # the printed cure
+    named = joining(guest, VKCRI_CONFIG=str(config), KUBECONFIG="etc/admin.conf", DEFAULTNODE_NAME="edge")
+    assert named.stdout == line("https://m.example:8443", "edge", file)
+
+
+@pytest.mark.parametrize("toml", ["kubeconfig = 1\n", "kubeconfig = ''\n", "not_kubeconfig = 'x'\n", ""])
+def test_a_toml_file_that_names_no_cluster_means_embedded(guest: Path, tmp_path: Path, toml: str) -> None:
+    (tmp_path / "config.toml").write_text(toml)
+    done = joining(guest, VKCRI_CONFIG=str(tmp_path / "config.toml"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_kubeconfig_that_is_not_there_ends_make_run(guest: Path, tmp_path: Path) -> None:
+    done = joining(guest, KUBECONFIG="away.conf")
+    assert done.returncode == 1
+    assert f"KUBECONFIG={tmp_path}/away.conf: no such file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "instance"),
+    [("", ""), ("/var/lib/vk-cri/admin.conf", ""), ("/var/lib/vk-cri-cli-53/node.conf", "cli-53")],
+)
+def test_nothing_is_said_when_embedded(guest: Path, kubeconfig: str, instance: str) -> None:
+    done = joining(guest, KUBECONFIG=kubeconfig, VKCRI_INSTANCE=instance)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

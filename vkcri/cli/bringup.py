@@ -80,10 +80,10 @@ def node_ready(settings: ClusterSettings) -> tuple[bool, str]:
         node = read_topic(settings.instance, "watcher", "node").get(settings.node_name)
     except VkcriError as error:
         return False, _no_address(settings) or (
-            f"the Node is not registered yet ({error}); {log} ends with: {last_line(log)}"
+            f"the Node is not registered yet ({error}); {log} says: {last_complaint(log)}"
         )
     if node is None:
-        return False, f"the Node is not registered just now; {log} ends with: {last_line(log)}"
+        return False, f"the Node is not registered just now; {log} says: {last_complaint(log)}"
     for condition in node.get("status", {}).get("conditions", []):
         if condition.get("type") == "Ready":
             return condition.get("status") == "True", condition.get("message") or condition.get("reason", "")
@@ -192,3 +192,11 @@ def last_line(path: Path) -> str:
     except OSError as error:
         return f"no log: {error}"
     return lines[-1] if lines else f"{path} is empty"
+
+
+def last_complaint(path: Path) -> str:
+    """The last warning or error of a program since its start, else its last line: what went on meanwhile hides none."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = text.rpartition(" started, pid ")[2].splitlines()
+    complaints = [line for line in lines if line.split(" ", 2)[1:2] in (["WARNING"], ["ERROR"], ["CRITICAL"])]
+    return complaints[-1] if complaints else last_line(path)

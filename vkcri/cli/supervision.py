@@ -115,7 +115,8 @@ class Supervisor:
             time.sleep(0.05)
 
     def programs(self) -> list[Program]:
-        """Every program, in the order of supervisor.conf."""
+        """Every program, in the order of its start (supervisord gives them by name)."""
+        order = self.instance.programs.index
         return [
             Program(
                 name=info["name"],
@@ -125,7 +126,7 @@ class Supervisor:
                 since=float(info["start"] if info["pid"] else info["stop"]),
                 log=Path(info["stdout_logfile"]),
             )
-            for info in self._call("getAllProcessInfo")
+            for info in sorted(self._call("getAllProcessInfo"), key=lambda info: order(info["name"]))
         ]
 
     def restarts(self) -> dict[str, int]:

@@ -228,3 +228,19 @@ def test_a_guest_without_a_route_is_told_the_cure(monkeypatch: pytest.MonkeyPatc
     ready, reason = bringup.node_ready(settings)
     assert not ready
     assert "set VKUBELET_POD_IP" in reason
+
+
+def record(level: str, message: str) -> str:
+    return f"2026-11-23T10:00:00.000Z {level} api-watcher main {message}\n"
+
+
+def test_what_is_wrong_is_told_rather_than_what_was_logged_after_it(tmp_path: Path) -> None:
+    log = tmp_path / "api-watcher.log"
+    assert "no log" in bringup.last_complaint(log)
+    log.write_text(record("ERROR", "of an earlier run") + record("INFO", "started, pid 1, instance x"))
+    assert bringup.last_complaint(log).endswith("started, pid 1, instance x")
+    with log.open("a") as more:
+        more.write(
+            record("WARNING", "https://127.0.0.1:1 refused; trying again") + record("INFO", "topic: trying again")
+        )
+    assert bringup.last_complaint(log).endswith("https://127.0.0.1:1 refused; trying again")

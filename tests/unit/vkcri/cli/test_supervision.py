@@ -98,6 +98,7 @@ def test_a_program_that_died_counts_as_running_and_one_that_ended_does_not(super
     assert supervisor.running("containerd")
     wait_for("it runs again", lambda: state(supervisor, "containerd") == "RUNNING")
     assert supervisor.restarts() == {"containerd": 1, "api-watcher": 0}
+    assert [program.name for program in supervisor.programs()] == ["containerd", "api-watcher"]
     end(supervisor, "containerd", signal.SIGTERM)
     assert not supervisor.running("containerd")
     assert state(supervisor, "containerd") == "EXITED"

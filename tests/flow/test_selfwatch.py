@@ -10,7 +10,7 @@ import pytest
 from tests.flow.live import BIN, LiveNode, container, live_node, shell_pod, wait_for
 from tests.flow.stalling_registry import Registry
 
-pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400), pytest.mark.xdist_group("selfwatch")]
+pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400)]
 
 LONG = 120  # seconds, as the issue has it
 ENDS_AFTER = 115
@@ -22,24 +22,6 @@ def stuck() -> Iterator[LiveNode]:
     """An instance whose provider locks itself up."""
     with live_node("stuck", VKCRI_PROVIDER="tests/flow/stuck_provider.py") as live:
         yield live
-
-
-def test_a_program_that_holds_a_lock_on_purpose_says_where_and_is_started_again(stuck: LiveNode) -> None:
-    told = stuck.run(str(BIN / "vkcri"), "up", "--timeout", "4", check=False)
-    assert "is not Ready after 4 s" in told
-    log = stuck.instance.log_dir / "cri-bridge.log"
-    wait_for("its third start", lambda: log.read_text().count(" started, pid ") >= 3, 30)
-    text = log.read_text()
-    first = text.partition(" started, pid ")[2].partition(" started, pid ")[0]
-    assert re.search(r"thread pod-worker is .* over the 1 s that it gave the pods' lock; the process ends", first)
-    assert "in wait_for_the_lock" in first
-    assert "in serve" in first
-    assert len(set(re.findall(r" started, pid (\d+),", text))) >= 3
-    assert stuck.wait_running("api-watcher") == stuck.pid("api-watcher")
-    row = next(
-        line for line in stuck.run(str(BIN / "vkcri"), "status", check=False).splitlines() if "cri-bridge" in line
-    )
-    assert int(row.split()[-1]) >= 2
 
 
 def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(node: LiveNode) -> None:
@@ -82,3 +64,21 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(n
     assert re.search(r'Successfully pulled image "127.*" in 2m', node.kubectl("describe", "pod", "long-pull"))
     node.kubectl("delete", "pod", "long-pull", "--wait=true")
     assert {program: node.pid(program) for program in PROGRAMS} == pids
+
+
+def test_a_program_that_holds_a_lock_on_purpose_says_where_and_is_started_again(stuck: LiveNode) -> None:
+    told = stuck.run(str(BIN / "vkcri"), "up", "--timeout", "4", check=False)
+    assert "is not Ready after 4 s" in told
+    log = stuck.instance.log_dir / "cri-bridge.log"
+    wait_for("its third start", lambda: log.read_text().count(" started, pid ") >= 3, 30)
+    text = log.read_text()
+    first = text.partition(" started, pid ")[2].partition(" started, pid ")[0]
+    assert re.search(r"thread pod-worker is .* over the 1 s that it gave the pods' lock; the process ends", first)
+    assert "in wait_for_the_lock" in first
+    assert "in serve" in first
+    assert len(set(re.findall(r" started, pid (\d+),", text))) >= 3
+    assert stuck.wait_running("api-watcher") == stuck.pid("api-watcher")
+    row = next(
+        line for line in stuck.run(str(BIN / "vkcri"), "status", check=False).splitlines() if "cri-bridge" in line
+    )
+    assert int(row.split()[-1]) >= 2

@@ -40,7 +40,7 @@ def test_the_death_and_the_end_of_one_instance_leave_the_other_alone(node: LiveN
     back = other.wait_ready("twin")
     assert (identity(back), container(back)["restartCount"]) == (identity(theirs), 0)
     assert other.containers("twin") == {identity(theirs)}
-    assert other.kubectl("logs", "twin") == "begin\n"
+    wait_for("its log, once", lambda: other.kubectl("logs", "twin", check=False) == "begin\n", 20)
     assert seen(node) == before
 
     other.down()

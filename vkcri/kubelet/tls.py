@@ -18,7 +18,8 @@ from vkcri.errors import ConfigError, Invalid, VkcriError
 from vkcri.httpd import tls_context
 from vkcri.lifecycle import Process
 
-LOOK_SECONDS = 2.0  # at the pair's files, and at the watcher until it has named a CA
+LOOK_SECONDS = 2.0  # at the pair's files
+FIRST_SECONDS = 0.2  # between two questions until the watcher has named a CA: nobody is let in by certificate before
 CA_SECONDS = 60.0
 TURN_SECONDS = 60.0
 LOG = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class ServingTls:
                     if self.look() | (asked <= 0 and self.ask()):
                         use(self.context)
                 asked = asked - LOOK_SECONDS if asked > 0 else CA_SECONDS if self._client_ca else 0.0
-                process.wait(LOOK_SECONDS)
+                process.wait(LOOK_SECONDS if self._client_ca else FIRST_SECONDS)
 
         process.start_thread("certificates", watch)
 

@@ -195,7 +195,7 @@ def check_dying(node: LiveNode, events: TaskEvents, name: str, doomed: str, prog
 
     wait_for("the deleted pod is gone", gone, 90)
     assert seen <= {doomed}
-    assert node.containers(name) == set()
+    wait_for("its ended container is removed", lambda: node.containers(name) == set(), 20)  # follows `finished`
     assert len(events.of("start", doomed)) == 1
     exits = [body.get("exit_status", 0) for body in events.of("exit", doomed)]
     assert exits == [0] or (exits == [] and program in SERVES_EVENTS)

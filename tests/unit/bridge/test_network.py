@@ -17,6 +17,7 @@ from tests.contract.fake_runtime import FakeRuntime
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import Refused
 
+pytestmark = pytest.mark.xdist_group("bridge-network")
 INSTANCE = Instance("rt-12")
 SETTINGS = RuntimeSettings(instance=INSTANCE, pod_ip="127.0.0.1")
 SUBNET = IPv4Network("10.9.8.0/24")

@@ -25,7 +25,7 @@ from vkcri.config import Instance, RuntimeSettings
 from vkcri.lifecycle import Process
 from vkcri.queue import Change
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-roster")]
 INSTANCE = Instance("core-55")
 
 

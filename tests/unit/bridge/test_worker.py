@@ -20,7 +20,7 @@ from vkcri.errors import NotFound
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, request
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-worker")]
 INSTANCE = Instance("core-43")
 
 

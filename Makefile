@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 WORKERS ?= 2
 TESTS ?= tests
 .DEFAULT_GOAL := help
-.PHONY: help install run stop reset test test-guest check fix protos bench clean
+.PHONY: help install run stop reset test test-guest cluster cluster-stop check fix protos bench clean
 
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -51,12 +51,21 @@ protos: ## generate the code that is built and not committed
 test: ## all tests but the emulated guest's
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/pytest -n $(WORKERS) $(TESTS) --ignore tests/guest
+	@$(BIN)/pytest -n $(WORKERS) $(TESTS) --ignore tests/guest --ignore tests/cluster
 
 test-guest: ## README's session in a true Debian 12 guest, in emulation (some ten minutes)
 	@sh install/packages.sh guest
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/pytest -s tests/guest
+
+cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
+	@sh install/packages.sh run
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster start --kubernetes '$(KUBERNETES)' $(if $(filter no,$(DNS)),--no-dns)
+
+cluster-stop: ## end that control plane and remove what it kept
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster stop
 
 check: ## formatting, lint, types, import contracts; changes nothing
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev

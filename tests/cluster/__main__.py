@@ -1,0 +1,74 @@
+"""`python -m tests.cluster start | stop | build`: what make cluster and make cluster-stop run."""
+
+import socket
+import sys
+import time
+
+import click
+
+from tests.cluster import programs
+from tests.cluster.control import Cluster
+from vkcri.errors import VkcriError
+
+_NUMBER = click.option("--number", default=0, show_default=True, help="which cluster of this guest")
+_KUBERNETES = click.option(
+    "--kubernetes", envvar="KUBERNETES", default="", help="1.34, 1.34.2; default: the pinned one"
+)
+
+
+@click.group()
+def main() -> None:
+    """A real Kubernetes control plane on this guest."""
+
+
+@main.command()
+@_NUMBER
+@_KUBERNETES
+@click.option("--dns/--no-dns", default=True, show_default=True, help="CoreDNS at the tenth service address")
+def start(number: int, kubernetes: str, dns: bool) -> None:
+    """Build what is missing, start what does not run, say what to type next."""
+    began = time.monotonic()
+    cluster = Cluster(number, kubernetes)
+    cluster.start()
+    node = socket.gethostname().lower()
+    identity = cluster.node_kubeconfig(node)
+    print(f"Kubernetes {cluster.version} at {cluster.server}: ready ({time.monotonic() - began:.0f} s)")
+    if dns:
+        cluster.start_dns()
+        print(f"CoreDNS at {cluster.place.dns}: started")
+    print("This guest as its node, and what to type then:\n")
+    print(f"    KUBECONFIG={identity} VKUBELET_DISABLE_TAINT=true make run    # as system:node:{node}")
+    print(f"    export KUBECONFIG={cluster.admin_kubeconfig}")
+    print("    kubectl get nodes")
+    print("    make stop KUBECONFIG=; make cluster-stop")
+
+
+@main.command()
+@_NUMBER
+def stop(number: int) -> None:
+    """End what was started and remove its folder."""
+    cluster = Cluster(number)
+    print(f"{cluster.place.name}: {'stopped' if cluster.stop() else 'nothing to stop'}")
+
+
+@main.command()
+@_KUBERNETES
+@click.argument("names", nargs=-1)
+def build(kubernetes: str, names: tuple[str, ...]) -> None:
+    """Build programs into the cache folder, and print where they are."""
+    version = programs.resolve(kubernetes)
+    for path in programs.ensure(version, names or programs.CONTROL_PLANE).values():
+        print(path)
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except VkcriError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)

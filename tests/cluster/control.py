@@ -1,0 +1,249 @@
+"""`Cluster`: one control plane, started and stopped; what the command line and the tests use.
+
+Crash-only: `start` starts what does not run, whatever ended before and however, and `stop` ends what runs and removes
+the folder, whatever is left. Two of them at once for one cluster wait for each other.
+"""
+
+import functools
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cluster import commands, etcd, objects, pki, processes, programs
+from tests.cluster.commands import Flags
+from tests.cluster.place import NUMBERS, Place
+from vkcri.config import default_address
+from vkcri.errors import ConfigError, Conflict, NotFound, Unavailable, VkcriError
+from vkcri.kube.client import Client
+from vkcri.kube.kubeconfig import Kubeconfig
+
+STARTED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
+_START_SECONDS = 120.0
+_LOCK_SECONDS = 180.0
+_LOG_LINES = 5
+
+
+class Cluster:
+    """Cluster `number` of this guest: `kubernetes` as a person types it (1.34, 1.34.2, nothing for the pinned one).
+
+    `flags`: more flags by program, or others in the place of ours. Raises ConfigError for a wrong number or version."""
+
+    def __init__(self, number: int = 0, kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> None:
+        self.place = Place(number, default_address())
+        self._kubernetes = kubernetes
+        self._flags = flags or {}
+
+    @property
+    def server(self) -> str:
+        return self.place.server
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        return self.place.kubeconfig("admin")
+
+    @property
+    def bootstrap_kubeconfig(self) -> Path:
+        """A bootstrap token, with which a node asks for a certificate of its own."""
+        return self.place.kubeconfig("bootstrap")
+
+    @property
+    def version(self) -> str:
+        """The release that was started, as `v1.37.2`. Raises ConfigError where nothing was."""
+        kept = self._kept()
+        if not kept:
+            raise ConfigError(f"{self.place.name} is not there: make cluster")
+        return kept["version"]
+
+    def node_kubeconfig(self, node: str) -> Path:
+        """The identity system:node:NODE, made on first use; the node may read EndpointSlices, too."""
+        self._create([objects.proxier(node)])
+        return pki.node_kubeconfig(self.place, node)
+
+    def client(self) -> Client:
+        """The API server for an administrator."""
+        return Client(Kubeconfig(self.admin_kubeconfig, "vkcri-cluster"))
+
+    def program(self, name: str) -> Path:
+        """A program of the same release, built where it is missing."""
+        return programs.ensure(self.version, [name])[name]
+
+    def start(self) -> None:
+        """Build what is missing, start what does not run, and return once pods can be created. Raises ConfigError or
+        Unavailable with one line that says what is wrong."""
+        version = self._resolved()
+        built = programs.ensure(version, programs.CONTROL_PLANE)
+        store = etcd.ensure()
+        with self._changing():
+            self._prepare(version)
+            self._run("etcd", commands.etcd(self.place, store))
+            self._wait("etcd", self._etcd_listens)
+            self._run(
+                "kube-apiserver", commands.apiserver(self.place, built["kube-apiserver"], self._more("apiserver"))
+            )
+            client = self.client()
+            self._wait("kube-apiserver", lambda: _succeeds(lambda: client.request("GET", "/readyz", timeout=5.0)))
+            manager = built["kube-controller-manager"]
+            extra = self._more("controller-manager")
+            self._run("kube-controller-manager", commands.controller_manager(self.place, manager, extra))
+            self._run(
+                "kube-scheduler", commands.scheduler(self.place, built["kube-scheduler"], self._more("scheduler"))
+            )
+            self._create(objects.first())
+            self._wait("kube-controller-manager", lambda: _takes_pods(client))
+
+    def start_dns(self) -> None:
+        """CoreDNS at the tenth service address, built where it is missing."""
+        program = programs.ensure(self.version, ["coredns"])["coredns"]
+        with self._changing():
+            self._create(objects.coredns(self.place))
+            (self.place.folder / "Corefile").write_text(commands.corefile(self.place))
+            self._run("coredns", commands.coredns(self.place, program))
+            address = (self.place.address, self.place.port("coredns"))
+            self._wait("coredns", lambda: _listens(address))
+
+    def stop(self) -> bool:
+        """End every process of this cluster and remove its folder; whether there was anything. Harmless if repeated."""
+        folder = self.place.folder
+        with self._changing():
+            found = processes.running(folder)
+            for program in sorted(found, key=_order, reverse=True):
+                processes.stop(folder, program)
+            there = folder.exists()
+            if there:
+                shutil.rmtree(folder)
+        return bool(found) or there
+
+    def running(self) -> Mapping[str, list[int]]:
+        """The pids of what runs, by program."""
+        return processes.running(self.place.folder)
+
+    def _resolved(self) -> str:
+        """The release to start: what was asked for, else that of the cluster that is there, else the pinned one."""
+        if not self._kubernetes and self._kept():
+            return self.version
+        return programs.resolve(self._kubernetes)
+
+    def _kept(self) -> dict[str, str]:
+        """Release and address of the cluster that is there; empty where none is."""
+        try:
+            return dict(json.loads((self.place.folder / "cluster.json").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def _prepare(self, version: str) -> None:
+        """Folder, certificates and kubeconfigs."""
+        wanted = {"version": version, "address": self.place.address}
+        kept = self._kept()
+        if kept and kept != wanted:
+            raise ConfigError(
+                f"{self.place.name} is Kubernetes {kept['version']} at {kept['address']}, and {version} at "
+                f"{self.place.address} is wanted: make cluster-stop first"
+            )
+        for path in (self.place.folder, self.place.logs):
+            path.mkdir(mode=0o700, exist_ok=True)
+        pki.ensure(self.place)
+        (self.place.folder / "cluster.json").write_text(json.dumps(wanted))
+
+    def _more(self, program: str) -> Flags:
+        return self._flags.get(f"kube-{program}", {})
+
+    def _run(self, program: str, command: Iterable[str]) -> None:
+        if program not in self.running():
+            processes.start(self.place.folder, program, list(command), self.place.log(program))
+
+    def _wait(self, program: str, probe: Callable[[], bool]) -> None:
+        """Until the probe holds, as long as the program lives. Raises Unavailable with the end of its log."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not probe():
+            alive = program in self.running()
+            if not alive or time.monotonic() > deadline:
+                what = f"is not ready within {_START_SECONDS:.0f} s" if alive else "has ended"
+                lines = self.place.log(program).read_text(errors="replace").splitlines()[-_LOG_LINES:]
+                raise Unavailable("\n".join([f"{program} {what} ({self.place.log(program)}):", *lines]))
+            time.sleep(0.1)
+
+    def _etcd_listens(self) -> bool:
+        return _listens(("127.0.0.1", self.place.port("etcd")))
+
+    def _create(self, items: Iterable[objects.Object]) -> None:
+        """Each object unless it is there; its namespace may come a moment after the API server is ready."""
+        client = self.client()
+        for item in items:
+            self._wait("kube-apiserver", functools.partial(_created, client, item))
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One start or stop at a time. The lock is an abstract socket: it leaves no file and no child inherits it."""
+        with socket.socket(socket.AF_UNIX) as lock:
+            deadline = time.monotonic() + _LOCK_SECONDS
+            while True:
+                try:
+                    lock.bind(f"\0{self.place.name}-changing")
+                    break
+                except OSError as error:
+                    if time.monotonic() > deadline:
+                        raise Unavailable(
+                            f"{self.place.name} is being started or stopped by another command"
+                        ) from error
+                    time.sleep(0.1)
+            yield
+
+
+@contextmanager
+def claimed(kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> Iterator[Cluster]:
+    """A cluster, not started, whose number nobody else on this guest uses until the end; then it is stopped."""
+    for number in NUMBERS[1:]:
+        with socket.socket(socket.AF_UNIX) as lock:
+            try:
+                lock.bind(f"\0vkcri-test-cluster-{number}")
+            except OSError:
+                continue  # another run or worker has it
+            cluster = Cluster(number, kubernetes, flags)
+            cluster.stop()  # of a run that was killed
+            try:
+                yield cluster
+            finally:
+                cluster.stop()
+            return
+    raise AssertionError(f"every cluster number of {NUMBERS[1:]} is in use on this guest")
+
+
+def _order(program: str) -> int:
+    return STARTED.index(program) if program in STARTED else len(STARTED)
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _succeeds(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except VkcriError:
+        return False
+    return True
+
+
+def _takes_pods(client: Client) -> bool:
+    """Whether the namespace `default` has what each pod is given: a service account and the cluster's CA."""
+    needed = ("serviceaccounts/default", "configmaps/kube-root-ca.crt")
+    return all(_succeeds(functools.partial(client.get, f"/api/v1/namespaces/default/{path}")) for path in needed)
+
+
+def _created(client: Client, item: objects.Object) -> bool:
+    """Whether the object is there now. NotFound: its namespace is not there yet."""
+    try:
+        client.create(objects.collection(item), item)
+    except Conflict:
+        return True
+    except (NotFound, Unavailable):
+        return False
+    return True

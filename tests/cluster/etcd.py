@@ -1,0 +1,54 @@
+"""Debian's etcd: the program alone. Its package is unpacked into the cache folder and never installed, since installing
+it would start (and at each boot start again) a service that nobody asked for. An etcd in PATH is used as it is."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.cluster import programs
+from vkcri.errors import Unavailable
+
+_PACKAGE = "etcd-server"
+_SECONDS = 300.0
+
+
+def ensure() -> Path:
+    """The etcd program. Raises Unavailable where there is none and apt has none."""
+    found = shutil.which("etcd")
+    if found:
+        return Path(found)
+    target = programs.cache() / "etcd" / "etcd"
+    if not target.exists():
+        print(f"cluster: {_PACKAGE} is fetched by apt-get download and unpacked into {target.parent}", flush=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            _download(Path(scratch))
+            unpacked = Path(scratch) / "usr" / "bin" / "etcd"
+            unpacked.chmod(0o755)
+            os.replace(unpacked, target)
+    return target
+
+
+def _download(scratch: Path) -> None:
+    """The package's files below `scratch`."""
+    if shutil.which("apt-get") is None:
+        raise Unavailable("etcd is missing, and so is apt-get: put an etcd into your PATH")
+    fetch = ("apt-get", "download", "-q", _PACKAGE)
+    if _run(scratch, *fetch) != "":
+        _run(scratch, "apt-get", "update", "-q")
+        failure = _run(scratch, *fetch)
+        if failure:
+            raise Unavailable(f"etcd is missing, and apt-get download {_PACKAGE} failed: {failure}")
+    failure = _run(scratch, "dpkg", "-x", str(next(scratch.glob("*.deb"))), str(scratch))
+    if failure:
+        raise Unavailable(f"{_PACKAGE}: {failure}")
+
+
+def _run(folder: Path, *command: str) -> str:
+    """Empty, or the last line that a failed command printed."""
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_SECONDS, check=False
+    )
+    return "" if done.returncode == 0 else (done.stdout.strip().splitlines() or ["failed"])[-1]

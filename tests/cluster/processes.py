@@ -1,0 +1,96 @@
+"""Detached processes that belong to one folder, and the end of exactly these.
+
+Each carries a mark in its environment, which its children inherit: folder and program. So what runs is asked of /proc
+and nothing is recorded that could be wrong after a crash or a reused pid. A process that is to end is held by a pidfd,
+and its mark is read again through it before the signal goes out.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+_MARK = "VKCRI_CLUSTER_PROCESS"
+_KILL_SECONDS = 5.0
+
+
+def start(folder: Path, program: str, command: Sequence[str], log: Path, **environment: str) -> None:
+    """Run a command as `program` of `folder`: in a session of its own, with nothing of our environment but PATH. It
+    outlives us and is no child of ours. Its output is added to `log`."""
+    with open(log, "ab") as output:
+        subprocess.run(
+            ["setsid", "--fork", *command],
+            cwd=folder,
+            env={"PATH": os.environ.get("PATH", os.defpath), **environment, _MARK: _mark(folder, program)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=True,
+        )
+
+
+def running(folder: Path) -> Mapping[str, list[int]]:
+    """The pids of a folder's processes, by program."""
+    found: dict[str, list[int]] = {}
+    for pid in _pids():
+        program = _program(pid, folder)
+        if program is not None:
+            found.setdefault(program, []).append(pid)
+    return found
+
+
+def stop(folder: Path, program: str, seconds: float = 15.0) -> None:
+    """End every process of `program`, by SIGTERM and after `seconds` by SIGKILL; returns once they are gone. Raises
+    TimeoutError where one outlives that too."""
+    for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, _KILL_SECONDS)):
+        held = _signalled(folder, program, number)
+        deadline = time.monotonic() + patience
+        left = [descriptor for descriptor in held if not _ended(descriptor, deadline)]
+        for descriptor in held:
+            os.close(descriptor)
+        if not left:
+            return
+    raise TimeoutError(f"{program} of {folder} does not end: {running(folder).get(program)}")
+
+
+def _signalled(folder: Path, program: str, number: signal.Signals) -> list[int]:
+    """pidfds of the processes that were sent the signal."""
+    held = []
+    for pid in running(folder).get(program, ()):
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        if _program(pid, folder) == program:
+            signal.pidfd_send_signal(descriptor, number)
+            held.append(descriptor)
+        else:
+            os.close(descriptor)
+    return held
+
+
+def _ended(descriptor: int, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+
+
+def _program(pid: int, folder: Path) -> str | None:
+    """The program of this folder that a process is; None for every other process, and for one that has ended."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    start_of_mark = f"{_MARK}={_mark(folder, '')}".encode()
+    return next((item[len(start_of_mark) :].decode() for item in variables if item.startswith(start_of_mark)), None)
+
+
+def _mark(folder: Path, program: str) -> str:
+    return f"{folder} {program}"

@@ -30,6 +30,7 @@ from bridge.decide import MINIMUM_GRACE
 from bridge.guest import NORMAL, WARNING, Failure, Guest, Scope
 from bridge.hooks import run_hook
 from bridge.images import ImageProblem, pull_secrets
+from bridge.kubelet_metrics import CONTAINER_TYPES
 from bridge.observe import Observed
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.spec import (
@@ -79,6 +80,7 @@ class Actor:
             raise Failure(None, f"network is not ready: {error}", 1.0)
         self._prepare(pod)
         with self._start_slot(scope):
+            guest.metrics.started_pods.add()
             self._make_sandbox(desired, action.attempt)
 
     @contextlib.contextmanager
@@ -114,6 +116,7 @@ class Actor:
             request = api_pb2.RunPodSandboxRequest(config=config)
             guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
         except (VkcriError, OSError) as error:
+            guest.metrics.failed_pods.add()
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise Failure(None, str(error)) from error
 
@@ -123,19 +126,31 @@ class Actor:
         found = pods.container(pod, action.name)
         if found is None:
             raise NotFound(f"container {action.name} is not in the pod's spec any more")
-        container = found[1]
-        prepared = self._prepare(pod)
-        with scope.waiting():
-            image = self._image(pod, container)
+        kind, container = found
         sandbox = next((item for item in observed.sandboxes if item.id == action.sandbox_id), None)
         if sandbox is None:
             raise NotFound(f"sandbox {action.sandbox_id} is gone")
         ips = desired.host_ips if sandbox.host_network else sandbox.ips
-        config, context = self._configure(desired, container, action, observed, ips, prepared, image)
-        with self._start_slot(scope):
-            container_id = self._create(pod, action, config, sandbox_config(pod, context, sandbox.attempt))
-            self._launch(pod, action.name, container_id)
-        self._post_start(pod, container, container_id, ips)
+        with self._counted(CONTAINER_TYPES[kind]):
+            prepared = self._prepare(pod)
+            with scope.waiting():
+                image = self._image(pod, container)
+            config, context = self._configure(desired, container, action, observed, ips, prepared, image)
+            with self._start_slot(scope):
+                container_id = self._create(pod, action, config, sandbox_config(pod, context, sandbox.attempt))
+                self._launch(pod, action.name, container_id)
+            self._post_start(pod, container, container_id, ips)
+
+    @contextlib.contextmanager
+    def _counted(self, container_type: str) -> Iterator[None]:
+        """Around the start of a container: it counts, and so does its failure by the reason that the status shows."""
+        self._guest.metrics.started_containers.add(container_type)
+        try:
+            yield
+        except Failure as failure:
+            if failure.problem is not None:
+                self._guest.metrics.failed_containers.add(container_type, failure.problem.reason)
+            raise
 
     def _image(self, pod: Mapping[str, Any], container: dict[str, Any]) -> ImageRef:
         guest, own = self._guest, dict(pod)

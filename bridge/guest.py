@@ -15,6 +15,8 @@ from bridge.actions import Problem
 from bridge.cgroups import Cgroups
 from bridge.cluster import Cluster
 from bridge.images import Images
+from bridge.kubelet_metrics import KubeletMetrics
+from bridge.metrics import Metrics
 from bridge.runtime import Runtime
 from bridge.spec import Features, Finding
 from bridge.volumes import Volumes
@@ -95,6 +97,7 @@ class Guest:
     owners: dict[str, str] = field(default_factory=dict)
     """Container or sandbox id -> pod UID, from before its first event until the pod is forgotten."""
     starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
+    metrics: KubeletMetrics = field(default_factory=lambda: KubeletMetrics(Metrics()))
 
     def event(
         self, pod: Mapping[str, Any], type_: str, reason: str, message: str, container: str | None = None

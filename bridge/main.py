@@ -21,6 +21,8 @@ from bridge.collect import Collector
 from bridge.events import Hint, Hints
 from bridge.guest import Guest
 from bridge.images import Images
+from bridge.kubelet_metrics import KubeletMetrics
+from bridge.metrics import Metrics
 from bridge.node import NodeStatus
 from bridge.prepare import Preparation
 from bridge.pulled import PullRecords
@@ -52,7 +54,9 @@ class Bridge:
         self._process = process
         self._settings = settings
         self.publisher = Publisher(instance.queue_socket("provider"), TOPICS)
-        self.runtime = Runtime(settings.runtime_endpoint)
+        self.metrics = Metrics()
+        counts = KubeletMetrics(self.metrics)
+        self.runtime = Runtime(settings.runtime_endpoint, counts.runtime_call)
         self.scheduler = Scheduler()
         self.cluster = Cluster(settings, lambda: self.roster.wake_all(), lambda key: self.roster.object_changed(key))
         self.preparation = Preparation(settings, self.runtime, self.cluster.node, lambda: self.roster.try_all())
@@ -61,6 +65,7 @@ class Bridge:
             instance.cri_label,
             lambda changed, found: self.roster.runtime_changed(changed, found),
             events=lambda: self.hints.live,
+            observe=counts.relisted,
         )
         self.hints = Hints(self.runtime, self._hint)
         self.node = NodeStatus(
@@ -81,6 +86,7 @@ class Bridge:
             trouble=self.preparation.trouble,
             network_error=self.node.network_error,
             starts=threading.BoundedSemaphore(settings.parallel_starts),
+            metrics=counts,
         )
         self.admission = Admission(lambda: self.node.allocatable, self.cluster.node)
         self.pods = Subscription(
@@ -91,6 +97,14 @@ class Bridge:
         )
         self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
         Answers(self.runtime, self.roster, instance.cri_label).serve(self.publisher)
+        self.publisher.set_metrics(self.metrics.text)
+        counts.describe_node(
+            settings.node_name,
+            self.guest.cgroups.facts.version,
+            lambda: self.relist.listing,
+            lambda: self.relist.relisted,
+            lambda: self.roster.desired(),
+        )
 
     def start(self) -> None:
         process, instance = self._process, self._settings.instance

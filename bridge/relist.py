@@ -78,7 +78,8 @@ def listing(runtime: Runtime, cri_label: str) -> Listing:
 
 class Relist:
     """The newest reading. on_change(uids, listing) is called on the relist thread, after the first reading with all of
-    them; it must be quick. events(): whether a stream of runtime events is open."""
+    them; it must be quick. events(): whether a stream of runtime events is open. observe(began, seconds) is told how
+    long a reading took."""
 
     def __init__(
         self,
@@ -88,12 +89,14 @@ class Relist:
         *,
         events: Callable[[], bool] = bool,
         clock: Callable[[], float] = time.time,
+        observe: Callable[[float, float], None] = lambda _began, _seconds: None,
     ) -> None:
         self._runtime = runtime
         self._cri_label = cri_label
         self._on_change = on_change
         self._events = events
         self._clock = clock
+        self._observe = observe
         self._lock = threading.Lock()
         self._listing: Listing = {}
         self._owners: dict[str, str] = {}
@@ -130,8 +133,10 @@ class Relist:
 
     def read(self) -> bool:
         """Read once and tell what has changed. False where the runtime does not answer."""
+        began = time.monotonic()
         try:
             found = listing(self._runtime, self._cri_label)
+            self._observe(began, time.monotonic() - began)
         except VkcriError as error:
             if str(error) != self._failing:
                 log.warning("the runtime cannot be read: %s", error)

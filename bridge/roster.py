@@ -116,6 +116,12 @@ class Roster:
         with self._lock:
             return set(self._desired)
 
+    def desired(self) -> dict[bool, int]:
+        """How many pods are wanted, by whether they are static."""
+        with self._lock:
+            static = [pods.is_static(pod) for pod in self._desired.values()]
+        return {kind: static.count(kind) for kind in (False, True)}
+
     def known(self) -> set[str]:
         """Every UID that is wanted or worked on."""
         with self._lock:

@@ -89,9 +89,11 @@ class Runtime:
     """CRI v1 at one endpoint. Every method raises Unavailable where the runtime is away or too slow, Refused where it
     does not know the RPC, and NotFound, Invalid or Conflict as the runtime says."""
 
-    def __init__(self, endpoint: str) -> None:
-        """`endpoint`: unix:///path/to/socket. Connects at the first call and again whenever needed."""
+    def __init__(self, endpoint: str, observe: Callable[[str, float, bool], None] | None = None) -> None:
+        """`endpoint`: unix:///path/to/socket. Connects at the first call and again whenever needed. observe(method,
+        seconds, failed) is told of each call."""
         self.endpoint = endpoint
+        self._observe = observe or (lambda _method, _seconds, _failed: None)
         self._channel = grpc.insecure_channel(endpoint, options=OPTIONS)
         self._calls: dict[str, Callable[..., Any]] = {}
         self._lock = threading.Lock()
@@ -106,12 +108,15 @@ class Runtime:
         try:
             result = self._call(path, request, answer)(request, timeout=seconds)
         except grpc.RpcError as failure:
-            error = error_of(method, failure)
-            log.debug("%s failed after %.3f s: %s: %s", method, time.monotonic() - started, type(error).__name__, error)
+            error, seconds_taken = error_of(method, failure), time.monotonic() - started
+            self._observe(method, seconds_taken, True)
+            log.debug("%s failed after %.3f s: %s: %s", method, seconds_taken, type(error).__name__, error)
             raise error from failure
         except ValueError as failure:  # grpc's answer to a call on a closed channel
             raise Unavailable(f"{method}: {failure}") from failure
-        log.debug("%s took %.3f s", method, time.monotonic() - started)
+        seconds_taken = time.monotonic() - started
+        self._observe(method, seconds_taken, False)
+        log.debug("%s took %.3f s", method, seconds_taken)
         return cast(_A, result)
 
     def _call(self, path: str, request: _Q, answer: type[_A]) -> Callable[..., Any]:

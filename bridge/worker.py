@@ -91,6 +91,8 @@ class Worker:
         self._failures = 0
         self._admitted = False
         self._forgotten = False
+        self._seen = guest.clock()
+        self._began = False
 
     @property
     def pod(self) -> Mapping[str, Any]:
@@ -141,8 +143,13 @@ class Worker:
 
     def step(self) -> None:
         """Once through the loop."""
+        metrics = self._guest.metrics
+        if not self._began:
+            self._began = True
+            metrics.worker_starts.observe(self._guest.clock() - self._seen)
         try:
-            self._step()
+            with metrics.steps.time("sync"):
+                self._step()
             self._failures = 0
         except VkcriError as error:
             self._step_failed(str(error), bug=not isinstance(error, Unavailable))
@@ -228,6 +235,8 @@ class Worker:
             return
         status = dict(prior.status) if _was_rejected(prior.status) else report.report(desired, prior, observed, now)
         finished = report.finished(desired, prior, observed, status)
+        if status.get("phase") == "Running" and prior.status.get("phase") in (None, "Pending"):
+            self._guest.metrics.pod_starts.observe(now - self._seen)
         with self._lock:
             self._memory.status = status
         if finished or pods.is_terminal(status):

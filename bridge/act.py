@@ -113,8 +113,11 @@ class Actor:
             config = sandbox_config(pod, context, attempt)
             guest.findings(pod, sandbox_findings(pod, context))
             names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
-            request = api_pb2.RunPodSandboxRequest(config=config)
+            handler = guest.cluster.runtime_handler(pods.runtime_class(pod))
+            request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
             guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
+        except NotHeardOf as error:
+            raise Failure(None, str(error)) from error
         except (VkcriError, OSError) as error:
             guest.metrics.failed_pods.add()
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")

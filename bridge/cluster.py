@@ -1,6 +1,6 @@
-"""What the bridge hears from api-watcher besides pods: the node, services and objects, as values to look up.
+"""What the bridge hears from api-watcher besides pods: the node, services, objects and runtime classes, to look up.
 
-Fed by three subscriptions (their threads call the callbacks); read by workers. A watcher that is away changes nothing:
+Fed by four subscriptions (their threads call the callbacks); read by workers. A watcher that is away changes nothing:
 what was heard last stays.
 """
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge.spec import ResolvConf
+from bridge.spec.context import NotHeardOf
 from bridge.spec.dns import parse_resolv_conf
 from vkcri.config import RuntimeSettings
-from vkcri.errors import ConfigError
+from vkcri.errors import ConfigError, NotFound
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Subscription, request
 
@@ -26,8 +27,9 @@ _STUB = "127.0.0.53"
 
 
 class Cluster:
-    """The newest node, services and objects. on_ready() is called when containers may be made that could not before;
-    on_object(key) when an object has changed. Both run on subscriptions' threads and must be quick."""
+    """The newest of each. on_ready() is called when containers may be made that could not before; on_object(key) when
+    an object has changed, or a runtime class, under the key that `runtime_class_key` gives it. Both run on
+    subscriptions' threads and must be quick."""
 
     def __init__(
         self, settings: RuntimeSettings, on_ready: Callable[[], None], on_object: Callable[[str], None]
@@ -43,9 +45,12 @@ class Cluster:
         self._node = Subscription(self._socket, "node", lambda _: watch(), on_synced=lambda _: watch())
         self._services = Subscription(self._socket, "services", self._service, on_synced=lambda _: watch())
         self._objects = Subscription(self._socket, "objects", lambda change: on_object(change.key))
+        self._classes = Subscription(
+            self._socket, "runtimeclasses", lambda change: on_object(runtime_class_key(change.key))
+        )
 
     def start(self, process: Process) -> None:
-        for subscription in (self._node, self._services, self._objects):
+        for subscription in (self._node, self._services, self._objects, self._classes):
             subscription.start(process)
 
     @property
@@ -64,6 +69,18 @@ class Cluster:
     def object(self, key: str) -> bytes | None:
         """The bytes of topic `objects`; None while nothing is known."""
         return self._objects.get(key)
+
+    def runtime_handler(self, name: str) -> str:
+        """The handler of the RuntimeClass of that name; "" for no class, which is the runtime's default. Raises
+        NotFound with the kubelet's message, NotHeardOf while the classes have not been read."""
+        if not name:
+            return ""
+        value = self._classes.get(name)
+        if value is not None:
+            return str(self._parse(f"runtimeclasses/{name}", value).get("handler") or "")
+        if not self._classes.synced():
+            raise NotHeardOf(f"RuntimeClass {name} has not been read from the API server yet")
+        raise NotFound(f'runtimeclass.node.k8s.io "{name}" not found')
 
     def token(self, body: dict[str, Any]) -> dict[str, Any]:
         """The queue request `token`. Raises what the watcher raises, Unavailable while it is away."""
@@ -114,6 +131,11 @@ class Cluster:
         with self._lock:
             self._parsed[name] = (value, parsed)
         return parsed
+
+
+def runtime_class_key(name: str) -> str:
+    """What a pod that names the class waits for, beside the keys of topic `objects`."""
+    return f"runtimeclasses/{name}"
 
 
 def node_resolv_conf() -> ResolvConf:

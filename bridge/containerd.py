@@ -80,7 +80,7 @@ def write_config(settings: RuntimeSettings) -> tuple[str, Path]:
     path = config_path(settings)
     for folder in (instance.containerd_cni_dir, settings.runtime_socket.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    text = render(instance, settings.runtime_socket, conditions)
+    text = render(instance, settings.runtime_socket, conditions, settings.handlers())
     scratch = path.with_suffix(".new")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)

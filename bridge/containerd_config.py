@@ -13,10 +13,12 @@ import socket
 import struct
 import subprocess
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from bridge.volumes import mounting
 from vkcri.config import Instance
@@ -95,10 +97,16 @@ def detect(instance: Instance) -> Conditions:
     )
 
 
-def render(instance: Instance, socket: Path, conditions: Conditions) -> str:
-    """The configuration file's text."""
-    write = _version_3 if conditions.version >= (2, 0) else _version_2
-    return write(instance, socket, conditions)
+def render(
+    instance: Instance, socket: Path, conditions: Conditions, handlers: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """The configuration file's text. handlers: names beside runc -> the OCI runtime's path, "" for runc's own."""
+    new = conditions.version >= (2, 0)
+    text = (_version_3 if new else _version_2)(instance, socket, conditions)
+    runtimes = f'plugins."io.containerd.{"cri.v1.runtime" if new else "grpc.v1.cri"}".containerd.runtimes'
+    for name, program in {"runc": "", **handlers}.items():
+        text += _handler(f"{runtimes}.{name}", instance, program)
+    return text
 
 
 def _version_2(instance: Instance, socket: Path, conditions: Conditions) -> str:
@@ -119,8 +127,7 @@ version = 2
   config_path = "{REGISTRIES_DIR}"
 [{cri}.containerd]
   snapshotter = "{_snapshotter(conditions)}"
-[{cri}.containerd.runtimes.runc]
-{_runc(cri + ".containerd.runtimes.runc", instance)}"""
+"""
 
 
 def _version_3(instance: Instance, socket: Path, conditions: Conditions) -> str:
@@ -145,8 +152,7 @@ version = 3
 [plugins."io.containerd.grpc.v1.cri"]
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
-[{runtime}.containerd.runtimes.runc]
-{_runc(runtime + ".containerd.runtimes.runc", instance)}"""
+"""
 
 
 def _common(instance: Instance, socket: Path) -> str:
@@ -158,14 +164,16 @@ state = "{instance.containerd_state}"
 """
 
 
-def _runc(table: str, instance: Instance) -> str:
-    """runc with cgroupfs paths (the bridge makes the cgroups itself) and a root of our own, so that nothing of ours
-    lies in a folder that another containerd uses."""
-    return f"""  runtime_type = "io.containerd.runc.v2"
+def _handler(table: str, instance: Instance, program: str) -> str:
+    """An OCI runtime (runc, or the program) with cgroupfs paths (the bridge makes the cgroups itself) and a root of our
+    own, so that nothing of ours lies in a folder that another containerd uses."""
+    binary = f'  BinaryName = "{program}"\n' if program else ""
+    return f"""[{table}]
+  runtime_type = "io.containerd.runc.v2"
 [{table}.options]
   SystemdCgroup = false
   Root = "{instance.containerd_state}/runc"
-"""
+{binary}"""
 
 
 def _toml(value: bool) -> str:

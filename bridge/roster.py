@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bridge.admission import Admission
+from bridge.cluster import runtime_class_key
 from bridge.relist import Box, Listing
 from bridge.spec import names
 from bridge.worker import Worker
@@ -84,7 +85,7 @@ class Roster:
             self._settle()
 
     def object_changed(self, key: str) -> None:
-        """A configMap or secret has changed."""
+        """A configMap, a secret or a runtime class has changed."""
         with self._lock:
             workers = [self._workers[uid] for uid in self._references.get(key, ()) if uid in self._workers]
         for worker in workers:
@@ -188,7 +189,8 @@ class Roster:
             worker.wake()
 
     def _refer(self, uid: str, pod: Mapping[str, Any]) -> None:
-        for key in pods.references(pod):
+        classes = [runtime_class_key(pods.runtime_class(pod))] if pods.runtime_class(pod) else []
+        for key in (*pods.references(pod), *classes):
             self._references.setdefault(key, set()).add(uid)
 
 

@@ -12,7 +12,7 @@ from vkcri.api import pods
 
 REASON = "UnsupportedField"
 REFUSED: Mapping[str, tuple[str, ...]] = {
-    "PodSpec": ("resourceClaims", "runtimeClassName", "schedulingGates"),
+    "PodSpec": ("resourceClaims", "schedulingGates"),
     "PodSecurityContext": ("windowsOptions",),
     "Container": ("livenessProbe", "readinessProbe", "startupProbe", "devices", "volumeDevices"),
     "SecurityContext": ("windowsOptions",),

@@ -23,6 +23,7 @@ from vkcri.errors import ConfigError
 
 DEFAULT_INSTANCE = "vkcri"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}-([1-9][0-9]?)")
+_HANDLER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _C = TypeVar("_C", bound="Settings")
 
 
@@ -324,6 +325,11 @@ class RuntimeSettings(ClusterSettings):
         4, "sandbox starts at a time: measured, 8 in parallel are slower than 4 on two cores"
     )
     max_pods: int = setting(110, "pods that the node takes, as the kubelet's default")
+    runtime_handlers: str = setting(
+        "",
+        "further handlers of our own containerd, for RuntimeClasses: NAME or NAME=/PATH/OF/AN/OCI/RUNTIME, by comma",
+        env=("VKCRI_RUNTIME_HANDLERS",),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -333,6 +339,19 @@ class RuntimeSettings(ClusterSettings):
         if not endpoint.startswith("unix:///"):
             raise ConfigError(f"runtime_endpoint={endpoint!r}: CONTAINER_RUNTIME_ENDPOINT is unix:///path/to/socket")
         object.__setattr__(self, "runtime_endpoint", endpoint)
+        self.handlers()
+
+    def handlers(self) -> dict[str, str]:
+        """`runtime_handlers` as NAME -> program, "" for runc. Raises ConfigError."""
+        found: dict[str, str] = {}
+        for part in filter(None, (part.strip() for part in self.runtime_handlers.split(","))):
+            name, given, program = part.partition("=")
+            if not _HANDLER.fullmatch(name) or name == "runc" or name in found:
+                raise ConfigError(f"runtime_handlers={part!r}: a DNS label that is not runc, each once")
+            if given and not (program.startswith("/") and Path(program).is_file()):
+                raise ConfigError(f"runtime_handlers={part!r}: {program!r} is no file's absolute path")
+            found[name] = program
+        return found
 
     @property
     def runtime_socket(self) -> Path:

@@ -25,7 +25,7 @@ from vkcri.queue import Change, Publisher, Subscription
 SHELL = "localhost/vkcri/shell:1"
 BIN = Path(sys.executable).parent
 NODE = "bridge-test"
-TOPICS = ("pods", "objects", "services", "endpointslices", "node")
+TOPICS = ("pods", "objects", "services", "endpointslices", "runtimeclasses", "node")
 T = TypeVar("T")
 
 
@@ -43,10 +43,11 @@ def wait_for(what: str, probe: Callable[[], T | None], seconds: float = 60.0) ->
 class BridgeNode:
     """One node's runtime half. `statuses` has the newest value of pod-status by UID, `events` all of `events`."""
 
-    def __init__(self, name: str, logs: Path) -> None:
+    def __init__(self, name: str, logs: Path, **environment: str) -> None:
         self.instance = Instance(name)
         self.settings = RuntimeSettings(instance=self.instance)
         self.logs = logs
+        self.environment = environment
         self.process = Process("test", self.instance, end=lambda _: None)
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
         self.statuses: dict[str, dict[str, Any]] = {}
@@ -82,6 +83,7 @@ class BridgeNode:
                     "VKUBELET_NODE_NAME": NODE,
                     "VKCRI_LOG_LEVEL": "DEBUG" if program == "cri-bridge" else "INFO",
                     "KUBECONFIG": "",
+                    **self.environment,
                 },
                 stdout=log,
                 stderr=log,

@@ -54,6 +54,13 @@ def test_a_sandbox_keeps_metadata_labels_and_annotations_and_has_an_address(gues
     assert status.network.ip.count(".") == 3
 
 
+def test_a_handler_that_is_not_configured_is_refused_by_its_name(guest: Guest) -> None:
+    request = cri.RunPodSandboxRequest(config=guest.sandbox_config("foreign"), runtime_handler="kata-qemu")
+    with pytest.raises(VkcriError, match='no runtime for "kata-qemu" is configured'):
+        guest.runtime.run_pod_sandbox(request)
+    assert listed(guest) == []
+
+
 def test_sandboxes_are_found_by_id_state_and_every_label(guest: Guest) -> None:
     first, second = guest.run("one"), guest.run("two")
     guest.stop_sandbox(second)

@@ -1,5 +1,6 @@
 """Pods as kubectl shows them: what works, and what a bad pod is told, on real containerd."""
 
+import json
 import re
 import ssl
 import time
@@ -221,3 +222,19 @@ def test_a_bad_mount_is_refused_with_the_fields_path(node: LiveNode, mounts: lis
     pod = shell_pod("bad", "true", volumes=[{"name": "v", "emptyDir": {}}], container={"volumeMounts": mounts})
     with pytest.raises(AssertionError, match=re.escape(field)):
         node.apply(pod)
+
+
+def test_a_runtime_class_gives_a_pod_its_handler_and_overhead(node: LiveNode) -> None:
+    kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass"}
+    heavy = {**kind, "metadata": {"name": "heavy"}, "handler": "runc", "overhead": {"podFixed": {"cpu": "10m"}}}
+    node.apply(heavy, {**kind, "metadata": {"name": "foreign"}, "handler": "kata"})
+    assert re.search(r"NAME +HANDLER +AGE\n(.*\n)*heavy +runc +", node.kubectl("get", "runtimeclass"))
+    node.apply(shell_pod("heavy", "sleep 3600", runtimeClassName="heavy"))
+    assert node.wait_ready("heavy")["spec"]["overhead"] == {"cpu": "10m"}
+    node.apply(shell_pod("foreign", "sleep 3600", runtimeClassName="foreign"))
+    told = wait_for("the event", lambda: "FailedCreatePodSandBox" in (text := events(node, "foreign")) and text)
+    assert 'no runtime for "kata" is configured' in str(told)
+    ghost = json.dumps(shell_pod("ghost", "true", runtimeClassName="ghost"))
+    assert 'RuntimeClass "ghost" not found' in node.kubectl("create", "-f", "-", text=ghost, check=False)
+    node.kubectl("delete", "pod", "heavy", "foreign", "--wait=true")
+    node.kubectl("delete", "runtimeclass", "heavy", "foreign")

@@ -114,6 +114,11 @@ def host_network(pod: Pod) -> bool:
     return bool(spec(pod).get("hostNetwork"))
 
 
+def runtime_class(pod: Pod) -> str:
+    """The name of its RuntimeClass; "" for the runtime's default handler."""
+    return str(spec(pod).get("runtimeClassName") or "")
+
+
 def service_account(pod: Pod) -> str:
     return str(spec(pod).get("serviceAccountName") or spec(pod).get("serviceAccount") or "default")
 

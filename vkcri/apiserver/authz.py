@@ -58,6 +58,7 @@ class Authorizer:
             ("", "services"): _reading,
             ("", "endpoints"): _reading,
             ("discovery.k8s.io", "endpointslices"): _reading,
+            ("node.k8s.io", "runtimeclasses"): _reading,
             ("", "events"): _events,
             ("events.k8s.io", "events"): _events,
             (_LEASES, "leases"): _own_lease,

@@ -24,6 +24,7 @@ ROOTS: Final = {
     "Namespace": "V1Namespace",
     "Node": "V1Node",
     "Pod": "V1Pod",
+    "RuntimeClass": "V1RuntimeClass",
     "Secret": "V1Secret",
     "SelfSubjectAccessReview": "V1SelfSubjectAccessReview",
     "SelfSubjectReview": "V1SelfSubjectReview",

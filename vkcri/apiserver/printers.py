@@ -237,6 +237,10 @@ def _service_account(obj: Object, now: float) -> list[Any]:
     return [name_of(obj), len(obj.get("secrets") or []), created(obj, now)]
 
 
+def _runtime_class(obj: Object, now: float) -> list[Any]:
+    return [name_of(obj), obj.get("handler", ""), created(obj, now)]
+
+
 def _lease(obj: Object, now: float) -> list[Any]:
     return [name_of(obj), (obj.get("spec") or {}).get("holderIdentity", ""), created(obj, now)]
 
@@ -306,4 +310,5 @@ _PRINTERS: Final[dict[str, Printer]] = {
         _endpoint_slice,
     ),
     "coordination.k8s.io/leases": Printer((NAME, Column("Holder", "who holds it"), AGE), _lease),
+    "node.k8s.io/runtimeclasses": Printer((NAME, Column("Handler", "the runtime's name for it"), AGE), _runtime_class),
 }

@@ -134,6 +134,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     Resource(*_AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", namespaced=False, verbs=("create",)),
     Resource("coordination.k8s.io", "v1", "Lease", "leases"),
     Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+    Resource("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", namespaced=False),
 )
 
 _BY_PLURAL: Final = {(item.group, item.version, item.plural): item for item in RESOURCES}

@@ -59,6 +59,7 @@ _QUANTITIES: Final = frozenset(
         ("EmptyDirVolumeSource", "sizeLimit"),
         ("NodeStatus", "allocatable"),
         ("NodeStatus", "capacity"),
+        ("Overhead", "podFixed"),
         ("PodSpec", "overhead"),
         ("PodStatus", "allocatedResources"),
         ("ResourceFieldSelector", "divisor"),

@@ -17,7 +17,13 @@ from vkcri.apiserver.status import StatusError, success
 Object = dict[str, Any]
 _T = TypeVar("_T")
 _CREATE_ON_UPDATE: Final = frozenset(
-    {"/endpoints", "/events", "coordination.k8s.io/leases", "discovery.k8s.io/endpointslices"}
+    {
+        "/endpoints",
+        "/events",
+        "coordination.k8s.io/leases",
+        "discovery.k8s.io/endpointslices",
+        "node.k8s.io/runtimeclasses",
+    }
 )
 _RETURNS_DELETED: Final = frozenset({"/pods", "/services", "/serviceaccounts", "/namespaces"})
 _NAME_ATTEMPTS: Final = 8

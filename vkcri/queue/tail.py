@@ -24,6 +24,7 @@ OWNERS = {
     "objects": "watcher",
     "services": "watcher",
     "endpointslices": "watcher",
+    "runtimeclasses": "watcher",
     "node": "watcher",
     "pod-status": "provider",
     "node-status": "provider",

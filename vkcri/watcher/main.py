@@ -30,7 +30,7 @@ from vkcri.watcher.pods import Pods
 from vkcri.watcher.references import References
 from vkcri.watcher.registration import Registration
 from vkcri.watcher.requests import Requests
-from vkcri.watcher.services import ResourceTopic
+from vkcri.watcher.services import PATHS, ResourceTopic
 from vkcri.watcher.status import StatusWriter
 
 KUBERNETES = "v1.37.0"  # the kubelet whose behaviour this is
@@ -100,7 +100,7 @@ def instance_id(path: Path) -> str:
 
 def _start(process: Process, settings: WatcherSettings, client: Client, me: Identity) -> None:
     metrics = Metrics()
-    topics = ("pods", "objects", "services", "endpointslices", "node", "events")
+    topics = ("pods", "objects", *PATHS, "node", "events")
     publisher = Publisher(
         process.instance.queue_socket("watcher"), topics, sources={pods_module.TOPIC: pods_module.SOURCES}
     )
@@ -122,7 +122,7 @@ def _start(process: Process, settings: WatcherSettings, client: Client, me: Iden
         status.pod_gone(uid)
 
     pods = Pods(client, publisher, me.name, changed=changed, gone=gone)
-    cluster = {topic: ResourceTopic(client, publisher, topic, me.name) for topic in ("services", "endpointslices")}
+    cluster = {topic: ResourceTopic(client, publisher, topic, me.name) for topic in PATHS}
 
     def registered() -> None:
         references.start()

@@ -1,7 +1,8 @@
-"""Topics `services` and `endpointslices`: what kube-proxy turns into rules and cri-bridge into environment variables.
+"""Topics `services`, `endpointslices` and `runtimeclasses`: kinds that are published whole, each object as it is.
 
-One thread a topic, the reflector's. A node may read Services by its own role but EndpointSlices only as
-system:node-proxier; where that is not bound the topic stays unsynced, one line says what to do, and it is tried again.
+One thread a topic, the reflector's. A node may read Services and RuntimeClasses by its own role but EndpointSlices only
+as system:node-proxier; where that is not bound the topic stays unsynced, one line says what to do, and it is tried
+again.
 """
 
 import logging
@@ -15,12 +16,23 @@ from vkcri.watcher.sizes import fitting
 PATHS = {
     "services": "/api/v1/services",
     "endpointslices": "/apis/discovery.k8s.io/v1/endpointslices",
+    "runtimeclasses": "/apis/node.k8s.io/v1/runtimeclasses",
 }
+_PROXIER = (
+    "Services will not work until: kubectl create clusterrolebinding vkcri-proxy-{node} "
+    "--clusterrole=system:node-proxier --user=system:node:{node}"
+)
+_REFUSED = {
+    "services": _PROXIER,
+    "endpointslices": _PROXIER,
+    "runtimeclasses": "pods with a RuntimeClass wait until this node may read them, as ClusterRole system:node may",
+}
+"""What a refusal means, and its cure."""
 log = logging.getLogger(__name__)
 
 
 class ResourceTopic:
-    """All objects of one kind in the cluster, by NAMESPACE/NAME."""
+    """All objects of one kind in the cluster, by NAMESPACE/NAME, or by NAME for a kind without namespaces."""
 
     def __init__(self, client: Client, publisher: Publisher, topic: str, node_name: str) -> None:
         self._publisher = publisher
@@ -48,14 +60,8 @@ class ResourceTopic:
         if not isinstance(error, Refused) or self._refused:
             return
         self._refused = True
-        log.warning(
-            "%s; Services will not work until: kubectl create clusterrolebinding vkcri-proxy-%s "
-            "--clusterrole=system:node-proxier --user=system:node:%s",
-            error,
-            self._node_name,
-            self._node_name,
-        )
+        log.warning("%s; %s", error, _REFUSED[self._topic].format(node=self._node_name))
 
 
 def _key(item: Item) -> str:
-    return f"{item.metadata.get('namespace', '')}/{item.metadata.get('name', '')}"
+    return "/".join(filter(None, (item.metadata.get("namespace"), item.metadata.get("name"))))

@@ -47,6 +47,17 @@ def test_ours_has_root_state_socket_and_cni_folder_of_its_own() -> None:
     assert cri["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"] is False
 
 
+@pytest.mark.parametrize(("version", "plugin"), [((1, 6), "grpc.v1.cri"), ((2, 1), "cri.v1.runtime")])
+def test_further_handlers_are_runc_or_a_program_of_ones_own(version: tuple[int, int], plugin: str) -> None:
+    conditions = dataclasses.replace(CONDITIONS, version=version)
+    handlers = {"test-handler": "", "crun": "/usr/bin/crun"}
+    found = tomllib.loads(render(INSTANCE, SETTINGS.runtime_socket, conditions, handlers))
+    runtimes = found["plugins"][f"io.containerd.{plugin}"]["containerd"]["runtimes"]
+    assert {item["runtime_type"] for item in runtimes.values()} == {"io.containerd.runc.v2"}
+    programs = {name: item["options"].get("BinaryName", "") for name, item in runtimes.items()}
+    assert programs == {"runc": "", **handlers}
+
+
 @pytest.mark.parametrize(("lowers", "restricted"), [(True, False), (False, True)])
 def test_the_oom_score_is_restricted_where_it_cannot_be_lowered(lowers: bool, restricted: bool) -> None:
     cri = config(lowers_oom_score=lowers)["plugins"]["io.containerd.grpc.v1.cri"]

@@ -17,8 +17,8 @@ _CONTAINER = """args command env envFrom image imagePullPolicy lifecycle name po
 IMPLEMENTED = {
     "PodSpec": """activeDeadlineSeconds affinity containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers
         hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride imagePullSecrets initContainers nodeSelector
-        os overhead readinessGates resources restartPolicy securityContext serviceAccount serviceAccountName
-        setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds volumes""",
+        os overhead readinessGates resources restartPolicy runtimeClassName securityContext serviceAccount
+        serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds volumes""",
     "Affinity": "nodeAffinity",
     "NodeAffinity": "requiredDuringSchedulingIgnoredDuringExecution",
     "NodeSelector": "nodeSelectorTerms",

@@ -106,6 +106,7 @@ DOCUMENTED = [
     ("VKUBELET_DISABLE_TAINT", WatcherSettings, "disable_taint", "true", True),
     ("CONTAINER_RUNTIME_ENDPOINT", RuntimeSettings, "runtime_endpoint", "unix:///run/c.sock", "unix:///run/c.sock"),
     ("VKCRI_PROVIDER", RuntimeSettings, "provider", "examples/providers/memory.py", "examples/providers/memory.py"),
+    ("VKCRI_RUNTIME_HANDLERS", RuntimeSettings, "runtime_handlers", "test-handler", "test-handler"),
     ("VKCRI_LOG_LEVEL", config.Settings, "log_level", "DEBUG", "DEBUG"),
 ]
 PAIR = {"cert_file", "key_file"}
@@ -213,3 +214,15 @@ def test_every_setting_is_documented_in_readme() -> None:
         for name in item.metadata.get("env", ())
     }
     assert [name for name in sorted(variables) if f"`{name}`" not in text] == []
+
+
+def test_runtime_handlers_are_names_with_or_without_a_program() -> None:
+    given = load(RuntimeSettings, {"VKCRI_RUNTIME_HANDLERS": "test-handler, sh=/bin/sh,"})
+    assert given.handlers() == {"test-handler": "", "sh": "/bin/sh"}
+    assert load(RuntimeSettings, {}).handlers() == {}
+
+
+@pytest.mark.parametrize("text", ["runc", "A", "a,a", "a=", "a=bin/sh", "a=/nowhere"])
+def test_a_runtime_handler_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="runtime_handlers"):
+        load(RuntimeSettings, {"VKCRI_RUNTIME_HANDLERS": text})

@@ -7,7 +7,15 @@ for what it looks at; the order here is the order in which they run.
 from collections.abc import Mapping
 from typing import Any
 
-from vkcri.apiserver.admission import addresses, namespaces, node_restriction, podspec, secretdata, service_accounts
+from vkcri.apiserver.admission import (
+    addresses,
+    namespaces,
+    node_restriction,
+    podspec,
+    runtime_classes,
+    secretdata,
+    service_accounts,
+)
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.resources import Resource
 
@@ -20,9 +28,9 @@ def admit_create(resource: Resource, obj: Object, ctx: RequestContext) -> None:
     node_restriction.admit_write(resource, obj, None, ctx)
     if resource.key == "/pods":
         podspec.set_priority(obj)
-        podspec.check_runtime_class(obj)
         service_accounts.admit(obj, ctx)
         podspec.add_tolerations(obj)
+        runtime_classes.admit(obj, ctx)
         podspec.set_status(obj, ctx)
     elif resource.key == "/services":
         addresses.allocate(obj, None, ctx)

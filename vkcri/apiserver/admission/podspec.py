@@ -34,14 +34,6 @@ def set_priority(pod: dict[str, Any]) -> None:
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
 
-def check_runtime_class(pod: dict[str, Any]) -> None:
-    """There are no RuntimeClasses here, so that a pod that names one could not run as it wants. Raises 403."""
-    name = pod["spec"].get("runtimeClassName")
-    if name:
-        text = f'pod rejected: RuntimeClass "{name}" not found'
-        raise StatusError.forbidden("pods", str(pod["metadata"].get("name") or ""), text)
-
-
 def add_tolerations(pod: dict[str, Any]) -> None:
     """Five minutes on a node that is not ready or not reachable, unless the pod says otherwise."""
     tolerations = pod["spec"].setdefault("tolerations", [])

@@ -51,6 +51,7 @@ _RULES: Final[dict[str, Callable[[Mapping[str, Any]], Errors]]] = {
     "/services": services.service,
     "coordination.k8s.io/leases": cluster.lease,
     "discovery.k8s.io/endpointslices": services.endpoint_slice,
+    "node.k8s.io/runtimeclasses": cluster.runtime_class,
 }
 _UPDATE_RULES: Final[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Errors]]] = {
     "/configmaps": data.config_map_update,
@@ -59,6 +60,7 @@ _UPDATE_RULES: Final[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], 
     "/secrets": data.secret_update,
     "/services": services.service_update,
     "discovery.k8s.io/endpointslices": services.endpoint_slice_update,
+    "node.k8s.io/runtimeclasses": cluster.runtime_class_update,
 }
 _STATUS_RULES: Final[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Errors]]] = {
     "/nodes": cluster.node_status,

@@ -1,11 +1,11 @@
-"""Namespaces, nodes, leases, events. Pure."""
+"""Namespaces, nodes, leases, events, runtime classes. Pure."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import fields
+from vkcri.apiserver.validation import fields, resources, scheduling
 
 Errors = Iterator[FieldError]
 _EFFECTS: Final = ("NoExecute", "NoSchedule", "PreferNoSchedule")
@@ -91,3 +91,28 @@ def event(obj: Mapping[str, Any]) -> Errors:
             yield fields.invalid(field, "", f"can have at most {most} characters")
     if len(obj.get("message") or "") > 1024:
         yield fields.invalid("message", "", "can have at most 1024 characters")
+
+
+def runtime_class(obj: Mapping[str, Any]) -> Errors:
+    """A handler that CRI can be asked for, an overhead of resources, a place to be scheduled to."""
+    handler = obj.get("handler") or ""
+    if handler:
+        yield from fields.dns_label("handler", handler)
+    else:
+        yield fields.required("handler")
+    yield from resources.validate("overhead", {"limits": (obj.get("overhead") or {}).get("podFixed")})
+    wanted = obj.get("scheduling") or {}
+    yield from fields.labels("scheduling.nodeSelector", wanted.get("nodeSelector"))
+    tolerations = wanted.get("tolerations") or []
+    yield from scheduling.tolerations("scheduling.tolerations", tolerations)
+    seen: list[tuple[Any, ...]] = []
+    for index, toleration in enumerate(tolerations):
+        key = tuple(toleration.get(field) or "" for field in ("key", "operator", "value", "effect"))
+        if key in seen:
+            yield fields.duplicate(f"scheduling.tolerations[{index}]", toleration)
+        seen.append(key)
+
+
+def runtime_class_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
+    if new.get("handler") != old.get("handler"):
+        yield fields.invalid("handler", new.get("handler"), "field is immutable")

@@ -14,6 +14,7 @@ ACCOUNT = User("system:serviceaccount:default:default", groups=("system:servicea
 NOBODY = User.anonymous()
 LEASES = {"group": "coordination.k8s.io", "resource": "leases"}
 SLICES = {"group": "discovery.k8s.io", "resource": "endpointslices"}
+CLASSES = {"group": "node.k8s.io", "resource": "runtimeclasses"}
 
 
 @pytest.fixture
@@ -55,6 +56,8 @@ ALLOWED = [
     at("watch", "nodes", namespace="", field_selector=one(NODE)),
     at("list", "services", namespace=""),
     at("watch", namespace="", **SLICES),
+    at("list", namespace="", **CLASSES),
+    at("watch", namespace="", **CLASSES),
     at("create", "events"),
     at("patch", "events", "x"),
     at("update", name=NODE, namespace="kube-node-lease", **LEASES),
@@ -78,6 +81,7 @@ REFUSED = [
     (at("patch", "pods", "other", subresource="status"), "no relationship found"),
     (at("delete", "pods", "other"), "no relationship found"),
     (at("patch", "pods", "mine"), "a node may not patch pods"),
+    (at("create", namespace="", **CLASSES), "read only"),
     (at("create", "pods", "mine", subresource="exec"), "a node may not create pods/exec"),
     (at("create", "pods", "mine", subresource="binding"), "a node may not create pods/binding"),
     (at("create", "serviceaccounts", "ghost", subresource="token"), "no relationship found"),

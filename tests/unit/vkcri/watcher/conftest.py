@@ -18,6 +18,7 @@ from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
+from vkcri.watcher.services import PATHS
 
 
 class Surroundings:
@@ -32,7 +33,7 @@ class Surroundings:
         provider = Process("provider", instance)
         self.provider = Publisher(instance.queue_socket("provider"), ("pod-status", "node-status", "events"))
         self.provider.start(provider)
-        topics = ("pods", "objects", "services", "endpointslices", "node", "events")
+        topics = ("pods", "objects", *PATHS, "node", "events")
         self.publisher = Publisher(instance.queue_socket("watcher"), topics, sources={"pods": ("api", "file")})
         self.publisher.start(self.process)
         self._provider_process = provider

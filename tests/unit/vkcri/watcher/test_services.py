@@ -20,6 +20,14 @@ def test_a_kind_is_published_by_namespace_and_name_and_follows_changes(around: S
     until(lambda: set(around.publisher.items("services")) == {"shop/db"})
 
 
+def test_a_kind_without_namespaces_is_published_by_name(around: Surroundings) -> None:
+    around.api.put("/apis/node.k8s.io/v1/runtimeclasses/kata", {"metadata": {"name": "kata"}, "handler": "kata-qemu"})
+    topic = ResourceTopic(around.client, around.publisher, "runtimeclasses", "n1")
+    around.process.start_thread("runtimeclasses", lambda: topic.reflector.run(around.process))
+    until(lambda: around.publisher.synced("runtimeclasses"))
+    assert list(around.publisher.items("runtimeclasses")) == ["kata"]
+
+
 def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,12 +107,6 @@ def test_an_unknown_priority_class_and_a_number_of_ones_own_are_403(house: House
     assert "must not be provided in pod spec" in refused(house, pod(priority=5)).message
 
 
-def test_a_runtime_class_is_one_that_there_is_not(house: House) -> None:
-    assert refused(house, pod(runtimeClassName="kata")).message == (
-        'pods "p" is forbidden: pod rejected: RuntimeClass "kata" not found'
-    )
-
-
 @pytest.mark.parametrize(
     ("resources", "qos"),
     [

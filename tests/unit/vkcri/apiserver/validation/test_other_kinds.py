@@ -11,6 +11,7 @@ from vkcri.apiserver.status import StatusError
 Object = dict[str, Any]
 SLICES = "discovery.k8s.io/endpointslices"
 LEASES = "coordination.k8s.io/leases"
+CLASSES = "node.k8s.io/runtimeclasses"
 
 
 def named(name: str = "x", **fields: Any) -> Object:
@@ -29,7 +30,23 @@ def slice_of(*addresses: str, **fields: Any) -> Object:
     return named(addressType="IPv4", endpoints=[{"addresses": list(addresses)}], **fields)
 
 
+def runtime_class(handler: str = "runc", **fields: Any) -> Object:
+    return {"metadata": {"name": "x"}, "handler": handler, **fields}
+
+
 BAD: list[tuple[str, Object, str, str]] = [
+    (CLASSES, runtime_class(""), "handler", "Required value"),
+    (CLASSES, runtime_class("a.b"), "handler", "a lowercase RFC 1123 label"),
+    (CLASSES, runtime_class(overhead={"podFixed": {"cpu": "-1"}}), "overhead.limits.cpu", "greater than or equal to 0"),
+    (CLASSES, runtime_class(overhead={"podFixed": {"nonsense": "1"}}), "overhead.limits", "standard resource type"),
+    (CLASSES, runtime_class(scheduling={"nodeSelector": {"a b": "c"}}), "scheduling.nodeSelector", "name part"),
+    (
+        CLASSES,
+        runtime_class(scheduling={"tolerations": [{"key": "a"}, {"key": "a"}]}),
+        "scheduling.tolerations[1]",
+        "Duplicate value",
+    ),
+    (CLASSES, runtime_class(scheduling={"tolerations": [{}]}), "scheduling.tolerations[0].operator", "must be Exists"),
     ("/namespaces", {"metadata": {"name": "A.b"}}, "metadata.name", "a lowercase RFC 1123 label"),
     ("/services", named("1abc", spec={"ports": [{"port": 1}]}), "metadata.name", "a DNS-1035 label"),
     ("/services", named(spec={}), "spec.ports", "Required value"),
@@ -113,6 +130,7 @@ def test_invalid(house: House, key: str, obj: Object, path: str, text: str) -> N
 @pytest.mark.parametrize(
     ("key", "obj"),
     [
+        (CLASSES, runtime_class(overhead={"podFixed": {"cpu": "10m"}}, scheduling={"nodeSelector": {"a": "b"}})),
         ("/configmaps", named(data={"a.b": "", ".hidden": "x"})),
         ("/secrets", secret("kubernetes.io/tls", tls_crt="", tls_key="")),
         ("/secrets", secret("example.com/own", a="b")),
@@ -159,6 +177,13 @@ def test_a_pod_range_is_for_good(house: House) -> None:
     obj = house.node()
     spec = {**obj["spec"], "podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}
     assert "spec.podCIDR: Forbidden" in refusal(house, "/nodes", {**obj, "spec": spec})
+
+
+def test_a_runtime_class_keeps_its_handler(house: House) -> None:
+    stored = house.create(CLASSES, runtime_class())
+    house.update(CLASSES, {**stored, "overhead": {"podFixed": {"cpu": "1"}}})
+    with pytest.raises(StatusError, match="field is immutable"):
+        house.update(CLASSES, {**stored, "handler": "kata"})
 
 
 def test_a_slices_address_type_is_for_good(house: House) -> None:

@@ -65,6 +65,24 @@ def _answers(settings: RuntimeSettings) -> bool:
         return False
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        choices=("embedded", "real"),
+        default="embedded",
+        help="which API server the flow tests' nodes belong to; real: a Kubernetes control plane, and tests marked "
+        "`cluster` run (make test-cluster)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What the chosen API server is not for is not there at all: nothing that a machine can run counts as skipped."""
+    other = "cluster" if config.getoption("cluster") == "embedded" else "embedded_only"
+    apart = [item for item in items if item.get_closest_marker(other)]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if not item.get_closest_marker(other)]
+
+
 @pytest.fixture(scope="session")
 def claim() -> Iterator[Callable[[str], Instance]]:
     """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end. The

@@ -1,5 +1,8 @@
 """One live node a worker, shared by the flow tests that do not break it; `fresh_node` for those that do.
 
+Where they belong is `plane`'s: each to its own embedded API server, or with --cluster=real all to a real control plane
+of this worker's own. A test that is about the embedded server alone is marked `embedded_only`, with its reason.
+
 Tests of this folder are the longest, so they come first, the longest of them at the head: what is short fills the
 workers' time at the end of the run. pytest-xdist keeps this order by its option --no-loadscope-reorder.
 """
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flow.live import LiveNode, live_node
+from tests.flow.planes import EmbeddedPlane, Plane
 
 LONGEST_FIRST = (
     "test_selfwatch",
@@ -30,15 +34,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def node() -> Iterator[LiveNode]:
+def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
+    """Where this worker's nodes belong."""
+    if request.config.getoption("cluster") == "embedded":
+        yield EmbeddedPlane()
+        return
+    raise pytest.UsageError("--cluster=real: there is no control plane to join yet")
+
+
+@pytest.fixture(scope="session")
+def node(plane: Plane) -> Iterator[LiveNode]:
     """A node that is Ready, on an instance of this worker's own."""
-    with live_node("flow") as live:
+    with live_node(plane, "flow") as live:
         live.up()
         yield live
 
 
 @pytest.fixture
-def fresh_node() -> Iterator[LiveNode]:
+def fresh_node(plane: Plane) -> Iterator[LiveNode]:
     """A node that is not up yet, for a test that stops, kills or reconfigures it."""
-    with live_node("fresh") as live:
+    with live_node(plane, "fresh") as live:
         yield live

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.flow.claims import claimed
+from tests.flow.planes import Place, Plane, embedded_place
 from vkcri.config import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -56,14 +57,34 @@ def read_until(
 
 
 class LiveNode:
-    """One instance: `up` and `down` are make's, everything else is what a person would type."""
+    """One instance: `up` and `down` are make's, everything else is what a person would type. Its Node has the
+    instance's name. `place`: where it belongs; its own embedded API server where none is given."""
 
-    def __init__(self, name: str, **environment: str) -> None:
+    def __init__(self, name: str, place: Place | None = None, **environment: str) -> None:
+        self.name = name
         self.instance = Instance(name)
+        self.place = place or embedded_place(self.instance)
         # make test runs make run: without these it would count as a part of that make and say so.
         dropped = ("KUBECONFIG", "PYTHONWARNINGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         inherited = {key: value for key, value in os.environ.items() if key not in dropped}
-        self.environment = {**inherited, "VKCRI_INSTANCE": name, "VKUBELET_NODE_NAME": name, **environment}
+        own = {"VKCRI_INSTANCE": name, "VKUBELET_NODE_NAME": name}
+        self.environment = {**inherited, **own, **self.place.environment, **environment}
+
+    @property
+    def namespace(self) -> str:
+        """Where this node's pods are, and kubectl's default."""
+        return self.place.namespace
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The programs that say that they are not needed here, and end."""
+        not_needed = {"apiserver": not self.place.embedded, "containerd": "VKCRI_PROVIDER" in self.environment}
+        return frozenset(name for name, idle in not_needed.items() if idle)
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs that run here."""
+        return tuple(name for name in self.instance.programs if name not in self.idle)
 
     def run(self, *command: str, check: bool = True, timeout: float = 120.0, text: str | None = None) -> str:
         """A command's output, both streams; AssertionError with all of it when it fails and `check` is set."""
@@ -99,7 +120,7 @@ class LiveNode:
             shutil.rmtree(folder, ignore_errors=True)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
-        kubeconfig = f"--kubeconfig={self.instance.admin_kubeconfig}"
+        kubeconfig = f"--kubeconfig={self.place.kubeconfig}"
         return self.run("kubectl", kubeconfig, *arguments, text=text, check=check, timeout=timeout)
 
     def apply(self, *manifests: dict[str, Any]) -> str:
@@ -113,6 +134,15 @@ class LiveNode:
 
     def pod(self, name: str) -> dict[str, Any]:
         return self.get("pod", name)
+
+    def node(self) -> dict[str, Any]:
+        """Its Node; {} where there is none."""
+        return self.get("node", self.name)
+
+    def is_node_ready(self) -> bool:
+        """What `kubectl get node` says; False, too, where the API server is away."""
+        shown = self.kubectl("get", "node", self.name, "--no-headers", "--ignore-not-found", check=False).split()
+        return shown[:2] == [self.name, "Ready"]
 
     def wait_pod(
         self, name: str, condition: Callable[[dict[str, Any]], object], seconds: float = 90.0
@@ -132,6 +162,10 @@ class LiveNode:
 
     def wait_ready(self, name: str, seconds: float = 90.0) -> dict[str, Any]:
         return self.wait_pod(name, is_ready, seconds)
+
+    def states(self) -> dict[str, str]:
+        """What supervisord says of each program."""
+        return dict(line.split()[:2] for line in self.supervisorctl("status", check=False).splitlines())
 
     def supervisorctl(self, *arguments: str, check: bool = True) -> str:
         conf = PROJECT / "supervisor.conf" if self.instance.is_default else self.instance.state_dir / "supervisor.conf"
@@ -164,7 +198,7 @@ class LiveNode:
 
     def kubectl_process(self, *arguments: str) -> "subprocess.Popen[str]":
         """kubectl as a process of its own that writes its standard output into a pipe."""
-        command = ["kubectl", f"--kubeconfig={self.instance.admin_kubeconfig}", *arguments]
+        command = ["kubectl", f"--kubeconfig={self.place.kubeconfig}", *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
 
     def logs(self, lines: int = 15) -> str:
@@ -195,10 +229,10 @@ class LiveNode:
 
 
 @contextmanager
-def live_node(name: str, **environment: str) -> Iterator[LiveNode]:
+def live_node(plane: Plane, name: str, **environment: str) -> Iterator[LiveNode]:
     """A node that is not up yet, on an instance NAME-N of its own; nothing of it is left at the end."""
-    with claimed(name) as instance:
-        live = LiveNode(instance.name, **environment)
+    with claimed(name) as instance, plane.place(instance) as place:
+        live = LiveNode(instance.name, place, **environment)
         live.reset()
         try:
             yield live

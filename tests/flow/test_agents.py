@@ -1,12 +1,13 @@
-"""A node joined to a cluster by KUBECONFIG, and a Node of its name that another agent keeps alive.
+"""A node joined to a cluster by KUBECONFIG, with its taint, and a Node of its name that another agent keeps alive.
 
-The cluster is another instance's embedded API server; whatever is joined must leave that instance alone.
+The cluster is a real control plane, or another instance's embedded API server; whatever is joined must leave the node
+that is there already alone.
 """
 
-import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from tests.flow.claims import claimed
 from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod, wait_for
+from tests.flow.planes import Place, Plane
 from vkcri.config import Instance
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]
@@ -26,21 +28,7 @@ LEASE_SECONDS = 40
 
 
 class Joined(LiveNode):
-    """A node of the other instance's cluster; its kubectl speaks to that."""
-
-    def __init__(self, instance: Instance, host: LiveNode) -> None:
-        super().__init__(instance.name, KUBECONFIG=str(host.instance.admin_kubeconfig))
-        self.name = instance.name  # the Node's as well
-        self.host = host
-
-    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
-        return self.host.kubectl(*arguments, text=text, check=check, timeout=timeout)
-
-    def node(self) -> dict[str, Any]:
-        return self.get("node", self.name)
-
-    def states(self) -> dict[str, str]:
-        return dict(line.split()[:2] for line in self.supervisorctl("status", check=False).splitlines())
+    """A node that joins the cluster of another, with vkcri's taint."""
 
     def log(self) -> str:
         path = self.instance.log_dir / "api-watcher.log"
@@ -80,19 +68,30 @@ class Agent:
         self.renewed = time.monotonic()
 
 
+@contextmanager
+def place_beside(node: LiveNode, plane: Plane, instance: Instance) -> Iterator[Place]:
+    """A place at the API server of `node`, whichever that is."""
+    if not node.place.embedded:
+        with plane.place(instance) as place:
+            yield place
+        return
+    kubeconfig = node.place.kubeconfig
+    yield Place(kubeconfig, node.place.server, environment={"KUBECONFIG": str(kubeconfig)})
+    node.kubectl("delete", "node", instance.name, "--ignore-not-found")
+    node.kubectl("delete", "lease", "-n", "kube-node-lease", instance.name, "--ignore-not-found")
+    node.kubectl("delete", "pods", "-l", "cluster=joined", "--force", "--grace-period=0")
+
+
 @pytest.fixture(scope="module")
-def joined(node: LiveNode) -> Iterator[Joined]:
+def joined(node: LiveNode, plane: Plane) -> Iterator[Joined]:
     """Not up yet; gone from guest and cluster after the module."""
-    with claimed("joined") as instance:
-        made = Joined(instance, node)
+    with claimed("joined") as instance, place_beside(node, plane, instance) as place:
+        made = Joined(instance.name, place, VKUBELET_DISABLE_TAINT="false")
         made.reset()
         try:
             yield made
         finally:
             made.reset()
-            node.kubectl("delete", "node", made.name, "--ignore-not-found")
-            node.kubectl("delete", "lease", "-n", "kube-node-lease", made.name, "--ignore-not-found")
-            node.kubectl("delete", "pods", "-l", "cluster=joined", "--force", "--grace-period=0")
 
 
 def here(name: str, tolerates: bool = True, **spec: Any) -> dict[str, Any]:
@@ -106,18 +105,17 @@ def here(name: str, tolerates: bool = True, **spec: Any) -> dict[str, Any]:
 
 def test_a_node_joins_the_cluster_that_kubeconfig_names(joined: Joined, node: LiveNode) -> None:
     printed = joined.up()
-    server = re.search(r"server: *(\S+)", node.instance.admin_kubeconfig.read_text())
-    assert server
+    kubeconfig = joined.place.environment["KUBECONFIG"]
     assert printed.splitlines()[0] == (
-        f"joining {server[1]} as node {joined.name} (KUBECONFIG={node.instance.admin_kubeconfig}); "
+        f"joining {joined.place.server} as node {joined.name} (KUBECONFIG={kubeconfig}); "
         "for the embedded server: make run KUBECONFIG="
     )
-    assert f"export KUBECONFIG={node.instance.admin_kubeconfig}" in printed
+    assert f"export KUBECONFIG={kubeconfig}" in printed
     assert not joined.instance.admin_kubeconfig.exists()
     wait_for("the launcher's end", lambda: joined.states()["apiserver"] == "EXITED", 10)
     assert [name for name, state in joined.states().items() if state != "RUNNING"] == ["apiserver"]
     assert joined.node()["spec"]["taints"] == [TAINT]
-    assert "taints" not in node.get("node", node.environment["VKUBELET_NODE_NAME"])["spec"]
+    assert "taints" not in node.node()["spec"]
 
 
 def test_only_what_tolerates_its_taint_runs_there(joined: Joined) -> None:
@@ -135,16 +133,17 @@ def test_only_what_tolerates_its_taint_runs_there(joined: Joined) -> None:
 
 def test_its_stop_leaves_the_other_instance_alone(joined: Joined, node: LiveNode) -> None:
     node.apply(shell_pod("neighbour", "sleep 3600"))
+    programs = sorted({"apiserver", "api-watcher", "cri-bridge", "containerd"} - node.idle)
     before = container(node.wait_ready("neighbour"))["containerID"]
-    pids = [node.pid(program) for program in ("apiserver", "api-watcher", "cri-bridge", "containerd")]
+    pids = [node.pid(program) for program in programs]
     joined.down()
     assert joined.leftovers() == []
-    assert [node.pid(program) for program in ("apiserver", "api-watcher", "cri-bridge", "containerd")] == pids
+    assert [node.pid(program) for program in programs] == pids
     assert is_ready(node.pod("neighbour"))
     assert container(node.pod("neighbour"))["containerID"] == before
     assert joined.node()["metadata"]["name"] == joined.name
     node.kubectl("delete", "pod", "neighbour", "--wait=true")
-    node.kubectl("delete", "pod", "taken", "--force", "--grace-period=0")
+    joined.kubectl("delete", "pod", "taken", "--force", "--grace-period=0")
 
 
 def test_another_agents_node_is_left_alone_until_its_lease_is_old(joined: Joined) -> None:

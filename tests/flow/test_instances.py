@@ -10,13 +10,11 @@ from tests.flow.live import LiveNode, container, identity, is_ready, shell_pod, 
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600)]
 
-PROGRAMS = ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy")
-
 
 def seen(live: LiveNode) -> tuple[Any, ...]:
     """What of an instance and its pod may not change by another instance's death or end."""
     pod = live.pod("twin")
-    pids = [live.pid(program) for program in PROGRAMS]
+    pids = [live.pid(program) for program in live.programs]
     return is_ready(pod), identity(pod), container(pod)["restartCount"], live.containers("twin"), pids
 
 

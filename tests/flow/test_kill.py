@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, live_node, phase, shell_pod, wait_for
+from tests.flow.planes import Plane
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600), pytest.mark.xdist_group("kill")]
 
@@ -70,7 +71,7 @@ class Follower:
 
     def __init__(self, node: LiveNode, folder: Path) -> None:
         self._file = folder / "followed"
-        command = ["kubectl", f"--kubeconfig={node.instance.admin_kubeconfig}", "logs", "-f", "--tail=1", "steady"]
+        command = ["kubectl", f"--kubeconfig={node.place.kubeconfig}", "logs", "-f", "--tail=1", "steady"]
         with open(self._file, "wb") as output, open(folder / "errors", "wb") as errors:
             self.process = subprocess.Popen(command, stdout=output, stderr=errors, env=node.environment)
 
@@ -88,9 +89,9 @@ class Follower:
 
 
 @pytest.fixture(scope="module")
-def victim() -> Iterator[LiveNode]:
+def victim(plane: Plane) -> Iterator[LiveNode]:
     """A node whose programs are killed; its pods outlive each of the deaths."""
-    with live_node("kill") as live:
+    with live_node(plane, "kill") as live:
         live.up()
         live.apply(shell_pod("steady", COUNTING))
         live.wait_ready("steady")
@@ -121,17 +122,25 @@ def born_pod(name: str) -> dict[str, Any]:
 
 
 def program_pid(node: LiveNode, program: str) -> int:
-    return node.supervisord_pid() if program == "supervisord" else node.pid(program)
+    """`apiserver` is the one that serves this node, embedded or real."""
+    if program == "supervisord":
+        return node.supervisord_pid()
+    if program == "apiserver" and node.place.control_plane is not None:
+        return node.place.control_plane.pid("kube-apiserver")
+    return node.pid(program)
 
 
 def wait_back(node: LiveNode, program: str, killed: int) -> None:
-    """Until supervisord (or, for supervisord itself, a new make run) has it running again and the node is Ready."""
+    """Until supervisord (or, for supervisord itself, a new make run; for a real API server, who started it) has it
+    running again and the node is Ready."""
     if program == "supervisord":
         wait_for("supervisord is gone", lambda: "pid" not in node.supervisorctl("status", check=False), 20)
         node.up()
+    elif program == "apiserver" and node.place.control_plane is not None:
+        node.place.control_plane.start_program("kube-apiserver")
     else:
         node.wait_running(program, but=killed)
-    wait_for("the node is Ready", lambda: re.search(r" Ready ", node.kubectl("get", "nodes", check=False)), 90)
+    wait_for("the node is Ready", node.is_node_ready, 90)
 
 
 def started_at(status: dict[str, Any]) -> float:

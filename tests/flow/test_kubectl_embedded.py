@@ -22,7 +22,11 @@ from tests.conftest import remove_folders
 from tests.flow.claims import claimed
 from vkcri.config import Instance
 
-pytestmark = [pytest.mark.flow, pytest.mark.xdist_group("kubectl-embedded")]  # one server for all of them
+pytestmark = [
+    pytest.mark.flow,
+    pytest.mark.embedded_only("about the program apiserver by itself; tests/comparison has what a real one does alike"),
+    pytest.mark.xdist_group("kubectl-embedded"),  # one server for all of them
+]
 PROJECT = Path(__file__).resolve().parents[2]
 _PROGRAM = "from vkcri.apiserver.main import main; main()"
 

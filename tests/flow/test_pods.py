@@ -98,14 +98,13 @@ def test_a_pods_token_reads_discovery_and_nobodys_logs(node: LiveNode) -> None:
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
     token = node.kubectl("exec", "caller", "--", "cat", f"{folder}/token")
     authority = ssl.create_default_context(cadata=node.kubectl("exec", "caller", "--", "cat", f"{folder}/ca.crt"))
-    address = node.pod("caller")["status"]["hostIP"]
-    server = f"https://{address}:{node.instance.apiserver_port}"
+    server, address = node.place.server, node.pod("caller")["status"]["hostIP"]
     assert status_of(f"{server}/api", token, authority) == 200
     assert status_of(f"{server}/api/v1/pods", token, authority) == 403
     unverified = ssl._create_unverified_context()
     kubelet = f"https://{address}:{node.instance.kubelet_port}"
     assert status_of(f"{kubelet}/pods", token, unverified) == 403
-    assert status_of(f"{kubelet}/containerLogs/default/caller/main", token, unverified) == 403
+    assert status_of(f"{kubelet}/containerLogs/{node.namespace}/caller/main", token, unverified) == 403
     assert status_of(f"{kubelet}/pods", "nonsense", unverified) == 401
     node.kubectl("delete", "pod", "caller", "--wait=true")
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.flow.live import BIN, LiveNode, container, is_ready, live_node, shell_pod, wait_for
+from tests.flow.planes import Plane
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("providers")]
 
@@ -23,12 +24,12 @@ LINES = ("line one", "line two", "line three")
 
 
 @pytest.fixture(scope="module", params=["cri-bridge", MEMORY])
-def live(request: pytest.FixtureRequest) -> Iterator[LiveNode]:
+def live(request: pytest.FixtureRequest, plane: Plane) -> Iterator[LiveNode]:
     """A Ready node on one provider: the session's own for cri-bridge, one of this module for the other."""
     if request.param == "cri-bridge":
         yield request.getfixturevalue("node")
         return
-    with live_node("prov", VKCRI_PROVIDER=request.param) as made:
+    with live_node(plane, "prov", VKCRI_PROVIDER=request.param) as made:
         made.up()
         yield made
 
@@ -58,26 +59,16 @@ def conditions(pod: dict[str, Any]) -> dict[str, str]:
     return {item["type"]: item["status"] for item in pod["status"]["conditions"]}
 
 
-def is_node_ready(live: LiveNode) -> bool:
-    return bool(re.search(r" Ready ", live.kubectl("get", "nodes", check=False)))
-
-
 def identity(live: LiveNode, name: str) -> tuple[str, int]:
     found = container(live.pod(name))
     return found["containerID"], found["restartCount"]
 
 
 def test_only_the_programs_that_are_needed_run(live: LiveNode) -> None:
-    def states() -> dict[str, str]:
-        return dict(line.split()[:2] for line in live.supervisorctl("status", check=False).splitlines())
-
-    other = live.environment.get("VKCRI_PROVIDER")
-    wait_for("the launcher's end", lambda: states()["containerd"] == ("EXITED" if other else "RUNNING"), 10)
-    found = states()
-    del found["containerd"]
-    assert set(found) == {"apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy"}
-    assert set(found.values()) == {"RUNNING"}
-    if other:
+    wanted = {**dict.fromkeys(live.programs, "RUNNING"), **dict.fromkeys(live.idle, "EXITED")}
+    assert set(wanted) == {"containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy"}
+    wait_for("the launchers' ends", lambda: live.states() == wanted, 10)
+    if "containerd" in live.idle:
         assert f"not needed: provider {MEMORY}" in (live.instance.log_dir / "containerd.log").read_text()
         assert not live.instance.containerd_root.exists()
         assert f"not needed: provider {MEMORY}" in live.run(str(BIN / "vkcri"), "doctor")
@@ -97,8 +88,8 @@ def test_a_pod_becomes_running_and_ready(live: LiveNode, pod: str) -> None:
     assert found["status"]["qosClass"] == "BestEffort"
     assert re.search(r"Status: +Running", live.kubectl("describe", "pod", pod))
     status = live.run(str(BIN / "vkcri"), "status")
-    assert re.search(rf"default +{pod} +Running +1/1 +0", status)
-    assert f"NODE {live.environment['VKUBELET_NODE_NAME']}: Ready" in status
+    assert re.search(rf"{live.namespace} +{pod} +Running +1/1 +0", status)
+    assert f"NODE {live.name}: Ready" in status
 
 
 def test_its_log_is_read_in_every_way(live: LiveNode, pod: str) -> None:
@@ -112,11 +103,12 @@ def test_its_log_is_read_in_every_way(live: LiveNode, pod: str) -> None:
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z ", stamped[0])
     assert "previous terminated container" in live.kubectl("logs", pod, "--previous", check=False)
     assert "not valid for pod" in live.kubectl("logs", pod, "-c", "other", check=False)
-    assert live.run(str(BIN / "vkcri"), "logs", pod, "--tail", "2") == "line two\nline three\n"
+    shown = live.run(str(BIN / "vkcri"), "logs", "--namespace", live.namespace, pod, "--tail", "2")
+    assert shown == "line two\nline three\n"
 
 
 def test_a_followed_log_ends_with_its_container(live: LiveNode, pod: str) -> None:
-    command = ["kubectl", f"--kubeconfig={live.instance.admin_kubeconfig}", "logs", "-f", "--tail=2", pod]
+    command = ["kubectl", f"--kubeconfig={live.place.kubeconfig}", "logs", "-f", "--tail=2", pod]
     follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=live.environment)
     try:
         assert follower.stdout is not None
@@ -136,7 +128,7 @@ def test_a_deleted_pod_is_gone_within_its_grace(live: LiveNode, pod: str) -> Non
     live.kubectl("delete", "pod", pod, "--grace-period=3", "--wait=true")
     assert time.monotonic() - started < 20
     assert live.pod(pod) == {}
-    wait_for("its logs are gone", lambda: not list(live.instance.pod_logs_dir.glob(f"default_{pod}_*")), 20)
+    wait_for("its logs are gone", lambda: not list(live.instance.pod_logs_dir.glob(f"{live.namespace}_{pod}_*")), 20)
 
 
 def test_a_pod_that_does_not_end_by_itself_has_its_grace_and_no_more(live: LiveNode) -> None:
@@ -158,11 +150,10 @@ def test_a_forced_delete_is_immediate_and_nothing_stays(live: LiveNode, pod: str
 
 
 def test_a_node_object_that_is_deleted_is_registered_again(live: LiveNode, pod: str) -> None:
-    name = live.environment["VKUBELET_NODE_NAME"]
-    before, running = live.get("node", name)["metadata"]["uid"], identity(live, pod)
-    live.kubectl("delete", "node", name)
-    wait_for("another Node", lambda: live.get("node", name).get("metadata", {}).get("uid") not in (None, before), 30)
-    wait_for("the node is Ready", lambda: is_node_ready(live), 30)
+    before, running = live.node()["metadata"]["uid"], identity(live, pod)
+    live.kubectl("delete", "node", live.name)
+    wait_for("another Node", lambda: live.node().get("metadata", {}).get("uid") not in (None, before), 30)
+    wait_for("the node is Ready", live.is_node_ready, 30)
     live.wait_ready(pod)
     assert identity(live, pod) == running
 
@@ -217,7 +208,7 @@ def test_the_queue_is_shown_as_json_lines(live: LiveNode) -> None:
             assert entry["value"]["status"]["phase"] == "Running"
         text = first_lines(live, str(BIN / "vkcri"), "queue", "tail", "objects", seconds=3)
         keys = {entry.get("put"): entry for entry in map(json.loads, text.splitlines())}
-        assert keys["secrets/default/word"]["bytes"] > 20
+        assert keys[f"secrets/{live.namespace}/word"]["bytes"] > 20
         assert not any("value" in entry for entry in keys.values())
         assert "sesame" not in text
         assert "c2VzYW1l" not in text

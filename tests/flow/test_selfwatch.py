@@ -8,24 +8,24 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flow.live import BIN, LiveNode, container, live_node, shell_pod, wait_for
+from tests.flow.planes import Plane
 from tests.flow.stalling_registry import Registry
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400)]
 
 LONG = 120  # seconds, as the issue has it
 ENDS_AFTER = 115
-PROGRAMS = ("containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy")
 
 
 @pytest.fixture
-def stuck() -> Iterator[LiveNode]:
+def stuck(plane: Plane) -> Iterator[LiveNode]:
     """An instance whose provider locks itself up."""
-    with live_node("stuck", VKCRI_PROVIDER="tests/flow/stuck_provider.py") as live:
+    with live_node(plane, "stuck", VKCRI_PROVIDER="tests/flow/stuck_provider.py") as live:
         yield live
 
 
 def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(node: LiveNode) -> None:
-    pids = {program: node.pid(program) for program in PROGRAMS}
+    pids = {program: node.pid(program) for program in node.programs}
     script = f"trap 'echo TERM; sleep {ENDS_AFTER}; echo done; exit 0' TERM; echo ready; while true; do sleep 0.2; done"
     with Registry(LONG).serving() as registry:
         node.apply(
@@ -37,7 +37,7 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(n
         node.wait_ready("long-grace")
         wait_for("the trap is set", lambda: node.kubectl("logs", "long-grace") == "ready\n", 20)
         follower = subprocess.Popen(
-            ["kubectl", f"--kubeconfig={node.instance.admin_kubeconfig}", "logs", "-f", "long-grace"],
+            ["kubectl", f"--kubeconfig={node.place.kubeconfig}", "logs", "-f", "long-grace"],
             stdout=subprocess.PIPE,
             text=True,
             env=node.environment,
@@ -63,7 +63,7 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(n
     assert container(pulled)["restartCount"] == 0
     assert re.search(r'Successfully pulled image "127.*" in 2m', node.kubectl("describe", "pod", "long-pull"))
     node.kubectl("delete", "pod", "long-pull", "--wait=true")
-    assert {program: node.pid(program) for program in PROGRAMS} == pids
+    assert {program: node.pid(program) for program in node.programs} == pids
 
 
 def test_a_program_that_holds_a_lock_on_purpose_says_where_and_is_started_again(stuck: LiveNode) -> None:

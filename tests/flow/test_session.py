@@ -16,8 +16,8 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     printed = node.up()
     kubeconfig = re.search(r"export KUBECONFIG=(\S+)", printed)
     assert kubeconfig
-    assert kubeconfig[1] == str(node.instance.admin_kubeconfig)
-    assert re.search(r" Ready ", node.kubectl("get", "nodes"))
+    assert kubeconfig[1] == node.place.environment.get("KUBECONFIG", str(node.instance.admin_kubeconfig))
+    assert node.is_node_ready()
 
     node.kubectl("apply", "-f", "examples/hello.yaml")
     watching = node.kubectl_process("get", "pods", "-w")
@@ -44,12 +44,13 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     finally:
         follower.kill()
         follower.communicate()
-    assert first[0].startswith(f"hello from hello on {node.environment['VKUBELET_NODE_NAME']}, my address is 10.244.")
+    assert first[0].startswith(f"hello from hello on {node.name}, my address is 10.244.")
     assert first[1:] == ["line 1\n", "line 2\n", "line 3\n"]
 
     curl = re.search(r"^ *(curl .*)$", printed, re.MULTILINE)
     assert curl
-    over_http = node.run("sh", "-c", f"timeout 5 {curl[1].replace('curl', 'curl -sN', 1)}", check=False)
+    typed = curl[1].replace("curl", "curl -sN", 1).replace("/logs/default/", f"/logs/{node.namespace}/")
+    over_http = node.run("sh", "-c", f"timeout 5 {typed}", check=False)
     assert over_http.splitlines()[:2] == [first[0].strip(), "line 1"]
 
     node.supervisorctl("restart", "cri-bridge")
@@ -121,12 +122,12 @@ def test_without_the_bridge_the_node_is_not_ready_within_a_minute_and_ready_agai
     before = node.wait_ready("unattended")
     node.supervisorctl("stop", "cri-bridge")
     try:
-        wait_for("the node is NotReady", lambda: " NotReady " in node.kubectl("get", "nodes"), 60)
-        ready = [item for item in node.get("nodes")["items"][0]["status"]["conditions"] if item["type"] == "Ready"]
+        wait_for("the node is NotReady", lambda: " NotReady " in node.kubectl("get", "node", node.name), 60)
+        ready = [item for item in node.node()["status"]["conditions"] if item["type"] == "Ready"]
         assert (ready[0]["status"], ready[0]["reason"]) == ("False", "ProviderSilent")
     finally:
         node.supervisorctl("start", "cri-bridge")
-    wait_for("the node is Ready", lambda: re.search(r" Ready ", node.kubectl("get", "nodes")), 30)
+    wait_for("the node is Ready", node.is_node_ready, 30)
     after = node.wait_ready("unattended")
     assert (identity(after), container(after)["restartCount"]) == (identity(before), 0)
     assert node.containers("unattended") == {identity(after)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.live import BIN, LiveNode, live_node, shell_pod, wait_for
+from tests.flow.planes import Plane
 from vkcri.cli.supervision import Supervisor
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("start")]
@@ -18,13 +19,9 @@ NAMES = tuple(f"vkcri-{name}" for name in PROGRAMS)
 
 
 @pytest.fixture
-def live() -> Iterator[LiveNode]:
-    with live_node("start") as made:
+def live(plane: Plane) -> Iterator[LiveNode]:
+    with live_node(plane, "start") as made:
         yield made
-
-
-def states(live: LiveNode) -> dict[str, str]:
-    return dict(line.split()[:2] for line in live.supervisorctl("status", check=False).splitlines())
 
 
 def said(live: LiveNode, program: str) -> list[str]:
@@ -40,7 +37,7 @@ def start_supervisord(live: LiveNode) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     conf.write_text(live.run(str(BIN / "vkcri"), "supervisor-conf"))
     live.run(str(BIN / "supervisord"), "-c", str(conf))
-    wait_for("supervisord answers", lambda: "containerd" in states(live), 10)
+    wait_for("supervisord answers", lambda: "containerd" in live.states(), 10)
 
 
 def test_each_program_lives_alone_and_any_order_of_starts_ends_ready(live: LiveNode) -> None:
@@ -52,20 +49,22 @@ def test_each_program_lives_alone_and_any_order_of_starts_ends_ready(live: LiveN
         live.supervisorctl("start", name)
         pid = live.pid(name)
         time.sleep(3.0)  # what is to be shown is that nothing happens in this time
-        assert states(live) == {**dict.fromkeys(PROGRAMS, "STOPPED"), name: "RUNNING"}
-        assert live.pid(name) == pid
+        shown = "EXITED" if name in live.idle else "RUNNING"
+        assert live.states() == {**dict.fromkeys(PROGRAMS, "STOPPED"), name: shown}
+        assert live.pid(name) == pid * (name not in live.idle)
         live.supervisorctl("stop", name)
     for name in reversed(PROGRAMS):
         live.supervisorctl("start", name)
     ready = live.run(str(BIN / "vkcri"), "up", "--timeout", "60")
-    assert f"node {live.environment['VKUBELET_NODE_NAME']} is Ready" in ready
+    assert f"node {live.name} is Ready" in ready
     live.apply(shell_pod("first", "sleep 3600"))
     live.wait_ready("first")
-    assert set(states(live).values()) == {"RUNNING"}
+    assert {name for name, state in live.states().items() if state == "RUNNING"} == set(live.programs)
     restarts = {name: count - starts[name] for name, count in supervisor.restarts().items()}
     assert restarts == dict.fromkeys(PROGRAMS, 2)  # each was started twice by us, and never by supervisord
 
 
+@pytest.mark.embedded_only("no API server takes part")
 def test_a_misspelt_setting_is_one_line_and_starts_nothing(live: LiveNode, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('node_nam = "typo"\n')
@@ -88,7 +87,7 @@ def test_under_supervisord_alone_a_misspelt_setting_waits_for_a_person_and_make_
     config.write_text('node_nam = "typo"\n')
     live.environment |= {"VKCRI_CONFIG": str(config), "VKCRI_PROVIDER": MEMORY}
     start_supervisord(live)
-    wait_for("all wait for a person", lambda: set(states(live).values()) == {"EXITED"}, 20)
+    wait_for("all wait for a person", lambda: set(live.states().values()) == {"EXITED"}, 20)
     assert all(program.exit_status == 78 for program in Supervisor(live.instance).programs())
     assert Supervisor(live.instance).restarts() == dict.fromkeys(PROGRAMS, 0)
     for name in PROGRAMS:
@@ -99,6 +98,7 @@ def test_under_supervisord_alone_a_misspelt_setting_waits_for_a_person_and_make_
     assert "is Ready" in live.up()
 
 
+@pytest.mark.embedded_only("the API server that takes part is one that does not answer")
 def test_a_cluster_that_does_not_answer_is_named_and_tried_again(live: LiveNode, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "away.conf"
     kubeconfig.write_text(
@@ -117,6 +117,7 @@ def test_a_cluster_that_does_not_answer_is_named_and_tried_again(live: LiveNode,
     assert live.pid("api-watcher") > 0
 
 
+@pytest.mark.embedded_only("no API server takes part")
 @pytest.mark.parametrize(("text", "words"), [(None, "no such file"), ("no: [yaml", "is no usable kubeconfig")])
 def test_a_kubeconfig_that_cannot_be_read_ends_make_run_at_once(
     live: LiveNode, tmp_path: Path, text: str | None, words: str

@@ -9,7 +9,7 @@ from typing import Any
 
 from vkcri.api import pods
 from vkcri.apiserver import deletion
-from vkcri.apiserver.admission.node_restriction import check_own_pod
+from vkcri.apiserver.admission.node_restriction import admit_eviction
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.resources import by_key
 from vkcri.apiserver.status import FieldError, StatusError, success
@@ -70,8 +70,7 @@ def evict(namespace: str, name: str, eviction: Mapping[str, Any], ctx: RequestCo
     with ctx.store.transaction():
         pod = _existing(ctx, namespace, name)
         check_preconditions("/pods", pod, options.get("preconditions"))
-        if ctx.node is not None:
-            check_own_pod(pod, ctx.node, "evict pods")
+        admit_eviction(pod, ctx)
         if ctx.dry_run or options.get("dryRun"):
             return 201, success()
         remaining = deletion.decide(by_key("/pods"), pod, dict(options), ctx.now())

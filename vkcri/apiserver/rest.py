@@ -15,8 +15,9 @@ from werkzeug.exceptions import HTTPException
 
 from vkcri.api import times
 from vkcri.apiserver import discovery, negotiate, openapi, proxy, routing, selection, stream, table, verbs
+from vkcri.apiserver.attributes import Attributes
 from vkcri.apiserver.authn import Authenticator, User
-from vkcri.apiserver.authz import Attributes, Authorizer
+from vkcri.apiserver.authz import Authorizer
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.negotiate import Form
 from vkcri.apiserver.routing import Target
@@ -231,13 +232,14 @@ def _attributes(target: Target, query: Mapping[str, str]) -> Attributes:
     if target.verb in ("list", "watch", "deletecollection") and query.get("fieldSelector"):
         selector = selection.parse_fields(target.resource, query["fieldSelector"])
         required = {path: value for path, equal, value in selector.terms if equal}
+    named = required.get("metadata.name", "") if target.verb != "deletecollection" else ""
     return Attributes(
         target.verb,
         target.resource.group,
         target.resource.plural,
         target.subresource,
         target.namespace,
-        target.name,
+        target.name or named,
         version=target.resource.version,
         field_selector=required,
     )

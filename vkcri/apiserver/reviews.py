@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from vkcri.api import times
 from vkcri.apiserver import tokens
+from vkcri.apiserver.attributes import Attributes
 from vkcri.apiserver.authn import AUTHENTICATED, Authenticator, User
-from vkcri.apiserver.authz import Attributes, Authorizer
+from vkcri.apiserver.authz import Authorizer
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import FieldError, StatusError

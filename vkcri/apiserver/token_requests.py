@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from vkcri.api import pods, times
 from vkcri.apiserver import tokens
+from vkcri.apiserver.admission import node_restriction
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.status import FieldError, StatusError
 
@@ -22,16 +23,16 @@ _BINDABLE: Final = {"Pod": "/pods", "Secret": "/secrets", "Node": "/nodes"}
 
 def create(namespace: str, name: str, body: Mapping[str, Any], ctx: RequestContext) -> tuple[int, dict[str, Any]]:
     """(201, the TokenRequest with its status). Raises StatusError 400, 403, 404, 409, 422."""
+    spec = dict(body.get("spec") or {})
+    node_restriction.admit_token(name, namespace, spec, ctx)
     account = ctx.store.get("/serviceaccounts", namespace, name)
     if account is None:
         raise StatusError.not_found("serviceaccounts", name)
-    spec = dict(body.get("spec") or {})
     seconds = spec.setdefault("expirationSeconds", _DEFAULT_SECONDS)
     if not spec.get("audiences"):
         spec["audiences"] = [tokens.API_AUDIENCE]
     _validate(name, spec)
     reference = spec.get("boundObjectRef")
-    _restrict_node(name, reference, ctx)
     private: dict[str, Any] = {"namespace": namespace, "serviceaccount": _identity(account)}
     if reference:
         private |= _bind(namespace, name, reference, ctx)
@@ -61,20 +62,6 @@ def _validate(name: str, spec: Mapping[str, Any]) -> None:
         )
     if errors:
         raise StatusError.invalid("TokenRequest", name, errors, group="authentication.k8s.io")
-
-
-def _restrict_node(name: str, reference: Mapping[str, Any] | None, ctx: RequestContext) -> None:
-    """A node gets tokens for its own pods only, each bound to one of them by UID."""
-    if ctx.node is None:
-        return
-    text = f'node requested token not bound to a pod scheduled on node "{ctx.node}"'
-    if not reference or reference.get("kind") != "Pod" or not reference.get("name") or not reference.get("uid"):
-        raise StatusError.forbidden("serviceaccounts", name, "node requested token not bound to a pod")
-    mine = ctx.store.list(
-        "/pods", predicate=lambda pod: pods.spec(pod).get("nodeName") == ctx.node and pods.uid(pod) == reference["uid"]
-    )[0]
-    if not mine:
-        raise StatusError.forbidden("serviceaccounts", name, text)
 
 
 def _bind(namespace: str, name: str, reference: Mapping[str, Any], ctx: RequestContext) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """NodeRestriction: what a node writes is about itself and its own pods.
 
-Reads the store for the pod behind an eviction only; authz has let the request in by verb and kind, this looks at the
-object. Source: plugin/pkg/admission/noderestriction.
+authz has let the request in by verb and kind; this looks at the object. It reads the store for the Node behind a mirror
+pod and the pod behind a token. Source: plugin/pkg/admission/noderestriction of Kubernetes 1.37.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from vkcri.api import pods
@@ -44,7 +44,7 @@ def admit_write(
         return
     if resource.key == "/pods":
         if old is None:
-            _create_pod(obj, node)
+            _create_pod(obj, node, ctx)
         else:
             _update_pod(obj, old, node, subresource)
     elif resource.key == "/nodes":
@@ -56,63 +56,172 @@ def admit_write(
 def admit_delete(resource: Resource, obj: Mapping[str, Any], ctx: RequestContext) -> None:
     """A node's deletion of a pod: only one of its own. Raises StatusError 403."""
     if ctx.node is not None and resource.key == "/pods":
-        check_own_pod(obj, ctx.node, "delete pods")
+        check_own_pod(obj, f'node "{ctx.node}" can only delete pods with spec.nodeName set to itself', ctx.node)
 
 
-def check_own_pod(pod: Mapping[str, Any], node: str, what: str) -> None:
-    """Raise 403 unless the pod is bound to the node; `what` completes "can only"."""
+def admit_eviction(pod: Mapping[str, Any], ctx: RequestContext) -> None:
+    """A node's eviction of a pod: only one of its own. Raises StatusError 403."""
+    if ctx.node is not None:
+        check_own_pod(pod, f"node {ctx.node} can only evict pods with spec.nodeName set to itself", ctx.node)
+
+
+def check_own_pod(pod: Mapping[str, Any], text: str, node: str) -> None:
+    """Raise 403 with that text unless the pod is bound to the node."""
     if pods.spec(pod).get("nodeName") != node:
-        text = f'node "{node}" can only {what} with spec.nodeName set to itself'
-        raise StatusError.forbidden("pods", pods.name(pod), text)
+        raise _forbidden(pod, text)
 
 
-def _create_pod(pod: dict[str, Any], node: str) -> None:
-    name = str(pod["metadata"].get("name") or "")
+def admit_token(account: str, namespace: str, spec: Mapping[str, Any], ctx: RequestContext) -> None:
+    """A node's TokenRequest, before defaults: for a pod of its own, by UID, and for an audience that one of the pod's
+    projected volumes names. Raises StatusError 403, and 404 where the pod is gone."""
+    node = ctx.node
+    if node is None:
+        return
+    reference = spec.get("boundObjectRef") or {}
+    if (reference.get("apiVersion"), reference.get("kind")) != ("v1", "Pod") or not reference.get("name"):
+        raise _no_token(account, "node requested token not bound to a pod")
+    if not reference.get("uid"):
+        raise _no_token(account, "node requested token with a pod binding without a uid")
+    pod = ctx.store.get("/pods", namespace, reference["name"])
+    if pod is None:
+        raise StatusError.not_found("pods", reference["name"])
+    if pods.uid(pod) != reference["uid"]:
+        text = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record. "
+        raise _no_token(account, f"{text}The object might have been deleted and then recreated")
+    if pods.spec(pod).get("nodeName") != node:
+        raise _no_token(account, "node requested token bound to a pod scheduled on a different node")
+    _check_audience(account, spec.get("audiences") or [], pod, node)
+
+
+def _check_audience(account: str, audiences: list[str], pod: Mapping[str, Any], node: str) -> None:
+    if len(audiences) > 1:
+        raise _no_token(account, "node may only request 0 or 1 audiences")
+    wanted = audiences[0] if audiences else ""
+    for volume in pods.spec(pod).get("volumes") or []:
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            token = source.get("serviceAccountToken")
+            if token is not None and (token.get("audience") or "") == wanted:
+                return
+    raise _no_token(account, f'system:node:{node} is not authorized to request tokens for audience "{wanted}"')
+
+
+def _no_token(account: str, text: str) -> StatusError:
+    return StatusError.forbidden("serviceaccounts", account, text)
+
+
+def _create_pod(pod: dict[str, Any], node: str, ctx: RequestContext) -> None:
     if not pods.is_mirror(pod):
         text = f'pod does not have "{pods.MIRROR_ANNOTATION}" annotation, node "{node}" can only create mirror pods'
-        raise StatusError.forbidden("pods", name, text)
-    check_own_pod(pod, node, "create pods")
-    for owner in pod["metadata"].get("ownerReferences") or []:
-        if owner.get("kind") != "Node" or owner.get("name") != node:
-            text = f'node "{node}" can only create pods with an owner reference set to itself'
-            raise StatusError.forbidden("pods", name, text)
-    if pods.spec(pod).get("serviceAccountName"):
-        text = f'node "{node}" can not create pods that reference a service account'
-        raise StatusError.forbidden("pods", name, text)
-    kinds = sorted({reference.partition("/")[0] for reference in pods.references(pod)})
-    if kinds:
-        raise StatusError.forbidden("pods", name, f'node "{node}" can not create pods that reference {kinds[0]}')
+        raise _forbidden(pod, text)
+    check_own_pod(pod, f'node "{node}" can only create pods with spec.nodeName set to itself', node)
+    _check_owner(pod, node, ctx)
+    referred = _api_reference(pod)
+    if referred:
+        raise _forbidden(pod, f'node "{node}" can not create pods that reference {referred}')
+
+
+def _check_owner(pod: dict[str, Any], node: str, ctx: RequestContext) -> None:
+    """A mirror pod's one owner is the Node, its controller, by UID."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    if len(owners) > 1:
+        raise _forbidden(pod, f'node "{node}" can only create pods with a single owner reference set to itself')
+    owner: Mapping[str, Any] = owners[0] if owners else {}
+    if (owner.get("apiVersion"), owner.get("kind"), owner.get("name")) != ("v1", "Node", node):
+        raise _forbidden(pod, f'node "{node}" can only create pods with an owner reference set to itself')
+    if not owner.get("controller"):
+        raise _forbidden(pod, f'node "{node}" can only create pods with a controller owner reference set to itself')
+    if owner.get("blockOwnerDeletion"):
+        raise _forbidden(pod, f'node "{node}" must not set blockOwnerDeletion on an owner reference')
+    found = ctx.store.get("/nodes", "", node)
+    if found is None:
+        raise StatusError.not_found("nodes", node)
+    if owner.get("uid") != found["metadata"]["uid"]:
+        text = f"node {node} UID mismatch: expected {owner.get('uid')} got {found['metadata']['uid']}"
+        raise _forbidden(pod, text)
+
+
+def _api_reference(pod: Mapping[str, Any]) -> str:
+    """The first kind of API object that a pod refers to, in the words of podutil.HasAPIObjectReference; "" for none."""
+    spec = pods.spec(pod)
+    if spec.get("serviceAccountName"):
+        return "serviceaccounts"
+    kinds = {reference.partition("/")[0] for reference in pods.references(pod)}
+    for kind in ("secrets", "configmaps"):
+        if kind in kinds:
+            return kind
+    if spec.get("resourceClaims"):
+        return "resourceclaims"
+    return next((kind for volume in spec.get("volumes") or [] for kind in _volume_kinds(volume)), "")
+
+
+_VOLUMES: Final = {
+    "csi": "csidrivers (via CSI volumes)",
+    "glusterfs": "endpoints (via glusterFS volumes)",
+    "persistentVolumeClaim": "persistentvolumeclaims",
+    "ephemeral": "persistentvolumeclaims (via ephemeral volumes)",
+    "azureFile": "secrets (via azureFile volumes)",
+}
+_PROJECTIONS: Final = {
+    "serviceAccountToken": "serviceaccounts (via projected volumes)",
+    "clusterTrustBundle": "clustertrustbundles",
+    "podCertificate": "podcertificates",
+}
+
+
+def _volume_kinds(volume: Mapping[str, Any]) -> Iterator[str]:
+    yield from (kind for field, kind in _VOLUMES.items() if volume.get(field) is not None)
+    for source in (volume.get("projected") or {}).get("sources") or []:
+        yield from (kind for field, kind in _PROJECTIONS.items() if source.get(field) is not None)
 
 
 def _update_pod(pod: dict[str, Any], old: Mapping[str, Any], node: str, subresource: str | None) -> None:
     if subresource != "status":
-        raise StatusError.forbidden("pods", pods.name(pod), f'node "{node}" can only update pod status')
-    check_own_pod(old, node, "update pod status for pods")
+        text = f'unexpected operation "UPDATE", node "{node}" can only create and delete mirror pods'
+        raise _forbidden(pod, text)
+    check_own_pod(old, f'node "{node}" can only update pod status for pods with spec.nodeName set to itself', node)
     if dict(pods.labels(pod)) != dict(pods.labels(old)):
-        text = f'node "{node}" cannot update labels through pod status'
-        raise StatusError.forbidden("pods", pods.name(pod), text)
+        raise _forbidden(pod, f'node "{node}" cannot update labels through pod status')
+    for field, words in _CLAIM_STATUSES.items():
+        if ((pod.get("status") or {}).get(field) or None) != ((old.get("status") or {}).get(field) or None):
+            raise _forbidden(pod, f'node "{node}" cannot update {words}')
+
+
+_CLAIM_STATUSES: Final = {
+    "resourceClaimStatuses": "resource claim statues",  # as Kubernetes has it
+    "extendedResourceClaimStatus": "extended resource claim status",
+    "nodeAllocatableResourceClaimStatuses": "node allocatable resource claim statuses",
+}
+
+
+def _forbidden(pod: Mapping[str, Any], text: str) -> StatusError:
+    return StatusError.forbidden("pods", str(pod["metadata"].get("name") or ""), text)
 
 
 def _write_node(obj: dict[str, Any], old: Mapping[str, Any] | None, node: str) -> None:
     name = str(obj["metadata"].get("name") or "")
     if name != node:
         raise StatusError.forbidden("nodes", name, f'node "{node}" is not allowed to modify node "{name}"')
+    source, old_source = _spec(obj, "configSource"), _spec(old or {}, "configSource")
+    if source is not None and source != old_source:
+        deed = "create pods with a non-nil" if old is None else "update configSource to a new non-nil"
+        raise StatusError.forbidden("nodes", name, f'node "{node}" is not allowed to {deed} configSource')
     before: Mapping[str, Any] = (old or {}).get("metadata") or {}
-    if old is not None and _taints(obj) != _taints(old):
+    if old is not None and (_spec(obj, "taints") or []) != (_spec(old, "taints") or []):
         raise StatusError.forbidden("nodes", name, f'node "{node}" is not allowed to modify taints')
-    if (obj["metadata"].get("ownerReferences") or []) != (before.get("ownerReferences") or []):
+    if old is not None and (obj["metadata"].get("ownerReferences") or []) != (before.get("ownerReferences") or []):
         raise StatusError.forbidden("nodes", name, f'node "{node}" is not allowed to modify ownerReferences')
     labels, old_labels = obj["metadata"].get("labels") or {}, before.get("labels") or {}
     changed = {key for key in labels.keys() | old_labels.keys() if labels.get(key) != old_labels.get(key)}
-    refused = sorted(key for key in changed if _label_refused(key))
+    refused = ", ".join(sorted(key for key in changed if _label_refused(key)))
     if refused:
-        verb = "modify" if old is not None else "set"
-        text = f"is not allowed to {verb} the following labels: {', '.join(refused)}"
-        raise StatusError.forbidden("nodes", name, f'node "{node}" {text}')
+        text = f"is not allowed to modify labels: {refused}"
+        if old is None:
+            text = f'node "{node}" is not allowed to set the following labels: {refused}'
+        raise StatusError.forbidden("nodes", name, text)
 
 
-def _taints(node: Mapping[str, Any]) -> Any:
-    return (node.get("spec") or {}).get("taints") or []
+def _spec(node: Mapping[str, Any], field: str) -> Any:
+    return (node.get("spec") or {}).get(field)
 
 
 def _label_refused(key: str) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.unit.vkcri.apiserver.house import NODE, House, node, pod
-from vkcri.apiserver import internal
+from vkcri.apiserver import internal, pod_actions
+from vkcri.apiserver.admission import node_restriction
 from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
@@ -14,9 +15,14 @@ MIRROR = {"kubernetes.io/config.mirror": "x"}
 LEASES = "coordination.k8s.io/leases"
 
 
-def mirror(**spec: Any) -> Object:
+def mirror(house: House, **spec: Any) -> Object:
+    """A mirror pod as the kubelet makes it; the Node is there afterwards."""
+    found = house.get("/nodes", "", NODE) or house.create("/nodes", node())
     made = pod(nodeName=NODE, **spec)
     made["metadata"]["annotations"] = dict(MIRROR)
+    uid = found["metadata"]["uid"]
+    owner = {"apiVersion": "v1", "kind": "Node", "name": NODE, "uid": uid, "controller": True}
+    made["metadata"]["ownerReferences"] = [owner]
     return made
 
 
@@ -35,18 +41,61 @@ def update_as_node(house: House, key: str, obj: Object, subresource: str | None)
 
 def test_a_node_makes_mirror_pods_only(house: House) -> None:
     assert 'node "n1" can only create mirror pods' in refused(house, "/pods", pod(nodeName=NODE))
-    stored = house.create("/pods", mirror(), house.as_node())
+    stored = house.create("/pods", mirror(house), house.as_node())
     assert "volumes" not in stored["spec"]
     assert "serviceAccountName" not in stored["spec"]
 
 
-def test_a_mirror_pod_is_the_nodes_own_and_refers_to_nothing(house: House) -> None:
-    other = mirror()
+def test_a_mirror_pod_is_bound_to_its_node(house: House) -> None:
+    other = mirror(house)
     other["spec"]["nodeName"] = "n2"
     assert "with spec.nodeName set to itself" in refused(house, "/pods", other)
-    secret = {"name": "v", "secret": {"secretName": "s"}}
-    assert "can not create pods that reference secrets" in refused(house, "/pods", mirror(volumes=[secret]))
-    assert "reference a service account" in refused(house, "/pods", mirror(serviceAccountName="default"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "Pod"}, "with an owner reference set to itself"),
+        ({"apiVersion": "v2"}, "with an owner reference set to itself"),
+        ({"name": "n2"}, "with an owner reference set to itself"),
+        ({"controller": None}, "with a controller owner reference set to itself"),
+        ({"blockOwnerDeletion": True}, "must not set blockOwnerDeletion on an owner reference"),
+        ({"uid": "another"}, "node n1 UID mismatch: expected another got "),
+    ],
+    ids=str,
+)
+def test_a_mirror_pods_owner_is_its_node(house: House, change: Object, message: str) -> None:
+    made = mirror(house)
+    made["metadata"]["ownerReferences"][0] |= change
+    assert message in refused(house, "/pods", made)
+
+
+def test_a_mirror_pod_has_one_owner(house: House) -> None:
+    made = mirror(house)
+    owners = made["metadata"]["ownerReferences"]
+    made["metadata"]["ownerReferences"] = []
+    assert "with an owner reference set to itself" in refused(house, "/pods", made)
+    made["metadata"]["ownerReferences"] = [*owners, {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}]
+    assert "with a single owner reference set to itself" in refused(house, "/pods", made)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        ({"serviceAccountName": "default"}, "serviceaccounts"),
+        ({"volumes": [{"name": "v", "secret": {"secretName": "s"}}]}, "secrets"),
+        ({"volumes": [{"name": "v", "configMap": {"name": "c"}}]}, "configmaps"),
+        ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "persistentvolumeclaims"),
+        (
+            {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+            "serviceaccounts (via projected volumes)",
+        ),
+    ],
+    ids=str,
+)
+def test_a_mirror_pod_refers_to_nothing(house: House, spec: Object, kind: str) -> None:
+    text = refused(house, "/pods", mirror(house, **spec))
+    assert text.endswith(f'node "n1" can not create pods that reference {kind}')
 
 
 def test_a_node_writes_the_status_of_its_own_pods(house: House) -> None:
@@ -67,8 +116,14 @@ def test_a_node_changes_no_labels_and_no_specs_of_pods(house: House) -> None:
     with pytest.raises(StatusError) as caught:
         update_as_node(house, "/pods", labelled, "status")
     assert "cannot update labels through pod status" in caught.value.message
-    with pytest.raises(StatusError):
+    with pytest.raises(StatusError) as caught:
         update_as_node(house, "/pods", stored, None)
+    assert "can only create and delete mirror pods" in caught.value.message
+    claimed = copy.deepcopy(stored)
+    claimed["status"]["resourceClaimStatuses"] = [{"name": "a", "resourceClaimName": "b"}]
+    with pytest.raises(StatusError) as caught:
+        update_as_node(house, "/pods", claimed, "status")
+    assert "cannot update resource claim statues" in caught.value.message
 
 
 def test_a_node_deletes_its_own_pods(house: House) -> None:
@@ -79,6 +134,61 @@ def test_a_node_deletes_its_own_pods(house: House) -> None:
     with pytest.raises(StatusError) as caught:
         internal.delete(house.as_node(), "/pods", "default", "other", {"gracePeriodSeconds": 0})
     assert "can only delete pods with spec.nodeName set to itself" in caught.value.message
+
+
+def test_a_node_evicts_its_own_pods(house: House) -> None:
+    house.pod("other", nodeName="n2")
+    with pytest.raises(StatusError) as caught:
+        pod_actions.evict("default", "other", {}, house.as_node())
+    assert "node n1 can only evict pods with spec.nodeName set to itself" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("reference", "audiences", "message"),
+    [
+        ({}, [], "node requested token not bound to a pod"),
+        ({"kind": "Secret"}, [], "node requested token not bound to a pod"),
+        ({"uid": ""}, [], "with a pod binding without a uid"),
+        ({"uid": "another"}, [], "does not match the UID in record"),
+        ({"name": "other"}, [], "bound to a pod scheduled on a different node"),
+        (None, ["vault", "other"], "node may only request 0 or 1 audiences"),
+        (None, ["other"], 'system:node:n1 is not authorized to request tokens for audience "other"'),
+    ],
+    ids=str,
+)
+def test_a_token_is_for_a_pod_of_the_node_and_an_audience_that_it_names(
+    house: House, reference: Object | None, audiences: list[str], message: str
+) -> None:
+    ctx = house.as_node()
+    mine, other = _pods_with_tokens(house)
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": "mine", "uid": mine["metadata"]["uid"]}
+    if reference is not None:
+        bound = {**bound, **reference} if reference else {}
+    if bound.get("name") == "other":
+        bound["uid"] = other["metadata"]["uid"]
+    with pytest.raises(StatusError) as caught:
+        node_restriction.admit_token("default", "default", {"boundObjectRef": bound, "audiences": audiences}, ctx)
+    assert caught.value.code == 403
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("audiences", [[], ["vault"]])
+def test_a_node_gets_tokens_for_the_audiences_of_its_pods(house: House, audiences: list[str]) -> None:
+    mine, _ = _pods_with_tokens(house)
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": "mine", "uid": mine["metadata"]["uid"]}
+    asked = {"boundObjectRef": bound, "audiences": audiences}
+    node_restriction.admit_token("default", "default", asked, house.as_node())
+    gone = {"boundObjectRef": {**bound, "name": "gone"}}
+    with pytest.raises(StatusError) as caught:
+        node_restriction.admit_token("default", "default", gone, house.as_node())
+    assert caught.value.code == 404
+
+
+def _pods_with_tokens(house: House) -> tuple[Object, Object]:
+    """A pod of the node with a token for `vault` beside its account's, and one of another node."""
+    sources = [{"serviceAccountToken": {"path": "token", "audience": "vault"}}]
+    volumes = [{"name": "vault", "projected": {"sources": sources}}]
+    return house.pod("mine", nodeName=NODE, volumes=volumes), house.pod("other", nodeName="n2", volumes=volumes)
 
 
 def test_a_node_registers_itself_only(house: House) -> None:
@@ -93,6 +203,16 @@ def test_a_node_keeps_its_taints_and_owners(house: House) -> None:
     with pytest.raises(StatusError) as caught:
         update_as_node(house, "/nodes", tainted, None)
     assert "is not allowed to modify taints" in caught.value.message
+    owned = copy.deepcopy(stored)
+    owned["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}]
+    with pytest.raises(StatusError) as caught:
+        update_as_node(house, "/nodes", owned, None)
+    assert "is not allowed to modify ownerReferences" in caught.value.message
+    labelled = copy.deepcopy(stored)
+    labelled["metadata"]["labels"]["kubernetes.io/role"] = "master"
+    with pytest.raises(StatusError) as caught:
+        update_as_node(house, "/nodes", labelled, None)
+    assert caught.value.message.endswith(": is not allowed to modify labels: kubernetes.io/role")
     stored["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
     update_as_node(house, "/nodes", stored, "status")
 

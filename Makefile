@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 WORKERS ?= 2
 TESTS ?= tests
 .DEFAULT_GOAL := help
-.PHONY: help install run stop reset test test-guest cluster cluster-stop check fix protos bench clean
+.PHONY: help install run stop reset test test-guest test-cluster cluster cluster-stop check fix protos bench clean
 
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,7 +48,7 @@ protos: ## generate the code that is built and not committed
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python protos/generate.py
 
-test: ## all tests but the emulated guest's
+test: ## all tests but the emulated guest's and the real control plane's
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/pytest -n $(WORKERS) $(TESTS) --ignore tests/guest --ignore tests/cluster
@@ -57,6 +57,12 @@ test-guest: ## README's session in a true Debian 12 guest, in emulation (some te
 	@sh install/packages.sh guest
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/pytest -s tests/guest
+
+test-cluster: ## the tests that want a real Kubernetes control plane; builds it first (needs go)
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster build
+	@$(BIN)/pytest tests/cluster
 
 cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
 	@sh install/packages.sh run

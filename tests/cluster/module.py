@@ -89,10 +89,10 @@ def language(text: str) -> str:
     return next(line.split()[1] for line in text.splitlines() if line.startswith("go "))
 
 
-def require_go(present: str, wanted: str) -> None:
+def require_go(what: str, present: str, wanted: str) -> None:
     """Raises ConfigError where the go on this machine (`go1.26.8`) is older than a go.mod's go line (`1.26.0`)."""
-    if _numbers(present.removeprefix("go")) < _numbers(wanted):
-        raise ConfigError(f"Go is too old: {present} is here, and go{wanted} or newer is needed (GOTOOLCHAIN is local)")
+    if _numbers(present.removeprefix("go").split()[0]) < _numbers(wanted):
+        raise ConfigError(f"Go is too old: {present} is here, and {what} wants go{wanted} or newer")
 
 
 def _is_tool_of_kubernetes(program: Program) -> bool:

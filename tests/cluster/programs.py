@@ -77,7 +77,7 @@ def _ensure_module(version: str, name: str, present: str) -> None:
         text = module.coredns(golang.upstream_module(module.COREDNS, module.COREDNS_VERSION))
     else:
         text = module.kubernetes(version, golang.upstream_module(module.KUBERNETES, version))
-    module.require_go(present, module.language(text))
+    module.require_go(f"{folder.parent.name} {folder.name}", present, module.language(text))
     if ready.exists() and ready.read_text() == text:
         return
     began = time.monotonic()

@@ -1,0 +1,92 @@
+"""Detached processes are found again by their mark, and only they are ended."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import processes
+
+STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    for program in processes.running(tmp_path):
+        processes.stop(tmp_path, program, 0.1)
+
+
+def _until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _start(folder: Path, program: str, *command: str) -> None:
+    processes.start(folder, program, command, folder / f"{program}.log")
+
+
+def test_a_started_process_is_found_by_folder_and_program_and_is_not_our_child(folder: Path) -> None:
+    _start(folder, "sleeper", "sleep", "600")
+    (pid,) = processes.running(folder)["sleeper"]
+    assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] != str(os.getpid())
+    assert processes.running(folder / "other") == {}
+    assert processes.running(folder.parent) == {}, "a folder's name that begins as ours does is another's"
+
+
+def test_stop_ends_every_process_of_one_program_and_no_other(folder: Path) -> None:
+    for program in ("first", "first", "second"):
+        _start(folder, program, "sleep", "600")
+    _until(lambda: len(processes.running(folder).get("first", ())) == 2)
+    processes.stop(folder, "first")
+    assert list(processes.running(folder)) == ["second"]
+
+
+def test_stop_is_harmless_where_nothing_runs(folder: Path) -> None:
+    processes.stop(folder, "nothing")
+
+
+def test_a_process_that_ignores_sigterm_is_killed(folder: Path) -> None:
+    _start(folder, "stubborn", "sh", "-c", STUBBORN)
+    _until(lambda: "ready" in (folder / "stubborn.log").read_text())
+    processes.stop(folder, "stubborn", 0.3)
+    assert processes.running(folder) == {}
+
+
+def test_a_process_whose_parent_was_killed_is_still_found(folder: Path) -> None:
+    _start(folder, "parent", "sh", "-c", "sleep 600 & echo $!; wait")
+    _until(lambda: (folder / "parent.log").read_text().strip())
+    child = int((folder / "parent.log").read_text())
+    (parent,) = set(processes.running(folder)["parent"]) - {child}
+    os.kill(parent, signal.SIGKILL)
+    _until(lambda: processes.running(folder)["parent"] == [child])
+    processes.stop(folder, "parent")
+    assert processes.running(folder) == {}
+
+
+def test_nothing_of_our_environment_but_path_reaches_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/somewhere")
+    processes.start(folder, "env", ["env"], folder / "env.log", EXTRA="yes")
+    _until(lambda: "EXTRA=yes" in (folder / "env.log").read_text())
+    assert "KUBECONFIG" not in (folder / "env.log").read_text()
+
+
+def test_a_program_that_does_not_exist_says_so_in_its_log(folder: Path) -> None:
+    _start(folder, "absent", str(folder / "no-such-program"))
+    _until(lambda: "no-such-program" in (folder / "absent.log").read_text())
+    _until(lambda: processes.running(folder) == {})
+
+
+def test_a_stranger_is_left_alone(folder: Path) -> None:
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            processes.stop(folder, "sleep")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()

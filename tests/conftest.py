@@ -7,7 +7,6 @@ share it give their sandboxes labels or names of their own and remove them.
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -19,11 +18,11 @@ import pytest
 
 from bridge import cleanup, containerd, images_local, network
 from bridge.runtime import Runtime
+from tests.instances import claimed
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import VkcriError
 
 _START_SECONDS = 30.0
-_NUMBERS = range(10, 20)
 _LAUNCH = "from bridge.containerd import main; main()"
 
 
@@ -85,21 +84,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def claim() -> Iterator[Callable[[str], Instance]]:
-    """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end. The
-    lock is an abstract socket: it leaves no file."""
+    """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end."""
     with contextlib.ExitStack() as held:
-
-        def choose(name: str) -> Instance:
-            for number in _NUMBERS:
-                lock = held.enter_context(socket.socket(socket.AF_UNIX))
-                try:
-                    lock.bind(f"\0vkcri-test-{number}")
-                except OSError:
-                    continue
-                return Instance(f"{name}-{number}")
-            raise AssertionError(f"every instance number of {_NUMBERS} is in use by another run of the tests")
-
-        yield choose
+        yield lambda name: held.enter_context(claimed(name))
 
 
 @pytest.fixture(scope="session")

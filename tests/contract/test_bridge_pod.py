@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import pytest
 
 from bridge.pb.runtime.v1 import api_pb2
 from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod, wait_for
+from vkcri.config import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-pod")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode("core-41", tmp_path_factory.mktemp("logs"))
+def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
+    node = BridgeNode(claim("core").name, tmp_path_factory.mktemp("logs"))
     try:
         node.start()
         yield node

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.flow.claims import claimed
 from tests.flow.planes import Place, Plane, embedded_place
+from tests.instances import FLOW_NUMBERS, claimed
 from vkcri.config import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -231,7 +231,7 @@ class LiveNode:
 @contextmanager
 def live_node(plane: Plane, name: str, **environment: str) -> Iterator[LiveNode]:
     """A node that is not up yet, on an instance NAME-N of its own; nothing of it is left at the end."""
-    with claimed(name) as instance, plane.place(instance) as place:
+    with claimed(name, FLOW_NUMBERS) as instance, plane.place(instance) as place:
         live = LiveNode(instance.name, place, **environment)
         live.reset()
         try:

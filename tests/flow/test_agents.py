@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.flow.claims import claimed
 from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod, wait_for
 from tests.flow.planes import Place, Plane
+from tests.instances import FLOW_NUMBERS, claimed
 from vkcri.config import Instance
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]
@@ -85,7 +85,7 @@ def place_beside(node: LiveNode, plane: Plane, instance: Instance) -> Iterator[P
 @pytest.fixture(scope="module")
 def joined(node: LiveNode, plane: Plane) -> Iterator[Joined]:
     """Not up yet; gone from guest and cluster after the module."""
-    with claimed("joined") as instance, place_beside(node, plane, instance) as place:
+    with claimed("joined", FLOW_NUMBERS) as instance, place_beside(node, plane, instance) as place:
         made = Joined(instance.name, place, VKUBELET_DISABLE_TAINT="false")
         made.reset()
         try:

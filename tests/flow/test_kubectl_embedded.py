@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.conftest import remove_folders
-from tests.flow.claims import claimed
+from tests.instances import FLOW_NUMBERS, claimed
 from vkcri.config import Instance
 
 pytestmark = [
@@ -118,7 +118,7 @@ def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with claimed("apis") as instance:
+    with claimed("apis", FLOW_NUMBERS) as instance:
         remove_folders(instance)
         started = Server(instance)
         started.start()
@@ -476,7 +476,7 @@ def test_stopping_ends_watches_in_their_middle_and_takes_no_time(kubectl: Kubect
 @pytest.fixture
 def other() -> Iterator[Server]:
     """A server of a test's own, not started yet."""
-    with claimed("apis") as instance:
+    with claimed("apis", FLOW_NUMBERS) as instance:
         remove_folders(instance)
         yield Server(instance)
         remove_folders(instance)

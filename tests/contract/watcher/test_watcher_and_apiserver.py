@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from tests.contract.watcher.live import Guest
+from tests.instances import claimed, own
 from tests.unit.vkcri.kube.scripted import until
-from tests.unit.vkcri.watcher.conftest import free_instance
-from vkcri.config import Instance
 from vkcri.errors import NotFound, Refused, Unavailable
 from vkcri.kube.client import Client
 from vkcri.queue import Subscription, request
@@ -24,7 +23,7 @@ SECONDS = 30.0
 @pytest.fixture
 def guest(tmp_path: Path) -> Iterator[Guest]:
     """A guest whose node `n1` is Ready."""
-    with free_instance(range(38, 39)) as instance, Guest(instance, tmp_path) as found:
+    with Guest(own("watch"), tmp_path) as found:
         found.apiserver = found.run("apiserver", VKUBELET_NODE_NAME="n1")  # type: ignore[attr-defined]
         found.watcher = found.run("api-watcher", VKUBELET_NODE_NAME="n1")  # type: ignore[attr-defined]
         until(found.instance.admin_kubeconfig.exists, SECONDS)
@@ -155,7 +154,7 @@ def test_two_watchers_of_one_name(guest: Guest, tmp_path: Path) -> None:
     pod = arrives(guest, "web")
     before = admin.get("/api/v1/nodes/n1")["metadata"]
     kubeconfig = str(guest.instance.admin_kubeconfig)
-    with Guest(Instance("watch-39"), tmp_path) as other:
+    with claimed("watch") as instance, Guest(instance, tmp_path) as other:
         rival = other.run("api-watcher", VKUBELET_NODE_NAME="n1", KUBECONFIG=kubeconfig)
         until(lambda: rival.said("VKUBELET_NODE_NAME"), SECONDS)
         assert rival.said("joining https://127.0.0.1") == 1

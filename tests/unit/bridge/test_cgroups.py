@@ -9,6 +9,7 @@ import pytest
 
 from bridge.cgroups import Cgroups, Hierarchies, Limits, host_hugepages, mounted_hierarchies, pod_limits, weight
 from bridge.spec import CgroupFacts
+from tests.instances import own
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import Invalid
 
@@ -166,9 +167,8 @@ def test_a_uid_that_leads_elsewhere_is_refused(v2: Cgroups, uid: str) -> None:
 
 
 @pytest.fixture
-def real(worker_id: str) -> Iterator[Cgroups]:
-    number = 51 + int(worker_id.removeprefix("gw")) % 8 if worker_id.startswith("gw") else 51
-    made = Cgroups(RuntimeSettings(instance=Instance(f"speccg-{number}"), node_name="n"))
+def real() -> Iterator[Cgroups]:
+    made = Cgroups(RuntimeSettings(instance=own("speccg"), node_name="n"))
     yield made
     made.cleanup()
 

@@ -19,11 +19,12 @@ from bridge import cleanup, containerd, containerd_config
 from bridge.containerd_config import PAUSE_IMAGE, Conditions, render
 from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
+from tests.instances import own
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import ConfigError, Unavailable
 
 PROJECT = Path(__file__).parents[3]
-INSTANCE = Instance("rt-11")  # for what is only computed
+INSTANCE = own("rt")  # for what is only computed
 SETTINGS = RuntimeSettings(instance=INSTANCE, pod_ip="127.0.0.1")
 CONDITIONS = Conditions("/usr/bin/containerd", (1, 6), "/usr/lib/cni", lowers_oom_score=False, overlay=True)
 

@@ -14,11 +14,13 @@ from bridge import network
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
-from vkcri.config import Instance, RuntimeSettings
+from tests.instances import own
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused
 
 pytestmark = pytest.mark.xdist_group("bridge-network")
-INSTANCE = Instance("rt-12")
+INSTANCE = own("rt")
+BRIDGE, PORT = INSTANCE.bridge_name, f"rt{INSTANCE.index}p"
 SETTINGS = RuntimeSettings(instance=INSTANCE, pod_ip="127.0.0.1")
 SUBNET = IPv4Network("10.9.8.0/24")
 
@@ -38,10 +40,10 @@ def runtime(fake: FakeRuntime) -> Iterator[Runtime]:
 
 def test_it_is_written_where_there_is_none_and_once(folder: Path, runtime: Runtime) -> None:
     path = network.ensure_network(runtime, SETTINGS, SUBNET)
-    assert path == folder / "zzz-vk-cri-rt-12.conflist"
+    assert path == folder / f"{INSTANCE.cni_name}.conflist"
     assert [entry.name for entry in folder.iterdir()] == [path.name]
     bridge = json.loads(path.read_text())["plugins"][0]
-    assert (bridge["bridge"], bridge["ipMasq"]) == ("vkcri12", True)
+    assert (bridge["bridge"], bridge["ipMasq"]) == (INSTANCE.bridge_name, True)
     assert bridge["ipam"]["ranges"] == [[{"subnet": "10.9.8.0/24"}]]
     before = path.stat()
     assert network.ensure_network(runtime, SETTINGS, SUBNET) == path
@@ -118,7 +120,7 @@ def bridge() -> Iterator[Callable[..., None]]:
         subprocess.run(["ip", *arguments], check=True, timeout=10)
 
     yield ip
-    for name in ("vkcri12", "rt12p"):
+    for name in (BRIDGE, PORT):
         subprocess.run(["ip", "link", "delete", name], check=False, timeout=10, stderr=subprocess.DEVNULL)
 
 
@@ -128,12 +130,12 @@ def test_removal_takes_our_file_and_bridge_and_nothing_else(tmp_path: Path, brid
     theirs = tmp_path / "10-mine.conflist"
     for path in (ours, theirs):
         path.write_text("{}")
-    bridge("link", "add", "vkcri12", "type", "bridge")
-    bridge("link", "set", "vkcri12", "up")
+    bridge("link", "add", BRIDGE, "type", "bridge")
+    bridge("link", "set", BRIDGE, "up")
     for _ in range(2):
         network.remove_network(INSTANCE, [tmp_path])
         assert (ours.exists(), theirs.exists()) == (False, True)
-        assert not Path("/sys/class/net/vkcri12").exists()
+        assert not Path("/sys/class/net", BRIDGE).exists()
 
 
 @pytest.mark.container
@@ -143,12 +145,12 @@ def test_a_bridge_that_others_use_stays_with_its_file(
     monkeypatch.setattr(network, "_PORTS_SECONDS", 0.1)
     path = network.file_in(tmp_path, INSTANCE)
     path.write_text("{}")
-    bridge("link", "add", "vkcri12", "type", "bridge")
-    bridge("link", "add", "rt12p", "master", "vkcri12", "type", "veth", "peer", "name", "rt12q")
-    with pytest.raises(Refused, match="rt12p"):
+    bridge("link", "add", BRIDGE, "type", "bridge")
+    bridge("link", "add", PORT, "master", BRIDGE, "type", "veth", "peer", "name", f"{PORT}q")
+    with pytest.raises(Refused, match=PORT):
         network.remove_network(INSTANCE, [tmp_path])
     assert path.exists()
-    assert Path("/sys/class/net/vkcri12").exists()
+    assert Path("/sys/class/net", BRIDGE).exists()
 
 
 @pytest.mark.container

@@ -11,6 +11,7 @@ from bridge.node import NodeStatus, features
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
+from tests.instances import own
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.queue import Publisher
 
@@ -20,7 +21,7 @@ NOW = 1_800_000_000.0
 @pytest.fixture
 def settings(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RuntimeSettings:
     monkeypatch.setattr(Instance, "state_dir", tmp_path)
-    return RuntimeSettings(instance=Instance("core-44"), runtime_endpoint=fake.endpoint, node_name="me", max_pods=17)
+    return RuntimeSettings(instance=own("core"), runtime_endpoint=fake.endpoint, node_name="me", max_pods=17)
 
 
 class Node:

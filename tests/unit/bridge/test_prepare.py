@@ -11,10 +11,11 @@ from bridge import images_local, network, prepare
 from bridge.prepare import Preparation
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
-from vkcri.config import Instance, RuntimeSettings
+from tests.instances import own
+from vkcri.config import RuntimeSettings
 from vkcri.lifecycle import Process
 
-INSTANCE = Instance("core-56")
+INSTANCE = own("core")
 PAUSE = "registry.example/pause:3"
 NODE = {"metadata": {"name": "n"}, "spec": {"podCIDR": "10.9.7.0/24"}}
 

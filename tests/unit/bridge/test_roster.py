@@ -19,14 +19,15 @@ from bridge.spec import names
 from bridge.worker import Worker
 from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
+from tests.instances import own
 from tests.unit.bridge.building import NOW, UID, a_pod
 from vkcri.api import pods
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.lifecycle import Process
 from vkcri.queue import Change
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-roster")]
-INSTANCE = Instance("core-55")
+INSTANCE = own("core")
 
 
 class Between(Admission):

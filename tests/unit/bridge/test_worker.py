@@ -15,13 +15,14 @@ from bridge.main import Bridge
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
 from tests.contract.fake_runtime import FakeRuntime
-from vkcri.config import Instance, RuntimeSettings
+from tests.instances import own
+from vkcri.config import RuntimeSettings
 from vkcri.errors import NotFound
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, request
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-worker")]
-INSTANCE = Instance("core-43")
+INSTANCE = own("core")
 
 
 class Node:

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.instances import own
 from vkcri.api import loglines, times
-from vkcri.config import Instance
 from vkcri.errors import Invalid, NotFound, Refused
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, Subscription, request
 
 FILE = Path(__file__).parents[3] / "examples" / "providers" / "memory.py"
-INSTANCE = Instance("queue-23")
+INSTANCE = own("queue")
 NOW = times.to_epoch("2026-11-23T12:00:00Z")
 Object = dict[str, Any]
 

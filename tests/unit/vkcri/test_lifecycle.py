@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from vkcri.config import Instance
+from tests.instances import own
 from vkcri.lifecycle import DRAIN_SECONDS, Process, make_folders
 from vkcri.selfwatch import SelfWatch
 
-INSTANCE = Instance("queue-21")
+INSTANCE = own("life")
 PROLOGUE = """
 import ctypes, os, subprocess, sys, threading, time
 from vkcri.config import Instance, Settings
@@ -28,8 +28,8 @@ def serve(process):
     say("serving")
     process.stopping.wait()
 def start(main, **options):
-    run("program", Settings(instance=Instance("queue-21")), main, **options)
-"""
+    run("program", Settings(instance=Instance("INSTANCE")), main, **options)
+""".replace("INSTANCE", INSTANCE.name)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="an instance's folders are root's")
 pytestmark = [needs_root, pytest.mark.xdist_group("lifecycle")]
 
@@ -282,20 +282,20 @@ program_main("program", Settings, main, check=check, cleanup=lambda settings: sa
 
 
 def test_a_programs_verbs(start: Start) -> None:
-    check = start(MAIN, ARGUMENT="--check", VKCRI_INSTANCE="queue-21")
+    check = start(MAIN, ARGUMENT="--check", VKCRI_INSTANCE=INSTANCE.name)
     assert check.wait() == 0
-    assert check.text == "program: configuration of instance queue-21 is good; the socket answers\n"
-    bad = start(MAIN, ARGUMENT="--check", VKCRI_INSTANCE="queue-21", VKCRI_LOG_LEVEL="LOUD")
+    assert check.text == f"program: configuration of instance {INSTANCE.name} is good; the socket answers\n"
+    bad = start(MAIN, ARGUMENT="--check", VKCRI_INSTANCE=INSTANCE.name, VKCRI_LOG_LEVEL="LOUD")
     assert bad.wait() == 78
     assert bad.text.count("\n") == 1
     assert "VKCRI" in bad.text or "log_level" in bad.text
-    cleanup = start(MAIN, ARGUMENT="--cleanup", VKCRI_INSTANCE="queue-21")
+    cleanup = start(MAIN, ARGUMENT="--cleanup", VKCRI_INSTANCE=INSTANCE.name)
     assert cleanup.wait() == 0
     assert cleanup.text == "cleaned\n"
-    runs = start(MAIN, VKCRI_INSTANCE="queue-21", VKCRI_LOG_LEVEL="DEBUG")
+    runs = start(MAIN, VKCRI_INSTANCE=INSTANCE.name, VKCRI_LOG_LEVEL="DEBUG")
     runs.until("running DEBUG")
     began = time.monotonic()
-    broken = start(MAIN, VKCRI_INSTANCE="queue-21", VKCRI_LOG_LEVEL="LOUD")
+    broken = start(MAIN, VKCRI_INSTANCE=INSTANCE.name, VKCRI_LOG_LEVEL="LOUD")
     assert broken.wait() == 78
     assert time.monotonic() - began > 1.0
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from bridge.volumes import Volumes, mounting
+from tests.instances import own
 from tests.unit.bridge.volumes.make import World
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 
 
 @pytest.fixture
-def world(worker_id: str) -> Iterator[World]:
+def world() -> Iterator[World]:
     """A world whose instance no other worker of this run uses; nothing of it is left afterwards."""
-    number = 51 + int(worker_id.removeprefix("gw")) % 8 if worker_id.startswith("gw") else 51
-    settings = RuntimeSettings(instance=Instance(f"specvol-{number}"), node_name="node-1")
+    settings = RuntimeSettings(instance=own("specvol"), node_name="node-1")
     made = World(settings)
     yield made
     mounting.unmount_below(settings.instance.volumes_dir)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import remove_folders
-from vkcri.config import Instance
+from tests.instances import own
 
 PROJECT = Path(__file__).resolve().parents[4]
-INSTANCE = Instance("cli-52")
+INSTANCE = own("apisrv")
 NETWORK = (  # what a guest's own set-up does later; a loopback is all that a fresh network namespace has
     ("ip", "link", "set", "lo", "up"),
     ("ip", "address", "add", "192.0.2.7/32", "dev", "lo"),

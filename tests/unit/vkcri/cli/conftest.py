@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.instances import own
 from vkcri.cli import supervision
 from vkcri.cli.supervision import Supervisor
 from vkcri.config import Instance
@@ -76,7 +77,7 @@ def configuration(instance: Instance, folder: Path) -> Path:
 @pytest.fixture
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
     """Not started yet; whatever it became, it is gone at the end."""
-    made = Supervisor(Instance("cli-50"))
+    made = Supervisor(own("cli"))
     conf = configuration(made.instance, tmp_path)
     monkeypatch.setattr(supervision, "configuration_file", lambda _instance: conf)
     for name in ("KUBECONFIG", "VKCRI_CONFIG"):

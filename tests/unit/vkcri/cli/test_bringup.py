@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.instances import own
 from tests.unit.vkcri.cli.conftest import by_hand, end, pid, state, wait_for
 from vkcri.cli import bringup, supervision
 from vkcri.cli.supervision import Supervisor
@@ -39,7 +40,8 @@ def test_a_second_start_with_a_kubeconfig_in_toml_is_the_same_cluster(
     assert supervisor.pid() == first
 
     monkeypatch.setenv("KUBECONFIG", "")
-    told = rf"already runs with KUBECONFIG={tmp_path}/admin.conf: VKCRI_INSTANCE=cli-50 make stop first"
+    name = supervisor.instance.name
+    told = rf"already runs with KUBECONFIG={tmp_path}/admin.conf: VKCRI_INSTANCE={name} make stop first"
     with pytest.raises(ConfigError, match=told):
         bringup.start(load(ClusterSettings))
 
@@ -170,7 +172,7 @@ def test_a_clean_up_without_supervisord_is_the_clean_ups_alone() -> None:
         calls.append(entry)
         return 1 if entry == "vkcri-kube-proxy" else 0
 
-    assert bringup.stop(Supervisor(Instance("cli-51")), clean) == 1
+    assert bringup.stop(Supervisor(own("cli")), clean) == 1
     assert calls == ["vkcri-cri-bridge", "vkcri-kube-proxy"]
 
 

@@ -1,6 +1,7 @@
 """A node for log-server's tests: the real program on an instance of its own, with the two owners it talks to played by
 real Publishers with prepared data."""
 
+import contextlib
 import http.client
 import json
 import shutil
@@ -12,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.instances import claimed
 from vkcri import certs
-from vkcri.config import Instance, KubeletSettings
+from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid, NotFound, VkcriError
 from vkcri.kubelet import main
 from vkcri.lifecycle import Process, make_folders
 from vkcri.queue import Publisher
 
 DEADLINE = 10.0
-NUMBERS = range(60, 70)
 TOKENS = {"admin-token": "admin", "scraper-token": "scraper", "pod-token": "system:serviceaccount:default:default"}
 ALLOWED = {"admin": {"proxy", "pods", "metrics", "stats", "log", "healthz"}, "scraper": {"metrics", "healthz"}}
 
@@ -29,7 +30,8 @@ class Node:
     """One log-server and its neighbours."""
 
     def __init__(self) -> None:
-        self.instance, self._claim = _claim_instance()
+        self._claim = contextlib.ExitStack()
+        self.instance = self._claim.enter_context(claimed("logsrv"))
         self.remove()
         make_folders(self.instance)
         self.settings = KubeletSettings(instance=self.instance, node_name="n1", pod_ip="127.0.0.1")
@@ -230,19 +232,6 @@ class Node:
     @property
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
-
-
-def _claim_instance() -> tuple[Instance, socket.socket]:
-    """An instance that no other worker and no other run on this guest uses, as long as the socket is open."""
-    for number in NUMBERS:
-        lock = socket.socket(socket.AF_UNIX)
-        try:
-            lock.bind(f"\0vkcri-test-{number}")
-        except OSError:
-            lock.close()
-        else:
-            return Instance(f"logsrv-{number}"), lock
-    raise AssertionError(f"every instance number of {NUMBERS} is in use by another run of the tests")
 
 
 def running(name: str = "main", container_id: str = "containerd://c1", **more: Any) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.instances import own
 from tests.unit.vkcri.proxy.objects import Object, endpoint, endpoint_slice, service
 from tests.unit.vkcri.proxy.test_model import ports
-from vkcri.config import Instance
 from vkcri.errors import Unavailable
 from vkcri.proxy import apply
 from vkcri.proxy.apply import REBUILD_SECONDS, Kernel
 
-TABLE = Instance("queue-25").nft_table
+TABLE = own("apply").nft_table
 SUBNETS = ("10.244.25.0/24",)
 on_kernel = [
     pytest.mark.container,

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.instances import own
 from tests.unit.vkcri.proxy.objects import Object, endpoint, endpoint_slice, service
-from vkcri.config import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, Subscription, request
 
-INSTANCE = Instance("queue-24")
+INSTANCE = own("proxy")
 ROOT = Path(__file__).parents[4]
-PREFIX = "vkq24-"
+PREFIX = f"vkq{INSTANCE.index}-"
 POD_SUBNET = "10.244.24.0/24"
 PODS = {"one": 11, "two": 12, "client": 13}
 TOPICS = ["services", "endpointslices", "node"]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from vkcri.config import Instance
+from tests.instances import own
 from vkcri.lifecycle import Process
 
 
 @pytest.fixture
 def process() -> Iterator[Process]:
     ends: list[int] = []
-    process = Process("test", Instance("queue-20"), end=ends.append)
+    process = Process("test", own("queue"), end=ends.append)
     yield process
     process.drain()
     assert not ends, "a thread died"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.instances import own
 from tests.unit.vkcri.queue.conftest import wait_for
-from vkcri.config import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, Subscription, publisher, subscriber
 from vkcri.selfwatch import SelfWatch
@@ -29,7 +29,7 @@ def leave() -> threading.Event:
 
 def test_a_subscriptions_callback(folder: Path, leave: threading.Event) -> None:
     watch = SelfWatch()
-    process = Process("test", Instance("queue-20"), watch=watch, end=lambda _: None)
+    process = Process("test", own("queue"), watch=watch, end=lambda _: None)
     owner = Publisher(folder / "watcher.sock", ["pods"])
     owner.start(process)
     Subscription(folder / "watcher.sock", "pods", lambda _: hold(leave)).start(process)
@@ -45,7 +45,7 @@ def test_a_subscriptions_callback(folder: Path, leave: threading.Event) -> None:
 def test_an_owners_periodic_callback(folder: Path, leave: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "IDLE_SECONDS", 0.05)
     watch = SelfWatch()
-    process = Process("test", Instance("queue-20"), watch=watch, end=lambda _: None)
+    process = Process("test", own("queue"), watch=watch, end=lambda _: None)
     owner = Publisher(folder / "watcher.sock", ["pods"])
     owner.every_few_seconds(lambda: hold(leave))
     owner.start(process)

@@ -28,7 +28,7 @@ from pathlib import Path
 from vkcri.config import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
-process = Process("owner", Instance("queue-20"))
+process = Process("owner", Instance(sys.argv[2]))
 publisher = Publisher(Path(sys.argv[1]), ["pods"], ping_seconds=0.1)
 publisher.put("pods", "a", b"1")
 publisher.mark_synced("pods")
@@ -143,7 +143,7 @@ def test_a_reader_that_reads_nothing_blocks_no_writer_and_no_other_reader(folder
 
 def test_a_stalled_owner_is_noticed_and_found_again(folder: Path, process: Process) -> None:
     path = folder / "owner.sock"
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(path)], stdout=subprocess.PIPE)
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(path), process.instance.name], stdout=subprocess.PIPE)
     try:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"ready\n"

@@ -67,7 +67,7 @@ def test_an_owner_that_is_away_or_lacks_the_topic_is_said(owner: Publisher, fold
 
 
 def test_a_topic_finds_its_owners_socket() -> None:
-    instance = Instance("queue-22")
+    instance = Instance("any-1")
     assert socket_of(instance, "pods") == instance.queue_socket("watcher")
     assert socket_of(instance, "pod-status") == instance.queue_socket("provider")
     assert socket_of(instance, "events", "proxy") == instance.queue_socket("proxy")

@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.instances import own
 from tests.unit.vkcri.kube.scripted import kubeconfig, until
 from tests.unit.vkcri.watcher.tiny_api import TinyApi
 from vkcri.config import Instance
@@ -55,26 +53,9 @@ class Surroundings:
 
 @pytest.fixture
 def around(tmp_path: Path) -> Iterator[Surroundings]:
-    with free_instance(range(32, 38)) as instance:
-        shutil.rmtree(instance.run_dir, ignore_errors=True)
-        found = Surroundings(tmp_path, instance)
-        yield found
-        found.close()
-        shutil.rmtree(instance.run_dir, ignore_errors=True)
-
-
-@contextmanager
-def free_instance(numbers: range) -> Iterator[Instance]:
-    """An instance that no other test on this guest uses just now. The lock is an abstract socket: it leaves no file."""
-    deadline = time.monotonic() + 60
-    while True:
-        for number in numbers:
-            with socket.socket(socket.AF_UNIX) as lock:
-                try:
-                    lock.bind(f"\0vkcri-test-watch-{number}")
-                except OSError:
-                    continue
-                yield Instance(f"watch-{number}")
-                return
-        assert time.monotonic() < deadline, f"no instance of {numbers} is free"
-        time.sleep(0.1)
+    instance = own("watch")
+    shutil.rmtree(instance.run_dir, ignore_errors=True)
+    found = Surroundings(tmp_path, instance)
+    yield found
+    found.close()
+    shutil.rmtree(instance.run_dir, ignore_errors=True)

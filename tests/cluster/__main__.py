@@ -8,9 +8,10 @@ import click
 
 from tests.cluster import programs
 from tests.cluster.control import Cluster
+from tests.cluster.rival import Rival
 from vkcri.errors import VkcriError
 
-_NUMBER = click.option("--number", default=0, show_default=True, help="which cluster of this guest")
+_NUMBER = click.option("--number", default=0, show_default=True, help="which cluster of this guest; tests have 1 to 29")
 _KUBERNETES = click.option(
     "--kubernetes", envvar="KUBERNETES", default="", help="1.34, 1.34.2; default: the pinned one"
 )
@@ -48,7 +49,29 @@ def start(number: int, kubernetes: str, dns: bool) -> None:
 def stop(number: int) -> None:
     """End what was started and remove its folder."""
     cluster = Cluster(number)
+    Rival(cluster).stop()
     print(f"{cluster.place.name}: {'stopped' if cluster.stop() else 'nothing to stop'}")
+
+
+@main.command()
+@_NUMBER
+def rival(number: int) -> None:
+    """The real kubelet and kube-proxy as a node of the cluster."""
+    began = time.monotonic()
+    node = Rival(Cluster(number))
+    node.start()
+    print(f"node {node.node} is Ready ({time.monotonic() - began:.0f} s): the kubelet {node.cluster.version}")
+    print(f"    export KUBECONFIG={node.cluster.admin_kubeconfig}")
+    print("    kubectl get nodes")
+    print("    make rival-stop")
+
+
+@main.command()
+@_NUMBER
+def rival_stop(number: int) -> None:
+    """End that node and remove what it kept."""
+    node = Rival(Cluster(number))
+    print(f"node {node.node}: {'stopped' if node.stop() else 'nothing to stop'}")
 
 
 @main.command()

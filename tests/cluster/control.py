@@ -9,22 +9,20 @@ import json
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import commands, etcd, objects, pki, processes, programs
 from tests.cluster.commands import Flags
-from tests.cluster.place import NUMBERS, Place
+from tests.cluster.place import CLAIMED, Place
 from vkcri.config import default_address
 from vkcri.errors import ConfigError, Conflict, NotFound, Unavailable, VkcriError
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 
 STARTED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
-_START_SECONDS = 120.0
 _LOCK_SECONDS = 180.0
-_LOG_LINES = 5
 
 
 class Cluster:
@@ -151,20 +149,11 @@ class Cluster:
     def _more(self, program: str) -> Flags:
         return self._flags.get(f"kube-{program}", {})
 
-    def _run(self, program: str, command: Iterable[str]) -> None:
-        if program not in self.running():
-            processes.start(self.place.folder, program, list(command), self.place.log(program))
+    def _run(self, program: str, command: Sequence[str]) -> None:
+        processes.ensure(self.place.folder, program, command, self.place.log(program))
 
     def _wait(self, program: str, probe: Callable[[], bool]) -> None:
-        """Until the probe holds, as long as the program lives. Raises Unavailable with the end of its log."""
-        deadline = time.monotonic() + _START_SECONDS
-        while not probe():
-            alive = program in self.running()
-            if not alive or time.monotonic() > deadline:
-                what = f"is not ready within {_START_SECONDS:.0f} s" if alive else "has ended"
-                lines = self.place.log(program).read_text(errors="replace").splitlines()[-_LOG_LINES:]
-                raise Unavailable("\n".join([f"{program} {what} ({self.place.log(program)}):", *lines]))
-            time.sleep(0.1)
+        processes.until(self.place.folder, program, self.place.log(program), probe)
 
     def _etcd_listens(self) -> bool:
         return _listens(("127.0.0.1", self.place.port("etcd")))
@@ -196,7 +185,7 @@ class Cluster:
 @contextmanager
 def claimed(kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> Iterator[Cluster]:
     """A cluster, not started, whose number nobody else on this guest uses until the end; then it is stopped."""
-    for number in NUMBERS[1:]:
+    for number in CLAIMED:
         with socket.socket(socket.AF_UNIX) as lock:
             try:
                 lock.bind(f"\0vkcri-test-cluster-{number}")
@@ -209,7 +198,7 @@ def claimed(kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> I
             finally:
                 cluster.stop()
             return
-    raise AssertionError(f"every cluster number of {NUMBERS[1:]} is in use on this guest")
+    raise AssertionError(f"every cluster number of {CLAIMED} is in use on this guest")
 
 
 def _order(program: str) -> int:

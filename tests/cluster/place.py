@@ -1,7 +1,7 @@
 """What one cluster claims on the guest: its folder, ports and ranges, all from its number. Pure.
 
-Number 0 is `make cluster`; tests claim the others (`claims`). The ranges meet none of an instance's (vkcri.config:
-10.244.N.0/24 for pods, 10.100+N.0.0/20 for Services).
+Number 0 is `make cluster`; tests claim those of CLAIMED, the rest is a person's. The ranges meet none of an instance's
+(vkcri.config: 10.244.N.0/24 for pods, 10.100+N.0.0/20 for Services).
 """
 
 import ipaddress
@@ -11,6 +11,7 @@ from pathlib import Path
 from vkcri.errors import ConfigError
 
 NUMBERS = range(40)
+CLAIMED = range(1, 30)
 _PORTS = ("kube-apiserver", "etcd", "etcd-peer", "kube-controller-manager", "kube-scheduler", "coredns", "rival")
 
 

@@ -10,11 +10,16 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from vkcri.errors import Unavailable
+
+START_SECONDS = 120.0
 _MARK = "VKCRI_CLUSTER_PROCESS"
 _KILL_SECONDS = 5.0
+_EXEC_SECONDS = 1.0  # a process has no environment for a moment while it becomes the program
+_LOG_LINES = 5
 
 
 def start(folder: Path, program: str, command: Sequence[str], log: Path, **environment: str) -> None:
@@ -30,6 +35,27 @@ def start(folder: Path, program: str, command: Sequence[str], log: Path, **envir
             stderr=output,
             check=True,
         )
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while time.monotonic() < deadline and not _executed(folder, program):
+        time.sleep(0.01)
+
+
+def ensure(folder: Path, program: str, command: Sequence[str], log: Path, **environment: str) -> None:
+    """`start`, unless it runs."""
+    if program not in running(folder):
+        start(folder, program, command, log, **environment)
+
+
+def until(folder: Path, program: str, log: Path, probe: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+    """Wait until the probe holds, as long as the program lives. Raises Unavailable with the end of its log."""
+    deadline = time.monotonic() + seconds
+    while not probe():
+        alive = program in running(folder)
+        if not alive or time.monotonic() > deadline:
+            what = f"is not ready within {seconds:.0f} s" if alive else "has ended"
+            lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise Unavailable("\n".join([f"{program} {what} ({log}):", *lines]))
+        time.sleep(0.1)
 
 
 def running(folder: Path) -> Mapping[str, list[int]]:
@@ -90,6 +116,17 @@ def _program(pid: int, folder: Path) -> str | None:
         return None
     start_of_mark = f"{_MARK}={_mark(folder, '')}".encode()
     return next((item[len(start_of_mark) :].decode() for item in variables if item.startswith(start_of_mark)), None)
+
+
+def _executed(folder: Path, program: str) -> bool:
+    """Whether a process of the program has become it."""
+    for pid in running(folder).get(program, ()):
+        try:
+            if os.readlink(f"/proc/{pid}/exe").rpartition("/")[2] != "setsid":
+                return True
+        except OSError:
+            continue  # it ended while we looked
+    return False
 
 
 def _mark(folder: Path, program: str) -> str:

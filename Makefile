@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 WORKERS ?= 2
 TESTS ?= tests
 .DEFAULT_GOAL := help
-.PHONY: help install run stop reset test test-guest test-cluster cluster cluster-stop rival rival-stop check fix protos bench clean
+.PHONY: help install run stop reset test test-guest test-cluster cluster cluster-stop rival rival-stop check fix protos bench clean conformance
 
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -72,6 +72,11 @@ cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERN
 cluster-stop: ## end that control plane and remove what it kept
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster stop
+
+conformance: ## Kubernetes' end-to-end tests on the cluster and node that run (LABELS=, FOCUS=, PROCS=4; CI=1: judge by the kept list)
+	@sh install/packages.sh run
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.conformance
 
 rival: ## the real kubelet and kube-proxy as another node of that cluster, on a containerd of their own
 	@$(BIN)/python -m tests.cluster rival

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.containerd_config import configured_sandbox_image
+from bridge.containerd_config import SEARCH_PATH, configured_sandbox_image
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from vkcri.config import RuntimeSettings
@@ -33,7 +33,6 @@ PINNED_LABEL = "io.cri-containerd.pinned=pinned"  # containerd 1.7 and later rep
 _IMPORT_SECONDS = 120.0
 _PULL_SECONDS = 20.0
 _VISIBLE_SECONDS = 20.0  # CRI learns of an import from an event
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 _PT_INTERP = 3
 log = logging.getLogger(__name__)
@@ -47,6 +46,14 @@ class Entry:
     mode: int
     content: bytes | None = None
     link: str = ""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An image's layer: the gzipped tar, and the digest of the plain one."""
+
+    blob: bytes
+    diff_id: str
 
 
 def ensure_images(runtime: Runtime, settings: RuntimeSettings) -> None:
@@ -122,27 +129,36 @@ def import_image(runtime: Runtime, socket: Path, name: str, archive: bytes, snap
 
 def pause_archive(name: str) -> bytes:
     """An image whose one process waits for ever and reaps: what a sandbox needs."""
-    layer = [Entry("pause", 0o755, _static_program("catatonit", "catatonit"))]
-    return oci_archive(name, layer, {"Entrypoint": ["/pause", "-P"], "Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
+    config = {"Entrypoint": ["/pause", "-P"], "Env": [f"PATH={SEARCH_PATH}"], "WorkingDir": "/"}
+    return oci_archive(name, layer_of(pause_entries()), config)
+
+
+def pause_entries() -> list[Entry]:
+    """The pause program, which waits for ever with the option -P. Raises Refused where it is missing."""
+    return [Entry("pause", 0o755, _static_program("catatonit", "catatonit"))]
 
 
 def shell_archive(name: str) -> bytes:
     """An image with busybox under all its applets' names, root and nobody, and a /tmp for everybody."""
-    program = _static_program("busybox", "busybox-static")
-    return oci_archive(name, _shell_entries(program), {"Cmd": ["sh"], "Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
+    config = {"Cmd": ["sh"], "Env": [f"PATH={SEARCH_PATH}"], "WorkingDir": "/"}
+    return oci_archive(name, layer_of(shell_entries()), config)
 
 
-def oci_archive(name: str, entries: Iterable[Entry], config: Mapping[str, Any]) -> bytes:
+def layer_of(entries: Iterable[Entry]) -> Layer:
+    """The same entries give the same layer."""
+    plain = _tar(entries)
+    return Layer(gzip.compress(plain, 6, mtime=0), _digest(plain))
+
+
+def oci_archive(name: str, layer: Layer, config: Mapping[str, Any]) -> bytes:
     """An OCI image layout of one layer as a tar. `config`: the image's execution parameters, in OCI's field names. The
     same input gives the same bytes, so a second import changes nothing."""
-    plain = _tar(entries)
-    layer = gzip.compress(plain, 6, mtime=0)
     image = {
         "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": dict(config),
-        "rootfs": {"type": "layers", "diff_ids": [_digest(plain)]},
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
     }
     oci = "application/vnd.oci.image"
     image_bytes = json.dumps(image, sort_keys=True).encode()
@@ -150,18 +166,23 @@ def oci_archive(name: str, entries: Iterable[Entry], config: Mapping[str, Any]) 
         "schemaVersion": 2,
         "mediaType": f"{oci}.manifest.v1+json",
         "config": _descriptor(f"{oci}.config.v1+json", image_bytes),
-        "layers": [_descriptor(f"{oci}.layer.v1.tar+gzip", layer)],
+        "layers": [_descriptor(f"{oci}.layer.v1.tar+gzip", layer.blob)],
     }
     manifest_bytes = json.dumps(manifest, sort_keys=True).encode()
     names = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
     described = {**_descriptor(f"{oci}.manifest.v1+json", manifest_bytes), "annotations": names}
     files = [Entry("oci-layout", 0o644, b'{"imageLayoutVersion": "1.0.0"}')]
-    files += [Entry(f"blobs/sha256/{_digest(blob)[7:]}", 0o644, blob) for blob in (layer, image_bytes, manifest_bytes)]
+    files += [
+        Entry(f"blobs/sha256/{_digest(blob)[7:]}", 0o644, blob) for blob in (layer.blob, image_bytes, manifest_bytes)
+    ]
     files.append(Entry("index.json", 0o644, json.dumps({"schemaVersion": 2, "manifests": [described]}).encode()))
     return _tar(files)
 
 
-def _shell_entries(busybox: bytes) -> list[Entry]:
+def shell_entries() -> list[Entry]:
+    """busybox under all its applets' names, root and nobody, and a /tmp for everybody. Raises Refused where it is
+    missing."""
+    busybox = _static_program("busybox", "busybox-static")
     entries = [Entry(path, 0o755) for path in ("bin", "etc", "home", "root", "usr", "usr/bin", "var", "var/log")]
     entries += [Entry("tmp", 0o1777), Entry("var/tmp", 0o1777), Entry("bin/busybox", 0o755, busybox)]
     entries += [Entry(f"bin/{name}", 0o777, link="/bin/busybox") for name in _applets() if name != "busybox"]
@@ -208,7 +229,7 @@ def _ctr(socket: Path, arguments: list[str], archive: bytes | None = None) -> No
 
 
 def _find(program: str, package: str) -> str:
-    found = shutil.which(program) or shutil.which(program, path=_PATH)
+    found = shutil.which(program) or shutil.which(program, path=SEARCH_PATH)
     if found is None:
         raise Refused(f"{program} is not installed: apt-get install {package}")
     return found

@@ -35,6 +35,7 @@ PROGRAMS: Final[Mapping[str, Program]] = {
     "kube-scheduler": Program(f"{KUBERNETES}/cmd/kube-scheduler", 14),
     "ginkgo": Program("github.com/onsi/ginkgo/v2/ginkgo", 11),
     "agnhost": Program(f"{KUBERNETES}/test/images/agnhost", 16),
+    "nonewprivs": Program(f"{KUBERNETES}/test/images/nonewprivs", 1),
     "e2e.test": Program(END_TO_END, 358, is_test=True),
     "kubelet": Program(f"{KUBERNETES}/cmd/kubelet", 34),
     "kube-proxy": Program(f"{KUBERNETES}/cmd/kube-proxy", 13),

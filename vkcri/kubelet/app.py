@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
 
 from vkcri.api import times
 from vkcri.config import Instance
@@ -103,9 +104,20 @@ def _boolean(query: Mapping[str, str], name: str) -> bool:
     return name in query and query[name].lower() not in ("false", "0")
 
 
+class _App(Flask):
+    """Flask, but a rule serves a request whatever protocol it asks to change to: Werkzeug keeps requests for WebSocket
+    to rules of their own and answers 400 to all others."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        adapter = super().create_url_adapter(request)
+        if adapter is not None:
+            adapter.websocket = False
+        return adapter
+
+
 def make_app(parts: Parts) -> Flask:
     """The kubelet API as a WSGI application."""
-    app = Flask("vkcri.kubelet", static_folder=None)
+    app = _App("vkcri.kubelet", static_folder=None)
     app.url_map.merge_slashes = False  # a path is judged and routed as it came
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bridge.images import ImageProblem, Images, pull_secrets
-from bridge.images_local import Entry, oci_archive
+from bridge.images_local import Entry, layer_of, oci_archive
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import ImageRef
@@ -392,7 +392,8 @@ def registry(tmp_path: Path) -> Iterator[str]:
     }
     (tmp_path / "config.yml").write_text(json.dumps(config))
     # Of a content of its own: RemoveImage takes away every name of the same content, such as the shared shell image's.
-    (tmp_path / "shell.tar").write_bytes(oci_archive("shell:1", [Entry("private", 0o644, b"private\n")], {}))
+    layer = layer_of([Entry("private", 0o644, b"private\n")])
+    (tmp_path / "shell.tar").write_bytes(oci_archive("shell:1", layer, {}))
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", tmp_path / "config.yml"], stdout=log, stderr=log)
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from bridge import images_local
 from bridge.containerd_config import PAUSE_IMAGE, configured_sandbox_image
-from bridge.images_local import SHELL_IMAGE, Entry, ensure_images, ensure_pause, oci_archive
+from bridge.images_local import SHELL_IMAGE, Entry, ensure_images, ensure_pause, layer_of, oci_archive
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
@@ -47,8 +47,8 @@ def unpack(archive: bytes) -> tuple[dict[str, Any], dict[str, Any], tarfile.TarF
 
 def test_an_archive_holds_what_it_was_given_and_is_the_same_each_time() -> None:
     entries = [Entry("bin", 0o755), Entry("bin/a", 0o4755, b"text"), Entry("bin/b", 0o777, link="a")]
-    archive = oci_archive("localhost/x:1", entries, {"Cmd": ["a"]})
-    assert archive == oci_archive("localhost/x:1", entries, {"Cmd": ["a"]})
+    archive = oci_archive("localhost/x:1", layer_of(entries), {"Cmd": ["a"]})
+    assert archive == oci_archive("localhost/x:1", layer_of(entries), {"Cmd": ["a"]})
     entry, image, layer = unpack(archive)
     assert entry["annotations"]["io.containerd.image.name"] == "localhost/x:1"
     assert (image["os"], image["config"]) == ("linux", {"Cmd": ["a"]})
@@ -84,7 +84,7 @@ def test_a_program_that_wants_a_dynamic_linker_is_refused_with_the_cure(
 
 def test_a_missing_program_is_refused_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(images_local, "_PATH", str(tmp_path))
+    monkeypatch.setattr(images_local, "SEARCH_PATH", str(tmp_path))
     with pytest.raises(Refused, match="apt-get install busybox-static"):
         images_local.shell_archive(SHELL_IMAGE)
 
@@ -197,7 +197,7 @@ def test_a_made_image_is_in_cri_and_is_made_again_when_gone(
     layer = [Entry("hello", 0o644, b"hello\n")]
     identities = []
     for _ in range(2):
-        archive = oci_archive(name, layer, {"Cmd": ["none"], "User": "1000:1000"})
+        archive = oci_archive(name, layer_of(layer), {"Cmd": ["none"], "User": "1000:1000"})
         images_local.import_image(runtime, containerd_settings.runtime_socket, name, archive)
         image = runtime.image_status(cri.ImageStatusRequest(image=cri.ImageSpec(image=name))).image
         identities.append(image.id)

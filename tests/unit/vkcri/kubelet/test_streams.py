@@ -83,13 +83,19 @@ def _attach(node: Node) -> Iterator[Runtime]:
 
 
 def upgrade(
-    node: Node, path: str, *, more: str = "", method: str = "POST", token: str = "admin-token"
+    node: Node,
+    path: str,
+    *,
+    more: str = "",
+    method: str = "POST",
+    token: str = "admin-token",
+    protocol: str = "SPDY/3.1",
 ) -> ssl.SSLSocket:
     """A connection that has asked for an upgrade."""
     plain = socket.create_connection(("127.0.0.1", node.settings.kubelet_port), DEADLINE)
     connection = node.trust().wrap_socket(plain, server_hostname="localhost")
     head = f"{method} {path} HTTP/1.1\r\nHost: n1:10250\r\nAuthorization: Bearer {token}\r\n"
-    connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n{more}\r\n".encode())
+    connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: {protocol}\r\n{more}\r\n".encode())
     return connection
 
 
@@ -114,6 +120,20 @@ def test_upgrade_is_handed_on_and_its_answer_back_verbatim(quiet: Node, runtime:
     assert "admin-token" not in runtime.heads[0].decode()
     wanted = {"uid": "uid-web", "container": "main", "stdin": True, "stdout": True, "stderr": True, "tty": False}
     assert quiet.stream_requests == [("exec", {**wanted, "command": ["ls", "-l"]})]
+
+
+@pytest.mark.parametrize(
+    "path", [EXEC, "/attach/default/web/main?input=1&output=1", "/portForward/default/web?port=80"]
+)
+def test_an_upgrade_to_websocket_is_handed_on_too(quiet: Node, runtime: Runtime, path: str) -> None:
+    more = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: channel.k8s.io\r\n"
+    with upgrade(quiet, path, more=more, method="GET", protocol="websocket") as connection:
+        assert read(connection, len(runtime.answer)) == SWITCHING + b"early "
+        connection.sendall(b"hello")
+        assert read(connection, 5) == b"hello"
+    lines = runtime.heads[0].decode().split("\r\n")
+    assert lines[0] == "GET /exec/one-time?x=1 HTTP/1.1"
+    assert {"Upgrade: websocket", *more.split("\r\n")[:2]} <= set(lines)
 
 
 def test_eight_mebibytes_there_and_back_are_identical(quiet: Node, runtime: Runtime) -> None:

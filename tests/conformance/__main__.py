@@ -1,0 +1,79 @@
+"""`python -m tests.conformance`: what `make conformance` runs. Takes the cluster and the node that run.
+
+report, summary, oci    pure: what a run says and means, the words for it; an image archive's digests
+recipes, debian, images the images that the tests name, made on the spot
+node                    the cluster and the node that are judged
+ginkgo, kept            running the tests, keeping the runs
+passing.txt             the tests of the default selection that must pass in CI
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from tests.cluster import programs
+from tests.cluster.place import Place
+from tests.conformance import ginkgo, images, kept, node, recipes, report, summary
+from tests.conformance.kept import Selection
+from vkcri.config import RuntimeSettings, default_address, load
+from vkcri.errors import VkcriError
+
+DEFAULT_LABELS = "Conformance && NodeConformance && sig-node"
+PASSING = Path(__file__).with_name("passing.txt")
+
+
+@click.command()
+@click.option("--labels", envvar="LABELS", default="", help=f"ginkgo's label filter; default: {DEFAULT_LABELS}")
+@click.option("--focus", envvar="FOCUS", default="", help="a regular expression on the tests' names")
+@click.option("--procs", envvar="PROCS", default=4, show_default=True, help="tests at a time")
+@click.option("--ci", envvar="CI", is_flag=True, help="fail only where a test of passing.txt did not pass")
+def main(labels: str, focus: str, procs: int, ci: bool) -> None:
+    """Run Kubernetes' end-to-end tests against the cluster and the node that run."""
+    settings = load(RuntimeSettings)
+    judged = node.find(_kubeconfig(), settings)
+    built = programs.ensure(judged.version, ["ginkgo", "e2e.test", *recipes.PROGRAMS])
+    binaries = ginkgo.Binaries(built["ginkgo"], built["e2e.test"])
+    contents = {name: built[name] for name in recipes.PROGRAMS}
+    cache = programs.cache()
+    images.provide(ginkgo.images(binaries), contents, cache / "images", settings, _say)
+    selection = Selection(labels or ("" if focus else DEFAULT_LABELS), focus, judged.version)
+    folder = kept.new_run(cache, selection)
+    _say(f"{selection}, {procs} at a time, on node {judged.node}; kept in {folder}")
+    began = time.monotonic()
+    words = ginkgo.command(binaries, selection, judged.kubeconfig, folder, procs)
+    outcomes = report.parse(ginkgo.run(words, {"KUBECONFIG": str(judged.kubeconfig)}, folder, _say))
+    (folder / "failures.txt").write_text("\n".join(summary.whole(outcomes)), encoding="utf-8")
+    verdict = report.judge(outcomes, report.listed_names(PASSING.read_text(encoding="utf-8"))) if ci else None
+    earlier = kept.last(cache, selection, folder)
+    lines = [*summary.failures(outcomes)]
+    lines += summary.change(earlier[0].name, report.compare(earlier[1], outcomes)) if earlier else []
+    lines += summary.verdict(verdict, str(PASSING.relative_to(Path.cwd()))) if verdict else []
+    closing, status = summary.closing(outcomes, verdict, time.monotonic() - began)
+    print("\n".join([*lines, closing]), flush=True)
+    sys.exit(status)
+
+
+def _kubeconfig() -> Path:
+    """KUBECONFIG's, else that of make cluster."""
+    given = os.environ.get("KUBECONFIG")
+    return Path(given) if given else Place(0, default_address()).kubeconfig("admin")
+
+
+def _say(line: str) -> None:
+    print(f"conformance: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except VkcriError as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)

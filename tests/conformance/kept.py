@@ -1,0 +1,64 @@
+"""The runs that are kept, so that the next one of the same selection can be compared: a folder a run, the oldest go.
+
+<cache>/conformance/<key of the selection>/<time>/{report.json,junit.xml,output.log,failures.txt}
+"""
+
+import hashlib
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conformance import report
+from tests.conformance.report import Outcome
+
+_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tests: ginkgo's label filter and a regular expression on names, each empty for all; of which Kubernetes."""
+
+    labels: str
+    focus: str
+    version: str
+
+    def __str__(self) -> str:
+        parts = [f"LABELS={self.labels!r}" if self.labels else "", f"FOCUS={self.focus!r}" if self.focus else ""]
+        return f"{' '.join(filter(None, parts)) or 'all tests'} of Kubernetes {self.version}"
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(repr((self.labels, self.focus, self.version)).encode()).hexdigest()[:12]
+
+
+def new_run(cache: Path, selection: Selection) -> Path:
+    """A new folder for a run; the oldest ones of the selection go."""
+    folder = _folder(cache, selection)
+    for old in _runs(folder)[: -_KEPT + 1]:
+        shutil.rmtree(old)
+    run = folder / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    run.mkdir(parents=True)
+    (folder / "selection.txt").write_text(f"{selection}\n", encoding="utf-8")
+    return run
+
+
+def last(cache: Path, selection: Selection, but: Path) -> tuple[Path, list[Outcome]] | None:
+    """The newest earlier run of the selection that has a report, with its outcomes; None where there is none."""
+    for run in reversed(_runs(_folder(cache, selection))):
+        if run == but:
+            continue
+        try:
+            return run, report.parse((run / "report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # a run that was broken off
+    return None
+
+
+def _folder(cache: Path, selection: Selection) -> Path:
+    return cache / "conformance" / selection.key
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The runs of a selection, the oldest first: their names are times."""
+    return sorted(path for path in folder.glob("*") if path.is_dir())

@@ -1,0 +1,79 @@
+"""The cluster and the node that the tests are to judge: what runs already, or one line about what is missing.
+
+The tests talk to the cluster as an administrator; images are given to the containerd of the instance on this guest
+(VKCRI_INSTANCE), so its node must be the cluster's.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vkcri.config import RuntimeSettings
+from vkcri.errors import ConfigError
+
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An administrator's kubeconfig, the API server's version (`v1.37.2`), the node's name."""
+
+    kubeconfig: Path
+    version: str
+    node: str
+
+
+def find(kubeconfig: Path, settings: RuntimeSettings) -> Judged:
+    """The cluster of a kubeconfig and its only node. Raises ConfigError with the cure for whatever is not as the tests
+    want it."""
+    if not kubeconfig.is_file():
+        raise ConfigError(f"no cluster: {kubeconfig} is not there; make cluster first, or set KUBECONFIG")
+    version = str(_ask(kubeconfig, "get", "--raw", "/version")["gitVersion"])
+    node = the_node(_ask(kubeconfig, "get", "nodes", "-o", "json")["items"], settings.node_name)
+    return Judged(kubeconfig, version, node)
+
+
+def the_node(nodes: Sequence[Mapping[str, Any]], expected: str) -> str:
+    """The name of the only node, which is this guest's, is Ready and takes any pod. Raises ConfigError."""
+    names = [str(node["metadata"]["name"]) for node in nodes]
+    if not names:
+        raise ConfigError("the cluster has no node: KUBECONFIG=... VKUBELET_DISABLE_TAINT=true make run first")
+    if names != [expected]:
+        raise ConfigError(
+            f"the cluster's nodes are {', '.join(names)}, and {expected} is to be the only one "
+            "(VKCRI_INSTANCE and VKUBELET_NODE_NAME say which node this guest is)"
+        )
+    conditions = {item["type"]: item for item in nodes[0].get("status", {}).get("conditions", ())}
+    ready = conditions.get("Ready", {})
+    if ready.get("status") != "True":
+        raise ConfigError(f"node {expected} is not Ready: {ready.get('message') or 'it has not said so yet'}")
+    spec = nodes[0].get("spec", {})
+    taints = [taint["key"] for taint in spec.get("taints", ()) if taint["effect"] != "PreferNoSchedule"]
+    if taints or spec.get("unschedulable"):
+        cure = f"kubectl taint nodes {expected} {taints[0]}-" if taints else f"kubectl uncordon {expected}"
+        raise ConfigError(f"node {expected} does not take every pod, and the tests wait until it does: {cure}")
+    return expected
+
+
+def _ask(kubeconfig: Path, *arguments: str) -> dict[str, Any]:
+    """What kubectl answers, parsed. Raises ConfigError with its last line."""
+    command = ["kubectl", f"--kubeconfig={kubeconfig}", "--request-timeout=10s", *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"kubectl: {error}") from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise ConfigError(f"the cluster of {kubeconfig} does not answer: {lines[-1]}")
+    return dict(json.loads(done.stdout))

@@ -1,0 +1,56 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance import node
+from vkcri.config import RuntimeSettings
+from vkcri.errors import ConfigError
+
+READY = {"type": "Ready", "status": "True"}
+
+
+def a_node(name: str = "me", conditions: tuple[dict[str, str], ...] = (READY,), **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": list(conditions)}}
+
+
+def test_this_guest_as_the_only_ready_node_is_taken() -> None:
+    assert node.the_node([a_node()], "me") == "me"
+    assert node.the_node([a_node(taints=[{"key": "k", "effect": "PreferNoSchedule"}])], "me") == "me"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ([], "the cluster has no node: .*make run first"),
+        ([a_node("other")], "nodes are other, and me is to be the only one"),
+        ([a_node(), a_node("other")], "nodes are me, other"),
+        ([a_node(conditions=())], "not Ready: it has not said so yet"),
+        (
+            [a_node(conditions=({"type": "Ready", "status": "False", "message": "no network"},))],
+            "not Ready: no network",
+        ),
+        ([a_node(taints=[{"key": "k/p", "effect": "NoSchedule"}])], "kubectl taint nodes me k/p-$"),
+        ([a_node(unschedulable=True)], "kubectl uncordon me$"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line_with_its_cure(nodes: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        node.the_node(nodes, "me")
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_cluster_make_cluster_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="make cluster first"):
+        node.find(tmp_path / "admin.conf", RuntimeSettings(node_name="me"))
+
+
+def test_a_cluster_that_does_not_answer_is_told_with_kubectls_words(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "admin.conf"
+    kubeconfig.write_text(
+        "apiVersion: v1\nkind: Config\nclusters:\n- {name: c, cluster: {server: 'https://127.0.0.1:1'}}\n"
+        "users:\n- {name: u, user: {token: t}}\ncontexts:\n- {name: c, context: {cluster: c, user: u}}\n"
+        "current-context: c\n"
+    )
+    with pytest.raises(ConfigError, match=r"does not answer: .*127\.0\.0\.1:1"):
+        node.find(kubeconfig, RuntimeSettings(node_name="me"))

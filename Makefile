@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 WORKERS ?= 2
 TESTS ?= tests
 .DEFAULT_GOAL := help
-.PHONY: help install run stop reset test test-guest test-cluster cluster cluster-stop rival rival-stop check fix protos bench clean conformance
+.PHONY: help install run stop reset test test-guest test-cluster test-rival cluster cluster-stop rival rival-stop check fix protos bench clean conformance
 
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -62,7 +62,13 @@ test-cluster: ## the tests that want a real Kubernetes control plane; builds it 
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build
-	@$(BIN)/pytest tests/cluster
+	@$(BIN)/pytest tests/cluster -m 'not rival'
+
+test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns
+	@$(BIN)/pytest tests/cluster -m rival
 
 cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
 	@sh install/packages.sh run
@@ -79,9 +85,11 @@ conformance: ## Kubernetes' end-to-end tests on the cluster and node that run (L
 	@$(BIN)/python -m tests.conformance
 
 rival: ## the real kubelet and kube-proxy as another node of that cluster, on a containerd of their own
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster rival
 
 rival-stop: ## end that node and remove what it kept
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster rival-stop
 
 check: ## formatting, lint, types, import contracts; changes nothing

@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 WORKERS ?= 2
 TESTS ?= tests
 .DEFAULT_GOAL := help
-.PHONY: help install run stop reset test test-guest test-cluster test-rival cluster cluster-stop rival rival-stop check fix protos bench clean conformance
+.PHONY: help install run stop reset test test-guest test-cluster test-rival cluster cluster-stop rival rival-stop check fix protos bench clean conformance test-conformance
 
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -69,6 +69,12 @@ test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; buil
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns
 	@$(BIN)/pytest tests/cluster -m rival
+
+test-conformance: ## the end-to-end tests that must pass, on a control plane and a node of their own; builds them first
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler ginkgo agnhost nonewprivs e2e.test
+	@$(BIN)/python -m tests.conformance.own
 
 cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
 	@sh install/packages.sh run

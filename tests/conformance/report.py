@@ -89,10 +89,11 @@ def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
     return states.count(PASSED), states.count("failed"), states.count(SKIPPED)
 
 
-def listed_names(text: str) -> list[str]:
-    """The tests of a list: a name a line, without empty lines and those that begin with #."""
+def listed_names(text: str, focus: str = "") -> list[str]:
+    """The tests of a list whose names the regular expression finds: a name a line, without empty lines and those that
+    begin with #."""
     lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#") and re.search(focus, line)]
 
 
 def _outcome(spec: Mapping[str, Any]) -> Outcome | None:

@@ -92,3 +92,4 @@ def test_the_list_of_passing_tests_tells_broken_missing_known_and_unlisted_apart
 
 def test_a_list_of_names_has_comments_and_empty_lines() -> None:
     assert report.listed_names("# of 1.37\n\n a [x] b \nc\n") == ["a [x] b", "c"]
+    assert report.listed_names("# b\na b\nbc\nd\n", "b$|^d") == ["a b", "d"]

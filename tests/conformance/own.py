@@ -19,7 +19,7 @@ _HANDLERS = "test-handler"  # the name that the RuntimeClass tests of Kubernetes
 
 def main() -> int:
     """Start, run, take away; the exit status of the run."""
-    with control.claimed() as cluster, claimed("conformance", FLOW_NUMBERS) as instance:
+    with control.claimed() as cluster, claimed("e2e", FLOW_NUMBERS) as instance:
         cluster.start()
         joined = {
             "KUBECONFIG": str(cluster.node_kubeconfig(instance.name)),

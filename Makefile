@@ -116,10 +116,10 @@ fix: ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: ## print what README promises, measured here
+bench: ## print what README promises, measured here (RIVAL=1: against the real kubelet, which needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(if $(RIVAL),rival)
 
 clean: ## remove what was built in this tree (not the node's state: that is reset)
 	@rm -rf $(VENV) build *.egg-info vkcri/pb bridge/pb vkcri/apiserver/schema.json .mypy_cache .ruff_cache .pytest_cache .hypothesis

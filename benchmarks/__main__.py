@@ -1,7 +1,7 @@
 """`make bench`: print what README promises, measured here. `python -m benchmarks NAME...` runs some of them.
 
 Each benchmark is a module of this folder with main(), which prints its lines and returns nothing. Machines are noisy:
-ratios come from one run, and figures are medians.
+ratios come from one run, and figures are medians. Those of ON_REQUEST run only where they are named.
 """
 
 import importlib
@@ -9,18 +9,20 @@ import pkgutil
 import sys
 from pathlib import Path
 
+ON_REQUEST = ("rival",)  # it wants Go, and a quarter of an hour
+
 
 def names() -> list[str]:
     return sorted(item.name for item in pkgutil.iter_modules([str(Path(__file__).parent)]) if item.name[0] != "_")
 
 
 def main(wanted: list[str]) -> int:
-    """Run the named benchmarks, all where none is named; 2 for an unknown name."""
+    """Run the named benchmarks, all but those of ON_REQUEST where none is named; 2 for an unknown name."""
     unknown = sorted(set(wanted) - set(names()))
     if unknown:
         print(f"no benchmark {unknown[0]!r}; there are: {', '.join(names())}", file=sys.stderr)
         return 2
-    for name in wanted or names():
+    for name in wanted or [name for name in names() if name not in ON_REQUEST]:
         importlib.import_module(f"benchmarks.{name}").main()
     return 0
 

@@ -1,0 +1,236 @@
+"""What one node is asked to do, timed: the same calls through the same API server for vkcri and for the real kubelet.
+
+Pods name their node, so that the scheduler has no part in a figure. Times are from the request, or from the byte that
+makes the container act, to what a client sees: a watch event, a line, an answer. A container acts on a fifo in a
+hostPath volume, which is written from here: no polling, and the same clock at both ends.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.flow.live import is_ready, shell_pod, wait_for
+from vkcri.kube.client import Client
+
+PODS = "/api/v1/namespaces/default/pods"
+BURST = 60
+IDLE_PODS = 20
+IDLE_SECONDS = 60.0
+LOG_LINES = 80_000  # 8 MB in the file: the kubelet rotates at 10 MiB
+_TICKS = os.sysconf("SC_CLK_TCK")
+_WAIT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One node: its name, and its processes by what they are (`node`: what is compared, `containerd`: beside it)."""
+
+    name: str
+    pids: Callable[[], Mapping[str, Sequence[int]]]
+
+
+class Work:
+    """The measurements, one method each; every one leaves no pod behind. Seconds unless it says otherwise."""
+
+    def __init__(self, client: Client, kubeconfig: Path) -> None:
+        self._client = client
+        self._kubectl = ["kubectl", f"--kubeconfig={kubeconfig}"]
+        self._number = 0
+
+    def create_to_ready(self, node: Contender) -> float:
+        """From the POST of a pod to its condition Ready."""
+        with self._pod(node, "exec sleep 3600") as (_, seconds):
+            return seconds
+
+    def burst(self, node: Contender) -> float:
+        """From the first POST of BURST pods to the last one Ready."""
+        began, names = time.monotonic(), [self._name() for _ in range(BURST)]
+        version = ""
+        for name in names:
+            made = self._client.create(PODS, _on(node, shell_pod(name, "exec sleep 3600")))
+            version = version or made["metadata"]["resourceVersion"]
+        waiting = set(names)
+        with self._watch(version) as events:
+            for event in events:
+                if is_ready(event["object"]):
+                    waiting.discard(event["object"]["metadata"]["name"])
+                if not waiting:
+                    break
+        seconds = time.monotonic() - began
+        for name in names:
+            self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+        self._gone(names)
+        return seconds
+
+    def exit_to_status(self, node: Contender) -> float:
+        """From the byte on which a container ends to phase Succeeded."""
+        with self._fifo() as fifo, self._pod(node, "read line </work/fifo", fifo, restartPolicy="Never") as (name, _):
+            version = self._version(name)
+            with self._watch(version, name) as events:
+                began = time.monotonic()
+                fifo.write_text("end\n")
+                for event in events:
+                    if event["object"]["status"]["phase"] == "Succeeded":
+                        return time.monotonic() - began
+        raise AssertionError("the watch ended")
+
+    def delete_to_gone(self, node: Contender) -> float:
+        """From DELETE, with its grace, to the event DELETED, for a container that ends on SIGTERM."""
+        with self._pod(node, "trap 'exit 0' TERM; sleep 3600 & wait", terminationGracePeriodSeconds=30) as (name, _):
+            with self._watch(self._version(name), name) as events:
+                began = time.monotonic()
+                self._client.delete(f"{PODS}/{name}")
+                for event in events:
+                    if event["type"] == "DELETED":
+                        return time.monotonic() - began
+        raise AssertionError("the watch ended")
+
+    def execs(self, node: Contender, repeats: int) -> list[float]:
+        """`kubectl exec POD -- true`, kubectl's own start included."""
+        with self._pod(node, "exec sleep 3600") as (name, _):
+            return [self._timed([*self._kubectl, "exec", name, "--", "true"]) for _ in range(repeats)]
+
+    def logs(self, node: Contender, repeats: int) -> tuple[list[float], list[float]]:
+        """Reading one line of a log, and the whole of one of LOG_LINES lines."""
+        text = "line %06d of this log, which is some sixty bytes long, all told"
+        loop = f'for (i = 1; i <= {LOG_LINES}; i++) printf "{text}\\n", i'
+        script = f"awk 'BEGIN {{ {loop} }}'; exec sleep 3600"
+        with self._pod(node, script) as (name, _):
+            path = f"{PODS}/{name}/log"
+
+            def read(**params: str) -> bytes:
+                return self._client.request("GET", path, params=params, timeout=60.0)
+
+            last = f"line {LOG_LINES:06d}".encode()
+            wait_for("the log is written", lambda: last in read(tailLines="1"))
+            one, whole = [], []
+            for _ in range(repeats):
+                began = time.monotonic()
+                read(tailLines="1")
+                between = time.monotonic()
+                assert read().count(b"\n") == LOG_LINES
+                one.append(between - began)
+                whole.append(time.monotonic() - between)
+            return one, whole
+
+    def follow_lag(self, node: Contender, repeats: int) -> list[float]:
+        """From the byte on which a container prints a line to that line in a followed log."""
+        script = "while read line </work/fifo; do echo $line; done"
+        with self._fifo() as fifo, self._pod(node, script, fifo) as (name, _):
+            stream = self._client.watch(f"{PODS}/{name}/log", params={"follow": "true"}, read_timeout=30.0)
+            lags = []
+            with stream as lines:
+                answers = iter(lines)
+                for number in range(repeats + 1):
+                    time.sleep(0.2)  # the reader of the fifo has come back, and nothing else is under way
+                    began = time.monotonic()
+                    fifo.write_text(f"{number}\n")
+                    assert next(answers) == str(number).encode()
+                    lags.append(time.monotonic() - began)
+            return lags[1:]  # the first one pays for the connection
+
+    def at_rest(self, node: Contender) -> Mapping[str, float]:
+        """CPU in percent of one core over IDLE_SECONDS, and PSS in MB, with IDLE_PODS pods that sleep; containerd's own
+        CPU beside it, since a node makes it work."""
+        names = [self._name() for _ in range(IDLE_PODS)]
+        for name in names:
+            self._client.create(PODS, _on(node, shell_pod(name, "exec sleep 3600")))
+        try:
+            wait_for("they are Ready", lambda: all(map(self._is_ready, names)), _WAIT_SECONDS)
+            time.sleep(15)  # at rest, no longer starting pods
+            pids = node.pids()
+            before = {kind: _cpu(group) for kind, group in pids.items()}
+            time.sleep(IDLE_SECONDS)
+            used = {kind: (_cpu(group) - before[kind]) / IDLE_SECONDS * 100 for kind, group in pids.items()}
+            return {"cpu": used["node"], "containerd": used["containerd"], "pss": sum(map(_pss, pids["node"]))}
+        finally:
+            for name in names:
+                self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+            self._gone(names)
+
+    def _name(self) -> str:
+        self._number += 1
+        return f"bench-{self._number}"
+
+    @contextmanager
+    def _fifo(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="vkcri-bench-") as folder:
+            os.mkfifo(Path(folder) / "fifo")
+            yield Path(folder) / "fifo"
+
+    @contextmanager
+    def _pod(self, node: Contender, script: str, fifo: Path | None = None, **spec: Any) -> Iterator[tuple[str, float]]:
+        """A Ready pod's name and how long that took; it is gone at the end. `fifo`: its folder is /work."""
+        pod = _on(node, shell_pod(self._name(), script, **{"terminationGracePeriodSeconds": 0, **spec}))
+        if fifo is not None:
+            pod["spec"]["volumes"] = [{"name": "work", "hostPath": {"path": str(fifo.parent)}}]
+            pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]
+        name = pod["metadata"]["name"]
+        began = time.monotonic()
+        version = self._client.create(PODS, pod)["metadata"]["resourceVersion"]
+        with self._watch(version, name) as events:
+            for event in events:
+                if is_ready(event["object"]):
+                    break
+        seconds = time.monotonic() - began
+        try:
+            yield name, seconds
+        finally:
+            if self._exists(name):
+                self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
+            self._gone([name])
+
+    @contextmanager
+    def _watch(self, version: str, name: str = "") -> Iterator[Iterator[dict[str, Any]]]:
+        params = {"resourceVersion": version, **({"fieldSelector": f"metadata.name={name}"} if name else {})}
+        with self._client.watch(PODS, params=params, read_timeout=_WAIT_SECONDS) as lines:
+            yield map(json.loads, lines)
+
+    def _version(self, name: str) -> str:
+        return str(self._client.get(f"{PODS}/{name}")["metadata"]["resourceVersion"])
+
+    def _exists(self, name: str) -> bool:
+        found = self._client.get(PODS, params={"fieldSelector": f"metadata.name={name}"})
+        return bool(found["items"])
+
+    def _is_ready(self, name: str) -> bool:
+        return is_ready(self._client.get(f"{PODS}/{name}"))
+
+    def _gone(self, names: Sequence[str]) -> None:
+        """Wait until they are, and a moment more: a node still cleans up behind a pod that a client sees no longer."""
+        wait_for("the pods are gone", lambda: not any(map(self._exists, names)), _WAIT_SECONDS)
+        time.sleep(0.5)
+
+    def _timed(self, command: list[str]) -> float:
+        began = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        return time.monotonic() - began
+
+
+def _on(node: Contender, pod: dict[str, Any]) -> dict[str, Any]:
+    pod["spec"]["nodeName"] = node.name
+    return pod
+
+
+def _cpu(pids: Sequence[int]) -> float:
+    """Seconds of CPU that processes have used, their ended children included."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15]))
+    return total / _TICKS
+
+
+def _pss(pid: int) -> float:
+    """In MB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0

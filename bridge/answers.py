@@ -4,8 +4,10 @@ Each runs on its connection's own thread (vkcri.queue) with the seconds that the
 CRI's newest reading of that one pod; nothing is remembered.
 """
 
+import base64
 import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bridge.observe import Container, Observed, Reader
@@ -14,7 +16,7 @@ from bridge.roster import Roster
 from bridge.runtime import Runtime
 from bridge.worker import Worker
 from vkcri.api import pods
-from vkcri.errors import Conflict, Invalid, NotFound
+from vkcri.errors import Conflict, Invalid, NotFound, Refused
 from vkcri.queue import Publisher
 
 Body = Mapping[str, Any]
@@ -33,7 +35,8 @@ class Answers:
         publisher.serve("attach", self.attach)
         publisher.serve("port-forward", self.port_forward)
         publisher.serve("log-path", self.log_path)
-        publisher.serve("stats", self.stats)
+        publisher.serve("run", self.run)
+        publisher.serve("checkpoint", self.checkpoint)
 
     def exec(self, body: Body, seconds: float) -> dict[str, str]:
         """{"url"} that serves one exec session. Raises NotFound, Invalid."""
@@ -71,6 +74,33 @@ class Answers:
         )
         return {"url": _absolute(self._runtime.port_forward(request, seconds=seconds).url)}
 
+    def run(self, body: Body, seconds: float) -> dict[str, str]:
+        """{"output"}: what a command printed to both streams, in base64. Raises NotFound, Invalid with the kubelet's
+        message for one that fails."""
+        command = [str(part) for part in body.get("command") or []]
+        request = api_pb2.ExecSyncRequest(container_id=self._running(body).id, cmd=command)
+        answer = self._runtime.exec_sync(request, seconds=seconds)
+        output = answer.stdout + answer.stderr
+        if answer.exit_code:
+            words = output.decode(errors="replace")
+            raise Invalid(f"command '{' '.join(command)}' exited with {answer.exit_code}: {words}")
+        return {"output": base64.b64encode(output).decode()}
+
+    def checkpoint(self, body: Body, seconds: float) -> dict[str, str]:
+        """{"location"}: where the container's state was written. Raises NotFound, Refused in gRPC's words where the
+        runtime has no checkpoints."""
+        del seconds
+        location = Path(str(body["location"]))
+        request = api_pb2.CheckpointContainerRequest(
+            container_id=self._running(body).id, location=str(location), timeout=int(body.get("timeout") or 0)
+        )
+        location.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._runtime.checkpoint_container(request)
+        except Refused as error:
+            raise Refused(f"rpc error: code = Unimplemented desc = {error}") from error
+        return {"location": str(location)}
+
     def log_path(self, body: Body, seconds: float) -> dict[str, Any]:
         """{"path", "containerID", "running"} of a container's newest run, or of the one before. Raises NotFound,
         Invalid with the kubelet's messages."""
@@ -92,11 +122,6 @@ class Answers:
         if not runs:
             raise Invalid(_waiting_message(worker, container, name))
         return _log(runs[0])
-
-    def stats(self, body: Body, seconds: float) -> Any:
-        """The kubelet's Summary."""
-        del body, seconds
-        raise NotFound("this node keeps no stats yet")
 
     def _worker(self, body: Body) -> Worker:
         worker = self._roster.worker(str(body.get("uid") or ""))

@@ -111,6 +111,34 @@ class Cgroups:
                         found.add(match.group(1))
         return found
 
+    @property
+    def hierarchies(self) -> Hierarchies:
+        return self._hierarchies
+
+    @property
+    def pods_root(self) -> str:
+        """The cgroup that all pods are below, as CRI names it."""
+        return f"/{self._base}/kubepods"
+
+    def tree(self) -> dict[str, tuple[str, ...]]:
+        """Every pod's UID -> its cgroup, then those right below it: its sandboxes' and containers', named by their
+        ids."""
+        root = self._hierarchies.unified or self._hierarchies.v1.get("memory") or next(iter(self._hierarchies.roots))
+        found: dict[str, tuple[str, ...]] = {}
+        for level in _LEVELS.values():
+            parent = "/".join((self._base, "kubepods", *level))
+            for name in _subfolders(root / parent):
+                match = _POD.fullmatch(name)
+                if match:
+                    below = _subfolders(root / parent / name)
+                    own = f"/{parent}/{name}"
+                    found[match.group(1)] = (own, *(f"{own}/{child}" for child in below))
+        return found
+
+    def levels(self) -> list[str]:
+        """The cgroups above pods: kubepods and its QoS levels."""
+        return ["/".join((self.pods_root, *level)) for level in _LEVELS.values()]
+
     def cleanup(self) -> None:
         """Remove the instance's whole tree, its pods first. Raises Unavailable where some stay."""
         for uid in self.known():

@@ -86,10 +86,16 @@ def disk_pressure(disk: Path) -> str:
     return ""
 
 
+def processes() -> tuple[int, int]:
+    """How many processes (threads, as the kernel counts) there are on the machine, and how many there may be."""
+    most = min(int(_text("/proc/sys/kernel/pid_max") or 0), int(_text("/proc/sys/kernel/threads-max") or 0))
+    words = _text("/proc/loadavg").split()
+    return int(words[3].partition("/")[2]) if len(words) > 3 else 0, most
+
+
 def pid_pressure() -> str:
     """What is wrong; empty while fewer than nine tenths of the process numbers are taken."""
-    most = min(int(_text("/proc/sys/kernel/pid_max") or 0), int(_text("/proc/sys/kernel/threads-max") or 0))
-    running = int((_text("/proc/loadavg").split() or ["", "", "", "0/0"])[3].partition("/")[2])
+    running, most = processes()
     return f"{running} of {most} process numbers are taken" if most and running > most * 0.9 else ""
 
 

@@ -18,6 +18,7 @@ from bridge.answers import Answers
 from bridge.cgroups import Cgroups
 from bridge.cluster import Cluster
 from bridge.collect import Collector
+from bridge.configz import kubelet_configuration
 from bridge.events import Hint, Hints
 from bridge.guest import Guest
 from bridge.images import Images
@@ -31,6 +32,7 @@ from bridge.rival import refuse_rival
 from bridge.roster import Roster
 from bridge.runtime import Runtime
 from bridge.schedule import Scheduler
+from bridge.stats.assembly import Stats
 from bridge.volumes import Volumes
 from bridge.worker import Worker
 from vkcri.api.pods import Pod
@@ -97,6 +99,17 @@ class Bridge:
         )
         self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
         Answers(self.runtime, self.roster, instance.cri_label).serve(self.publisher)
+        self.stats = Stats(
+            settings,
+            self.runtime,
+            self.guest.cgroups,
+            self.guest.volumes,
+            wanted=lambda: [worker.pod for worker in self.roster.workers()],
+            find=lambda uid: worker.pod if (worker := self.roster.worker(uid)) else None,
+            pause_image=lambda: self.preparation.pause_image,
+        )
+        self.stats.serve(self.publisher)
+        self.publisher.serve("configz", lambda _body, _left: kubelet_configuration(settings, self.cluster.dns()))
         self.publisher.set_metrics(self.metrics.text)
         counts.describe_node(
             settings.node_name,
@@ -111,7 +124,7 @@ class Bridge:
         self.publisher.mark_synced("events")
         self.publisher.start(process)
         self.scheduler.start(process)
-        for part in (self.relist, self.hints, self.preparation, self.node, self.cluster, self.pods):
+        for part in (self.relist, self.hints, self.preparation, self.node, self.cluster, self.pods, self.stats):
             part.start(process)
         process.start_thread("announce", self._announce, may_end=True)
         guest = self.guest

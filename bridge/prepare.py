@@ -94,6 +94,11 @@ class Preparation:
             log.info("the examples' image: %s", error)
         return True
 
+    @property
+    def pause_image(self) -> str:
+        """The sandboxes' image; empty before it is known."""
+        return self._pause
+
     def _has_pause(self) -> bool:
         """Somebody may have removed it since it was made."""
         return not self._pause or images_local.image_present(self._runtime, self._pause)

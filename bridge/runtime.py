@@ -249,6 +249,13 @@ class Runtime:
         """A streaming URL that serves one port-forward session."""
         return self._unary(_RUNTIME + "PortForward", request, cri.PortForwardResponse, seconds)
 
+    def checkpoint_container(
+        self, request: cri.CheckpointContainerRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> cri.CheckpointContainerResponse:
+        """Write the container's state to request.location; the deadline is request.timeout and two minutes."""
+        seconds = max(seconds, request.timeout + DEFAULT_SECONDS)
+        return self._unary(_RUNTIME + "CheckpointContainer", request, cri.CheckpointContainerResponse, seconds)
+
     def container_stats(
         self, request: cri.ContainerStatsRequest, *, seconds: float = DEFAULT_SECONDS
     ) -> cri.ContainerStatsResponse:

@@ -148,6 +148,11 @@ class Instance:
         return self.state_dir / "log-api-token"
 
     @property
+    def checkpoints_dir(self) -> Path:
+        """What /checkpoint wrote: memory of containers, so 0700."""
+        return self.state_dir / "checkpoints"
+
+    @property
     def containerd_root(self) -> Path:
         return self.state_dir / "containerd"
 

@@ -117,6 +117,23 @@ class Volumes:
         with self._lock:
             self._immutable.pop(uid, None)
 
+    def measurable(self, pod: pods.Pod) -> list[tuple[str, Path, bool]]:
+        """(name, folder, whether it is local ephemeral storage) of each volume whose use can be counted, as far as it
+        is set up: those that lie in the pod's own folder. A hostPath has no numbers of its own, as with the kubelet."""
+        found = []
+        for volume in pods.spec(pod).get("volumes") or []:
+            kind = _kind(volume)
+            plugin = getattr(_PROJECTED.get(kind) or _PLAIN.get(kind), "PLUGIN", "")
+            path = self._path(pods.uid(pod)) / plugin.replace("/", "~") / str(volume["name"])
+            if plugin and path.is_dir():
+                in_memory = bool((volume.get(kind) or {}).get("medium"))
+                found.append((str(volume["name"]), path, kind in ("emptyDir", "configMap") and not in_memory))
+        return found
+
+    def hosts_file(self, uid: str) -> Path:
+        """The pod's managed hosts file; it may not be there."""
+        return files.hosts_file(self._path(uid))
+
     def known(self) -> set[str]:
         """The UIDs that have something on disk."""
         return {entry.name for entry in os.scandir(self._root) if entry.is_dir(follow_symlinks=False)}

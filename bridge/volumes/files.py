@@ -34,13 +34,17 @@ def termination_file(folder: Path, container: str, attempt: int) -> Path:
     return folder / "containers" / container / str(attempt)
 
 
+def hosts_file(folder: Path) -> Path:
+    return folder / "etc-hosts"
+
+
 def _hosts(folder: Path, pod: pods.Pod, ctx: PodContext) -> str:
     """Written in place, since running containers have the file bound: they see a change, not an old copy."""
     try:
         node_hosts = Path("/etc/hosts").read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         node_hosts = ""
-    path = folder / "etc-hosts"
+    path = hosts_file(folder)
     data = hosts.content(pod, ctx, node_hosts).encode("utf-8", "surrogateescape")
     if not path.exists() or path.read_bytes() != data:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)

@@ -28,13 +28,20 @@ Ask = Callable[[str, dict[str, Any], float], Any]  # request name, body, timeout
 _V = TypeVar("_V")
 _VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _FINE_GRAINED = {
+    "allocatedPods": "pods",
     "pods": "pods",
     "runningpods": "pods",
     "healthz": "healthz",
     "configz": "configz",
-    "statusz": "statusz",
 }
-_OWN = {"stats": "stats", "metrics": "metrics", "logs": "log", "checkpoint": "checkpoint"}
+_OWN = {
+    "stats": "stats",
+    "metrics": "metrics",
+    "logs": "log",
+    "checkpoint": "checkpoint",
+    "statusz": "statusz",
+    "flagz": "configz",
+}
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,11 @@ class Gate:
         return Decision(
             False, f"Forbidden (user={user.username}, verb={verb}, resource=nodes, subresource(s)=[{names}])\n"
         )
+
+    def authorization_error(self, user: User, method: str, path: str) -> str:
+        """The kubelet's words where nobody could say whether that request is allowed."""
+        verb, first = _VERBS.get(method, ""), subresources(path)[0]
+        return f"Authorization error (user={user.username}, verb={verb}, resource=nodes, subresource={first})"
 
     def _review(self, token: str) -> User | None:
         answer = self._ask("token-review", {"token": token, "audiences": []}, ASK_SECONDS)

@@ -21,8 +21,8 @@ from vkcri import certs
 from vkcri.api import times
 from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid, NotFound, VkcriError
-from vkcri.kubelet.app import Parts, stopped, text
 from vkcri.kubelet.logs import Blocks, Options
+from vkcri.kubelet.parts import Parts, stopped, text
 from vkcri.kubelet.pods import Pod
 
 _STATUS = {NotFound: 404, Invalid: 400}

@@ -5,21 +5,23 @@ cuts them.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vkcri.config import KubeletSettings
 from vkcri.errors import Unavailable
 from vkcri.httpd import Server, make_server
-from vkcri.kubelet import app, logapi, streams
+from vkcri.kubelet import app, logapi, state, streams
 from vkcri.kubelet.auth import Gate, watcher_only
 from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
 from vkcri.kubelet.metrics import Counters
+from vkcri.kubelet.parts import Parts
 from vkcri.kubelet.pods import Pods
 from vkcri.kubelet.tls import ServingTls
+from vkcri.kubelet.use import NodeUse
 from vkcri.lifecycle import Process, program_main
-from vkcri.queue import Publisher, request
+from vkcri.queue import Publisher, request, request_bytes
 
 KUBELET_CONNECTIONS = 1000
 LOG_API_CONNECTIONS = 200
@@ -32,21 +34,24 @@ def run(process: Process, settings: KubeletSettings) -> None:
     """Serve the kubelet API and the log API until the process stops."""
     instance = settings.instance
 
-    def ask_watcher(name: str, body: dict[str, Any], timeout: float) -> Any:
-        return request(instance.queue_socket("watcher"), name, body, timeout=timeout)
+    watcher, provider = instance.queue_socket("watcher"), instance.queue_socket("provider")
 
-    def ask_provider(name: str, body: dict[str, Any], timeout: float) -> Any:
-        return request(instance.queue_socket("provider"), name, body, timeout=timeout)
+    def ask_watcher(name: str, body: Mapping[str, Any], timeout: float) -> Any:
+        return request(watcher, name, body, timeout=timeout)
+
+    def ask_provider(name: str, body: Mapping[str, Any], timeout: float) -> Any:
+        return request(provider, name, body, timeout=timeout)
 
     tls = ServingTls(settings, lambda: str(ask_watcher("client-ca", {}, 5.0)["pem"]))
     watches, pods = FolderWatches(), Pods(instance)
     process.on_stop(watches.close)
     gate = Gate(watcher_only(ask_watcher), settings.node_name)
     logs = ContainerLogs(instance, pods, watches)
-    parts = app.Parts(instance, pods, logs, watches, Counters(), gate, ask_provider)
+    use = NodeUse(lambda name, body, timeout: request_bytes(provider, name, body, timeout=timeout))
+    parts = Parts(settings, pods, logs, watches, Counters(), gate, ask_provider, ask_watcher, use)
     publisher = Publisher(instance.queue_socket("kubelet"), ("events",))
     publisher.mark_synced("events")
-    publisher.set_metrics(lambda: parts.counters.text(app.gauges(parts)))
+    publisher.set_metrics(lambda: parts.counters.text(state.gauges(parts)))
     publisher.start(process)
     pods.start(process)
     token = logapi.load_token(instance.log_api_token_file)

@@ -64,10 +64,19 @@ class Pods:
         self._hints: dict[str, set[Hint]] = {}  # UID -> followers
         self.pods = Subscription(instance.queue_socket("watcher"), "pods", self._changed)
         self.statuses = Subscription(instance.queue_socket("provider"), "pod-status", self._changed)
+        self._node = Subscription(instance.queue_socket("provider"), "node-status", lambda _change: None)
 
     def start(self, process: Process) -> None:
-        self.pods.start(process)
-        self.statuses.start(process)
+        for subscription in (self.pods, self.statuses, self._node):
+            subscription.start(process)
+
+    def relisted(self) -> str:
+        """When the provider last read its runtime whole (RFC 3339); empty where it never said."""
+        value = self._node.get("node")
+        try:
+            return str(json.loads(value)["relisted"]) if value else ""
+        except (ValueError, KeyError, TypeError):
+            return ""
 
     def known(self) -> bool:
         """Whether a pod that is not here does not exist: the API server's pods were read at least once."""

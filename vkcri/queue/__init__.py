@@ -9,7 +9,7 @@ tail       a topic as JSON lines, for people
 
 from vkcri.queue.messages import Change
 from vkcri.queue.publisher import Publisher
-from vkcri.queue.requests import request
+from vkcri.queue.requests import request, request_bytes
 from vkcri.queue.subscriber import Subscription
 
-__all__ = ["Change", "Publisher", "Subscription", "request"]
+__all__ = ["Change", "Publisher", "Subscription", "request", "request_bytes"]

@@ -64,8 +64,9 @@ def synced(source: str) -> bytes:
 
 
 def answer(name: str, body: Any) -> bytes:
-    """Raises Invalid for a body that is not JSON or too large."""
-    return frame(pb.OwnerMessage(answer=pb.Answer(body=to_json(body, name))).SerializeToString())
+    """bytes are JSON already. Raises Invalid for a body that is not JSON or too large."""
+    data = body if isinstance(body, bytes) else to_json(body, name)
+    return frame(pb.OwnerMessage(answer=pb.Answer(body=data)).SerializeToString())
 
 
 def failure(error: VkcriError) -> bytes:

@@ -103,8 +103,8 @@ class Publisher:
             return source in self._topic(topic).synced
 
     def serve(self, name: str, answer: Answer) -> None:
-        """Answer requests of that name: answer(body, seconds left) returns something JSON-able or raises a VkcriError,
-        which the requester then sees. It runs on the connection's own thread."""
+        """Answer requests of that name: answer(body, seconds left) returns something JSON-able, or bytes that are JSON
+        already, or raises a VkcriError, which the requester then sees. It runs on the connection's own thread."""
         self._answers[name] = answer
 
     def set_metrics(self, text: Callable[[], str]) -> None:

@@ -13,6 +13,11 @@ from vkcri.queue.channel import Channel
 def request(path: Path, name: str, body: Mapping[str, Any], *, timeout: float) -> Any:
     """The answer's JSON. Raises what the owner raised (a class of vkcri.errors), Unavailable for an owner that is away,
     gone or slower than `timeout` seconds, Invalid for a body that is no JSON or above 8 MiB."""
+    return messages.from_json(request_bytes(path, name, body, timeout=timeout), name)
+
+
+def request_bytes(path: Path, name: str, body: Mapping[str, Any], *, timeout: float) -> bytes:
+    """As `request`: the answer's JSON as it came, for one who only passes it on."""
     until = time.monotonic() + timeout
     data = messages.request(name, body, timeout)
     channel = Channel.connect(path, timeout)
@@ -30,4 +35,4 @@ def request(path: Path, name: str, body: Mapping[str, Any], *, timeout: float) -
         messages.raise_failure(message.failure)
     if not message.HasField("answer"):
         raise Invalid(f"{name}: {path.name} sent no answer but a {message.WhichOneof('kind')}")
-    return messages.from_json(message.answer.body, name)
+    return bytes(message.answer.body)

@@ -22,9 +22,9 @@ from vkcri.lifecycle import Process, program_main
 from vkcri.queue import Publisher
 from vkcri.watcher import pods as pods_module
 from vkcri.watcher.events import EventWriter
-from vkcri.watcher.lease import Lease
+from vkcri.watcher.lease import LEASE_SECONDS, Lease
 from vkcri.watcher.metrics import Metrics
-from vkcri.watcher.node import Node
+from vkcri.watcher.node import CHECK_SECONDS, Node
 from vkcri.watcher.nodestatus import Identity
 from vkcri.watcher.pods import Pods
 from vkcri.watcher.references import References
@@ -98,6 +98,16 @@ def instance_id(path: Path) -> str:
     return found
 
 
+def kubelet_configuration(me: Identity) -> dict[str, Any]:
+    """The fields of a KubeletConfiguration that api-watcher obeys, for /configz."""
+    return {
+        "nodeLeaseDurationSeconds": LEASE_SECONDS,
+        "nodeStatusUpdateFrequency": f"{CHECK_SECONDS:.0f}s",
+        "registerNode": True,
+        "registerWithTaints": [dict(me.taint)] if me.taint else [],
+    }
+
+
 def _start(process: Process, settings: WatcherSettings, client: Client, me: Identity) -> None:
     metrics = Metrics()
     topics = ("pods", "objects", *PATHS, "node", "events")
@@ -106,6 +116,7 @@ def _start(process: Process, settings: WatcherSettings, client: Client, me: Iden
     )
     publisher.set_metrics(metrics.text)
     Requests(client).serve(publisher)
+    publisher.serve("configz", lambda _body, _left: kubelet_configuration(me))
     lease = Lease(process, client, me.name, metrics)
     references = References(process, client, publisher)
     metrics.gauge("objects", lambda: float(references.counts()["objects"]))

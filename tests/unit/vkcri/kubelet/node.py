@@ -16,14 +16,17 @@ from typing import Any
 from tests.instances import claimed
 from vkcri import certs
 from vkcri.config import KubeletSettings
-from vkcri.errors import Invalid, NotFound, VkcriError
+from vkcri.errors import Invalid, NotFound, Refused, VkcriError
 from vkcri.kubelet import main
 from vkcri.lifecycle import Process, make_folders
 from vkcri.queue import Publisher
 
 DEADLINE = 10.0
 TOKENS = {"admin-token": "admin", "scraper-token": "scraper", "pod-token": "system:serviceaccount:default:default"}
-ALLOWED = {"admin": {"proxy", "pods", "metrics", "stats", "log", "healthz"}, "scraper": {"metrics", "healthz"}}
+ALLOWED = {
+    "admin": {"proxy", "pods", "metrics", "stats", "log", "healthz", "configz", "checkpoint", "statusz"},
+    "scraper": {"metrics", "healthz"},
+}
 
 
 class Node:
@@ -38,6 +41,8 @@ class Node:
         self.authority = certs.CertificateAuthority.create("cluster-ca")
         self.reviews: list[tuple[str, dict[str, Any]]] = []
         self.log_paths: dict[tuple[str, str, str, bool], dict[str, Any] | VkcriError] = {}
+        self.answers: dict[str, Any] = {}  # of the provider, by request: what it gives, or raises
+        self.asked: list[tuple[str, dict[str, Any]]] = []
         self.stream_url = ""
         self.stream_requests: list[tuple[str, dict[str, Any]]] = []
         self.errors: list[int] = []
@@ -58,8 +63,10 @@ class Node:
         return self._start("watcher", watcher)
 
     def start_provider(self) -> Publisher:
-        provider = Publisher(self.instance.queue_socket("provider"), ("pod-status",))
+        provider = Publisher(self.instance.queue_socket("provider"), ("pod-status", "node-status"))
         provider.serve("log-path", self._log_path)
+        for name in ("stats", "container-metrics", "running-pods", "run", "checkpoint", "configz"):
+            provider.serve(name, lambda body, _left, name=name: self._answer(name, body))  # type: ignore[misc]
         for name in ("exec", "attach", "port-forward"):
             provider.serve(name, lambda body, _left, name=name: self._stream(name, body))  # type: ignore[misc]
         provider.mark_synced("pod-status")
@@ -99,6 +106,13 @@ class Node:
         if isinstance(answer, VkcriError):
             raise answer
         return answer
+
+    def _answer(self, name: str, body: dict[str, Any]) -> Any:
+        self.asked.append((name, body))
+        found = self.answers.get(name, Refused(f"no {name} here"))
+        if isinstance(found, VkcriError):
+            raise found
+        return found
 
     def _stream(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         self.stream_requests.append((name, body))

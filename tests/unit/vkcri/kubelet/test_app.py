@@ -2,13 +2,17 @@
 
 import json
 import ssl
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from werkzeug.routing import MapAdapter
 
 from tests.unit.vkcri.kubelet.node import Node, eventually, running, terminated, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
 from vkcri import certs
 from vkcri.errors import Invalid
+from vkcri.kubelet.app import make_app
 from vkcri.kubelet.auth import subresources
 
 LOG = "/containerLogs/default/web/main"
@@ -169,16 +173,6 @@ def test_pods_carry_the_newest_status(node: Node) -> None:
     assert phases == {"web": "Running", "fresh": "Pending"}
 
 
-def test_health_names_the_peer_that_is_away(node: Node) -> None:
-    eventually(lambda: node.get("/healthz") == (200, "ok"))
-    assert node.get("/healthz/ping") == (200, "ok")
-    assert "[+]provider ok" in node.get("/healthz?verbose")[1]
-    node.stop_neighbour("provider")
-    eventually(lambda: node.get("/healthz")[0] == 500)
-    assert "[-]provider failed" in node.get("/healthz")[1]
-    assert node.get("/healthz/absent")[0] == 404
-
-
 def test_metrics_join_every_process_that_answers(node: Node) -> None:
     node.get("/healthz")
     status, body = node.get("/metrics")
@@ -196,14 +190,6 @@ def test_unknown_routes_are_not_found(calm_node: Node, path: str) -> None:
     assert calm_node.get(path)[0] == 404
 
 
-@pytest.mark.parametrize("path", ["/run/default/web/main", "/configz", "/metrics/cadvisor", "/runningpods/"])
-def test_unbuilt_routes_say_so(calm_node: Node, path: str) -> None:
-    if path.startswith("/metrics"):
-        assert calm_node.get(path)[0] == 501
-    else:
-        assert calm_node.get(path) == (501, f"{path} is not built in vkcri yet\n")
-
-
 ROUTES = {
     "/pods": ["pods", "proxy"],
     "/pods/": ["pods", "proxy"],
@@ -213,14 +199,25 @@ ROUTES = {
     "/configz": ["configz", "proxy"],
     "/metrics": ["metrics"],
     "/metrics/cadvisor": ["metrics"],
+    "/metrics/resource": ["metrics"],
+    "/metrics/probes": ["metrics"],
     "/stats/summary": ["stats"],
+    "/stats": ["stats"],
     "/logs/": ["log"],
+    "/logs/wtmp": ["log"],
+    "/statusz": ["statusz"],
+    "/flagz": ["configz"],
+    "/allocatedPods/default/web": ["pods", "proxy"],
     "/checkpoint/default/web/main": ["checkpoint"],
     "/containerLogs/default/web/main": ["proxy"],
     "/exec/default/web/main?command=id&output=1": ["proxy"],
+    "/exec/default/web/uid-web/main?command=id&output=1": ["proxy"],
     "/attach/default/web/main?output=1": ["proxy"],
+    "/attach/default/web/uid-web/main?output=1": ["proxy"],
     "/portForward/default/web": ["proxy"],
+    "/portForward/default/web/uid-web": ["proxy"],
     "/run/default/web/main": ["proxy"],
+    "/run/default/web/uid-web/main": ["proxy"],
     "/nothing": ["proxy"],
     "/metricsx": ["proxy"],
 }
@@ -229,6 +226,18 @@ ROUTES = {
 @pytest.mark.parametrize("path", ROUTES)
 def test_path_is_judged_by_the_kubelets_attributes(path: str) -> None:
     assert subresources(path.partition("?")[0]) == ROUTES[path]
+
+
+def test_table_has_every_route() -> None:
+    """A route that is added and does not come into the table is a route whose guard nobody has tested."""
+    parts: Any = SimpleNamespace(pods=None, gate=None, counters=None)
+    urls = make_app(parts).url_map.bind("")
+    found = {urls.match(path.partition("?")[0], method)[0] for path in ROUTES for method in methods(urls, path)}
+    assert found == {rule.endpoint for rule in urls.map.iter_rules()}
+
+
+def methods(urls: MapAdapter, path: str) -> list[str]:
+    return [method for method in ("GET", "POST") if urls.test(path.partition("?")[0], method)]
 
 
 @pytest.mark.parametrize("credential", ["none", "unknown", "basic", "pod", "scraper", "admin", "certificate"])
@@ -249,8 +258,8 @@ def test_every_route_asks_for_a_good_credential(calm_node: Node, credential: str
             assert status == 403, path
             assert f"verb=get, resource=nodes, subresource(s)=[{' '.join(wanted)}]" in body
             assert "secret" not in body
-        elif wanted != ["checkpoint"]:
-            assert status in (200, 400, 404, 500, 501), path
+        else:
+            assert status in (200, 400, 404, 405, 500, 501), path
 
 
 def test_foreign_certificate_is_nobody(calm_node: Node) -> None:
@@ -292,8 +301,7 @@ def test_nobody_new_is_let_in_while_the_watcher_is_away(node: Node) -> None:
     assert node.get("/pods")[0] == 200
     node.stop_neighbour("watcher")
     assert node.get("/pods")[0] == 200
-    status, body = node.get("/pods", "scraper-token")
-    assert status == 503
-    assert "token-review" in body
+    assert node.get("/pods", "scraper-token") == (401, "Unauthorized")
     assert node.get("/pods", "")[0] == 401
-    assert node.get("/metrics")[0] == 503
+    error = "Authorization error (user=admin, verb=get, resource=nodes, subresource=metrics)"
+    assert node.get("/metrics") == (500, error)

@@ -1,0 +1,28 @@
+"""The fields of a KubeletConfiguration that the bridge obeys, for /configz. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vkcri.config import RuntimeSettings
+
+
+def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict[str, Any]:
+    """dns: the pods' name servers as of now. Names and units are kubelet.config.k8s.io/v1beta1's."""
+    return {
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": True,
+        "cgroupRoot": settings.instance.cgroup_root,
+        "clusterDNS": list(dns),
+        "clusterDomain": settings.cluster_domain,
+        "containerRuntimeEndpoint": settings.runtime_endpoint,
+        "cpuManagerPolicy": "none",
+        "enforceNodeAllocatable": [],
+        "failSwapOn": False,
+        "imageServiceEndpoint": settings.runtime_endpoint,
+        "maxPods": settings.max_pods,
+        "memoryManagerPolicy": "None",
+        "runtimeRequestTimeout": "2m0s",
+        "serializeImagePulls": False,
+        "topologyManagerPolicy": "none",
+        "volumeStatsAggPeriod": "1m0s",
+    }

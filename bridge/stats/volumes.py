@@ -1,0 +1,79 @@
+"""The thread `volume-stats`: how much each volume of each pod takes, counted every minute or two and kept.
+
+Counting walks every file, so it never runs for a request (the kubelet's volumeStatsAggPeriod and its jitter). A volume
+that is gone, or cannot be read, has no numbers.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bridge.stats import disk
+from bridge.stats.summary import VolumeUse
+from vkcri.api import pods
+from vkcri.lifecycle import Process
+
+PERIOD = 60.0
+LOOK = 5.0
+WALK_SECONDS = 600.0
+log = logging.getLogger(__name__)
+_Pod = Mapping[str, Any]
+
+
+class VolumeMeter:
+    """The newest numbers by pod UID. wanted(): the pods there are; measurable(pod): Volumes.measurable."""
+
+    def __init__(
+        self,
+        wanted: Callable[[], Iterable[_Pod]],
+        measurable: Callable[[_Pod], list[tuple[str, Path, bool]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wanted = wanted
+        self._measurable = measurable
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._found: dict[str, tuple[VolumeUse, ...]] = {}
+        self._due: dict[str, float] = {}
+
+    def start(self, process: Process) -> None:
+        def loop() -> None:
+            while not process.wait(LOOK):
+                for pod in self.due():
+                    with process.expect(f"the size of {pods.full_name(pod)}'s volumes", WALK_SECONDS):
+                        self.measure(pod)
+
+        process.start_thread("volume-stats", loop)
+
+    def due(self) -> list[_Pod]:
+        """The pods whose volumes are to be counted now; what was kept of others is forgotten."""
+        wanted = {pods.uid(pod): pod for pod in self._wanted()}
+        now = self._clock()
+        with self._lock:
+            for uid in self._due.keys() - wanted:
+                del self._due[uid]
+                self._found.pop(uid, None)
+            return [pod for uid, pod in wanted.items() if self._due.get(uid, 0.0) <= now]
+
+    def measure(self, pod: _Pod) -> None:
+        """Count one pod's volumes."""
+        found = []
+        for name, path, local in self._measurable(pod):
+            try:
+                found.append(VolumeUse(name, disk.filesystem(path), disk.taken_by(path), local))
+            except OSError as error:
+                log.debug("volume %s of %s: %s", name, pods.full_name(pod), error)
+        uid = pods.uid(pod)
+        with self._lock:
+            self._found[uid] = tuple(found)
+            if found or not pods.spec(pod).get("volumes"):  # else they are being set up: look again soon
+                self._due[uid] = self._clock() + PERIOD * (1 + random.random())
+
+    def latest(self, uid: str) -> tuple[VolumeUse, ...]:
+        """The pod's volumes, none before they were counted."""
+        with self._lock:
+            return self._found.get(uid, ())

@@ -1,0 +1,48 @@
+"""What both of log-server's applications work with, and the few words that their routes share."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flask import Response, request
+
+from vkcri.config import KubeletSettings
+from vkcri.kubelet import metrics
+from vkcri.kubelet.auth import Gate
+from vkcri.kubelet.follow import FolderWatches
+from vkcri.kubelet.locate import ContainerLogs
+from vkcri.kubelet.pods import Pods
+from vkcri.kubelet.use import NodeUse
+
+
+class Ask(Protocol):
+    """A request of the queue: its JSON answer. Raises what the owner raises, Unavailable while it is away."""
+
+    def __call__(self, name: str, body: Mapping[str, Any], timeout: float, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`ask` asks the provider, `ask_watcher` api-watcher."""
+
+    settings: KubeletSettings
+    pods: Pods
+    logs: ContainerLogs
+    watches: FolderWatches
+    counters: metrics.Counters
+    gate: Gate
+    ask: Ask
+    ask_watcher: Ask
+    use: NodeUse
+    now: Callable[[], float] = time.time
+
+
+def text(message: str, status: int = 200) -> Response:
+    return Response(message, status, content_type="text/plain; charset=utf-8")
+
+
+def stopped() -> Callable[[], bool]:
+    """Whether this request's stream should end: its client has left, or the server drains."""
+    connection, closing = request.environ["vkcri.connection"], request.environ["vkcri.closing"]
+    return lambda: closing.is_set() or connection.disconnected()

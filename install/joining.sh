@@ -1,9 +1,10 @@
 #!/bin/sh
 # Say which cluster this guest is about to join, before anything is changed: the first line of `make run`.
 #
-# Silent when embedded: KUBECONFIG is empty or names the embedded server's own file. KUBECONFIG and the Node's name come
-# from the environment, else from the TOML file, as vkcri/config.py has it. Plain sh and awk, since this may run before
-# Python is installed; awk reads the usual YAML layout of a kubeconfig, Python every other one once it is there.
+# Silent when embedded: KUBECONFIG is empty or names the embedded server's own file. KUBECONFIG, BOOTSTRAP_KUBECONFIG and
+# the Node's name come from the environment, else from the TOML file, as vkcri/config.py has it. Plain sh and awk, since
+# this may run before Python is installed; awk reads the usual YAML layout of a kubeconfig, Python every other one once
+# it is there.
 set -eu
 
 instance=${VKCRI_INSTANCE:-vkcri}
@@ -41,25 +42,42 @@ absolute() { # PATHS FOLDER: paths joined by ':', each from the folder where it 
     )
 }
 
-if [ -n "${KUBECONFIG+set}" ]; then
-    kubeconfig=$(absolute "$KUBECONFIG" "$PWD")
+own() { # PATH NAMES: whether the path is one of these files of the instance
+    for name in $2; do
+        [ "$(readlink -f "$1" 2>/dev/null || echo "$1")" = "/var/lib/$folder/$name" ] && return 0
+    done
+    return 1
+}
+
+if [ -n "${KUBECONFIG+set}${BOOTSTRAP_KUBECONFIG+set}" ]; then # either hides both of the TOML file
+    kubeconfig=$(absolute "${KUBECONFIG:-}" "$PWD")
+    bootstrap=$(absolute "${BOOTSTRAP_KUBECONFIG:-}" "$PWD")
 else
-    kubeconfig=$(absolute "$(toml kubeconfig)" "$(cd "$(dirname "$config")" 2>/dev/null && pwd)")
+    beside=$(cd "$(dirname "$config")" 2>/dev/null && pwd || true)
+    kubeconfig=$(absolute "$(toml kubeconfig)" "$beside")
+    bootstrap=$(absolute "$(toml bootstrap_kubeconfig)" "$beside")
+fi
+variable=KUBECONFIG given=$kubeconfig
+if [ -n "$bootstrap" ]; then
+    if [ -n "$kubeconfig" ] && ! own "$kubeconfig" "admin.conf node.conf kubelet.conf"; then
+        echo "KUBECONFIG=$kubeconfig and BOOTSTRAP_KUBECONFIG=$bootstrap are two ways to join: give one of them, such as make run KUBECONFIG=" >&2
+        exit 1
+    fi
+    variable=BOOTSTRAP_KUBECONFIG given=$bootstrap kubeconfig=$bootstrap
+    [ -r "$bootstrap" ] || [ ! -r "/var/lib/$folder/kubelet.conf" ] || kubeconfig=/var/lib/$folder/kubelet.conf
 fi
 [ -n "$kubeconfig" ] || exit 0
-for own in "/var/lib/$folder/admin.conf" "/var/lib/$folder/node.conf"; do
-    [ "$(readlink -f "$kubeconfig" 2>/dev/null || echo "$kubeconfig")" = "$own" ] && exit 0
-done
+[ "$variable" = BOOTSTRAP_KUBECONFIG ] || ! own "$kubeconfig" "admin.conf node.conf" || exit 0
 
 IFS=:
-set -f -- # the files of KUBECONFIG that are there, as arguments
+set -f -- # its files that are there, as arguments
 for part in $kubeconfig; do
     [ ! -r "$part" ] || set -- "$@" "$part"
 done
 set +f
 unset IFS
 if [ $# = 0 ]; then
-    echo "KUBECONFIG=$kubeconfig: no such file; for the embedded server: make run KUBECONFIG=" >&2
+    echo "$variable=$given: no such file; for the embedded server: make run $variable=" >&2
     exit 1
 fi
 server=$(awk '
@@ -99,4 +117,4 @@ PYTHON
 fi
 node=${VKUBELET_NODE_NAME:-${DEFAULTNODE_NAME:-$(toml node_name)}}
 node=$(printf %s "${node:-$(cat /proc/sys/kernel/hostname)}" | tr '[:upper:]' '[:lower:]')
-echo "joining ${server:-the cluster of KUBECONFIG} as node $node (KUBECONFIG=$kubeconfig); for the embedded server: make run KUBECONFIG="
+echo "joining ${server:-the cluster of $variable} as node $node ($variable=$given); for the embedded server: make run $variable="

@@ -18,6 +18,7 @@ from vkcri.errors import ConfigError, Invalid
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
@@ -31,7 +32,7 @@ class CertificateAuthority:
     def __init__(self, certificate: bytes, key: bytes) -> None:
         """Raises Invalid where the two are not a PEM certificate and its ECDSA key."""
         self.certificate, self.key = certificate, key
-        self._issuer = _certificate(certificate)
+        self._issuer = parse(certificate)
         self._signer = _private_key(key)
         if self._issuer.public_key() != self._signer.public_key():
             raise Invalid("the CA's key does not belong to its certificate")
@@ -92,6 +93,33 @@ def self_signed(common_name: str, names: Iterable[str], ips: Iterable[str]) -> t
     return _sign(builder, key), _key_pem(key)
 
 
+def signing_request(
+    common_name: str, organizations: Iterable[str], names: Iterable[str], ips: Iterable[str]
+) -> tuple[bytes, bytes]:
+    """A new key and a request for a certificate of it, both PEM; alternative names only where there are some."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    key, names, ips = _new_key(), list(names), list(ips)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(common_name, organizations))
+    if names or ips:
+        builder = builder.add_extension(_alternative_names(names, ips), critical=False)
+    request = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return _key_pem(key), request
+
+
+def public_key(pem: bytes) -> bytes:
+    """The public half of a PEM private key, DER. Raises Invalid."""
+    return encoded(_private_key(pem).public_key())
+
+
+def encoded(key: "CertificatePublicKeyTypes") -> bytes:
+    """A public key as DER, by which two are compared."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    return key.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
+
+
 def peer_identity(der: bytes) -> tuple[str, list[str]]:
     """Common name and organizations of a client certificate: Kubernetes' user and groups. Raises Invalid."""
     from cryptography import x509
@@ -112,7 +140,7 @@ def serves(pem: bytes) -> bool:
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     try:
-        usage = _certificate(pem).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        usage = parse(pem).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
         return True
     return ExtendedKeyUsageOID.SERVER_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
@@ -122,7 +150,7 @@ def covers(pem: bytes, names: Iterable[str], ips: Iterable[str], now: datetime.d
     """Whether a kept certificate is still good: names them all and has RENEW_DAYS left. Raises Invalid."""
     from cryptography import x509
 
-    certificate = _certificate(pem)
+    certificate = parse(pem)
     try:
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -174,7 +202,8 @@ def _private_key(pem: bytes) -> "EllipticCurvePrivateKey":
     return key
 
 
-def _certificate(pem: bytes) -> "x509.Certificate":
+def parse(pem: bytes) -> "x509.Certificate":
+    """The first certificate of a PEM text. Raises Invalid."""
     from cryptography import x509
 
     try:

@@ -28,13 +28,20 @@ _C = TypeVar("_C", bound="Settings")
 
 
 def setting(
-    default: Any, doc: str, *, env: tuple[str, ...] = (), empty_is_value: bool = False, is_path: bool = False
+    default: Any,
+    doc: str,
+    *,
+    env: tuple[str, ...] = (),
+    empty_is_value: bool = False,
+    is_path: bool = False,
+    instead: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with its documentation and the environment variables that set it, first one set wins.
 
     empty_is_value: a variable that is set to nothing wins over the TOML file too. is_path: one path, or several joined
-    by ':'; `load` makes them absolute."""
-    metadata = {"doc": doc, "env": env, "empty_is_value": empty_is_value, "is_path": is_path}
+    by ':'; `load` makes them absolute. instead: variables of another setting which, set to whatever, win over this
+    one's value in the TOML file, since the two say one thing."""
+    metadata = {"doc": doc, "env": env, "empty_is_value": empty_is_value, "is_path": is_path, "instead": instead}
     return field(default=default, metadata=metadata)
 
 
@@ -141,6 +148,11 @@ class Instance:
     def node_kubeconfig(self) -> Path:
         """The embedded API server's kubeconfig for `system:node:<name>`, 0600; api-watcher uses it."""
         return self.state_dir / "node.conf"
+
+    @property
+    def kubelet_kubeconfig(self) -> Path:
+        """The kubeconfig for `system:node:<name>` that TLS bootstrap writes, 0600; its pair is in certificates_dir."""
+        return self.state_dir / "kubelet.conf"
 
     @property
     def log_api_token_file(self) -> Path:
@@ -251,6 +263,15 @@ class ClusterSettings(Settings):
         env=("KUBECONFIG",),
         empty_is_value=True,
         is_path=True,
+        instead=("BOOTSTRAP_KUBECONFIG",),
+    )
+    bootstrap_kubeconfig: str = setting(
+        "",
+        "the cluster to join by TLS bootstrap: a kubeconfig whose token may ask for the node's own certificate",
+        env=("BOOTSTRAP_KUBECONFIG",),
+        empty_is_value=True,
+        is_path=True,
+        instead=("KUBECONFIG",),
     )
     node_name: str = setting(
         "", "the Node's name; default: the host's name", env=("VKUBELET_NODE_NAME", "DEFAULTNODE_NAME")
@@ -269,17 +290,47 @@ class ClusterSettings(Settings):
                 ipaddress.ip_address(self.pod_ip)
             except ValueError as error:
                 raise ConfigError(f"pod_ip={self.pod_ip!r}: VKUBELET_POD_IP wants an IP address") from error
+        written = (self.instance.admin_kubeconfig, self.instance.node_kubeconfig, self.instance.kubelet_kubeconfig)
+        if self.bootstrap_kubeconfig and self.kubeconfig and not self._is_one_of(*written):
+            raise ConfigError(
+                f"KUBECONFIG={self.kubeconfig} and BOOTSTRAP_KUBECONFIG={self.bootstrap_kubeconfig} are two ways to "
+                "join: give one of them, such as make run KUBECONFIG="
+            )
 
     @property
     def embedded(self) -> bool:
         """Whether the embedded API server serves this node: no kubeconfig, or one that the embedded server wrote."""
-        own = {self.instance.admin_kubeconfig, self.instance.node_kubeconfig}
-        return not self.kubeconfig or Path(self.kubeconfig).resolve() in {path.resolve() for path in own}
+        own = self._is_one_of(self.instance.admin_kubeconfig, self.instance.node_kubeconfig)
+        return not self.bootstrap_kubeconfig and (not self.kubeconfig or own)
+
+    @property
+    def bootstraps(self) -> bool:
+        """Whether the node's credentials are of TLS bootstrap: then api-watcher gets, keeps and renews them."""
+        return bool(self.bootstrap_kubeconfig) or self._is_one_of(self.instance.kubelet_kubeconfig)
+
+    @property
+    def own_kubeconfig(self) -> bool:
+        """Whether vkcri itself writes the kubeconfig that api-watcher uses."""
+        return self.embedded or self.bootstraps
 
     @property
     def api_kubeconfig(self) -> Path:
-        """The kubeconfig that api-watcher uses: the node's own identity when embedded, else the one given."""
+        """The kubeconfig that api-watcher uses: the node's own identity when embedded or bootstrapped, else the one
+        given."""
+        if self.bootstraps:
+            return self.instance.kubelet_kubeconfig
         return self.instance.node_kubeconfig if self.embedded else Path(self.kubeconfig)
+
+    @property
+    def joined_by(self) -> str:
+        """The setting that names the cluster, as a variable; "" when embedded."""
+        if self.bootstrap_kubeconfig:
+            return f"BOOTSTRAP_KUBECONFIG={self.bootstrap_kubeconfig}"
+        return "" if self.embedded else f"KUBECONFIG={self.kubeconfig}"
+
+    def _is_one_of(self, *paths: Path) -> bool:
+        """Whether `kubeconfig` is one of these files, by whatever name."""
+        return bool(self.kubeconfig) and Path(self.kubeconfig).resolve() in {path.resolve() for path in paths}
 
     @property
     def address(self) -> str:
@@ -427,7 +478,7 @@ def load(kind: type[_C], environ: Mapping[str, str] = os.environ) -> _C:
         variable = _variable(item, environ)
         if variable is not None:
             value = _parse(environ[variable], hints[item.name], variable)
-        elif item.name in table:
+        elif item.name in table and not any(name in environ for name in item.metadata["instead"]):
             value, folder = table[item.name], path.parent
             if type(value) is not hints[item.name]:
                 raise ConfigError(f"{path}: {item.name} wants {hints[item.name].__name__}, not {value!r}")

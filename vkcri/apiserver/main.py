@@ -33,7 +33,7 @@ _ADDRESS_SECONDS: Final = 2.0  # between two looks for a route
 def serve(process: Process, settings: ApiServerSettings) -> None:
     """Be the embedded API server until the process stops; where a cluster is joined, say so and end."""
     if not settings.embedded:
-        log.info("not needed: joined with KUBECONFIG=%s", settings.kubeconfig)
+        log.info("not needed: joined with %s", settings.joined_by)
         process.wait(_OUTLIVE_SECONDS)
         return
     if not _wait_for_address(process, settings):
@@ -102,7 +102,7 @@ def _close(server: httpd.Server, store: Store) -> None:
 def check(settings: ApiServerSettings) -> str:
     """For --check: what this program would do, and whether the node has an address to write into certificates."""
     if not settings.embedded:
-        return f"not needed: KUBECONFIG={settings.kubeconfig}"
+        return f"not needed: {settings.joined_by}"
     folder = settings.instance.state_dir
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder")

@@ -7,7 +7,7 @@ Runs in the CLI. It starts supervisord and waits on the queue for what the progr
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def start(settings: ClusterSettings) -> None:
     theirs = load(ClusterSettings, supervisor.environment())
     if _cluster(settings) != _cluster(theirs):
         raise ConfigError(
-            f"the node already runs with KUBECONFIG={'(embedded)' if theirs.embedded else theirs.kubeconfig}: "
+            f"the node already runs with {theirs.joined_by or 'KUBECONFIG=(embedded)'}: "
             f"{make(settings.instance, 'stop')} first, then make run again"
         )
     for program in supervisor.programs():
@@ -41,7 +41,8 @@ def start(settings: ClusterSettings) -> None:
 
 def _cluster(settings: ClusterSettings) -> str:
     """What tells one cluster from another: the kubeconfig's real path, nothing when embedded."""
-    return "" if settings.embedded else str(Path(settings.kubeconfig).resolve())
+    variable, _, path = settings.joined_by.partition("=")
+    return f"{variable}={Path(path).resolve()}" if path else ""
 
 
 def make(instance: Instance, verb: str) -> str:
@@ -55,11 +56,17 @@ def wait_ready(settings: ClusterSettings, timeout: float) -> None:
     started = time.monotonic()
     supervisor = Supervisor(settings.instance)
     said = ""
+    told: set[str] = set()
     while True:
         for program in supervisor.programs():
             if program.misconfigured:
                 raise ConfigError(f"{program.name}: {last_line(program.log)}")
         ready, reason = node_ready(settings)
+        if not ready:
+            for line in notice_lines(settings.instance, roles=("watcher",), seconds=0.5):
+                if line not in told:
+                    click.echo(line)
+                told.add(line)
         if ready and not settings.instance.log_api_token_file.exists():
             ready, reason = False, f"log-server does not serve yet; see {settings.instance.log_dir}/log-server.log"
         if ready:
@@ -106,15 +113,38 @@ def read_topic(instance: Instance, role: str, topic: str, *, seconds: float = 2.
     return snapshot(instance.queue_socket(role), topic, seconds)
 
 
+def notice_lines(
+    instance: Instance, *, roles: Iterable[str] = ("watcher", "kubelet", "proxy"), seconds: float = 2.0
+) -> list[str]:
+    """What the programs say that a person should know, each command on a line of its own; none of one that is away or
+    has nothing to say within `seconds`. What two of them say with the same cure is the last one's."""
+    found: dict[str, str] = {}
+    for role in roles:
+        try:
+            values = read_topic(instance, role, "notices", seconds=seconds)
+        except VkcriError:
+            continue
+        for _, value in sorted(values.items()):
+            message, command = value["message"], value["command"]
+            found[command or message] = f"{_PROGRAMS[role]}: {message}"
+    return [line for key, text in found.items() for line in (text, *([f"    {key}"] if not text.endswith(key) else []))]
+
+
+_PROGRAMS = {"watcher": "api-watcher", "kubelet": "log-server", "proxy": "kube-proxy"}
+
+
 def next_steps(settings: KubeletSettings, token: str) -> list[str]:
     """What to type next, in the project's folder: README's session, with this node's paths, address and token."""
     instance = settings.instance
-    kubeconfig = instance.admin_kubeconfig if settings.embedded else settings.kubeconfig
+    kubeconfig = str(instance.admin_kubeconfig) if settings.embedded else settings.kubeconfig
+    if settings.bootstraps:
+        kubeconfig = ""
     base = f"http://{settings.log_api_address}:{settings.log_api_port}"
     activate = shlex.quote(str(supervision.PROJECT / ".venv" / "bin" / "activate"))
     conf = "supervisor.conf" if instance.is_default else str(supervision.configuration_file(instance))
+    administrator = "" if kubeconfig else "an administrator's: the node's own identity may do little"
     steps = [
-        (f". {activate}; export KUBECONFIG={shlex.quote(str(kubeconfig))}", ""),
+        (f". {activate}; export KUBECONFIG={shlex.quote(kubeconfig) if kubeconfig else 'FILE'}", administrator),
         ("kubectl get nodes", "Ready"),
         ("kubectl apply -f examples/hello.yaml", ""),
         ("kubectl get pods -w", ""),

@@ -18,6 +18,7 @@ from vkcri.config import ALL_SETTINGS, ClusterSettings, Instance, KubeletSetting
 from vkcri.errors import ConfigError, VkcriError
 
 _P = ParamSpec("_P")
+NOTICE_SECONDS = 5.0  # a node that was just registered asks for its serving certificate
 CHECKS = (
     "vkcri-containerd",
     "vkcri-apiserver",
@@ -68,6 +69,8 @@ def up(timeout: float) -> int:
     bringup.start(settings)
     bringup.wait_ready(settings, timeout)
     token = settings.instance.log_api_token_file.read_text(encoding="utf-8").strip()
+    for line in bringup.notice_lines(settings.instance, seconds=NOTICE_SECONDS):
+        click.echo(line)
     for line in bringup.next_steps(load(KubeletSettings), token):
         click.echo(f"    {line}")
     return 0

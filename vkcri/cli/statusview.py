@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from vkcri.cli.bringup import node_ready, read_topic
+from vkcri.cli.bringup import node_ready, notice_lines, read_topic
 from vkcri.cli.supervision import Supervisor
 from vkcri.config import ClusterSettings, KubeletSettings
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
@@ -21,12 +21,14 @@ _CHUNK = 65536
 
 
 def show(settings: ClusterSettings, say: Callable[[str], object]) -> int:
-    """Print the three tables; 0 when the node is Ready, else 1."""
+    """Print the three tables and what the programs want a person to know; 0 when the node is Ready, else 1."""
     for line in columns([("PROGRAM", "STATE", "PID", "AGE", "RESTARTS"), *_program_rows(settings)]):
         say(line)
     ready, reason = node_ready(settings)
     say("")
     say(f"NODE {settings.node_name}: {'Ready' if ready else f'NotReady: {reason}'}")
+    for line in notice_lines(settings.instance, seconds=1.0):
+        say(line)
     say("")
     try:
         rows = _pod_rows(settings)

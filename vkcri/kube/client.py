@@ -1,8 +1,9 @@
 """Requests to the API server with raw dicts, and watches as lines of bytes; every one with a deadline.
 
 Runs on the callers' threads; one Client serves them all. Answers that are not 2xx become errors (vkcri.kube.failures),
-since the package's call_api raises none; a Retry-After is waited out while the deadline allows. After a 401 or a failed
-TLS handshake the kubeconfig is read again, once, and only for the same server: a node never changes clusters under way.
+since the package's call_api raises none; a Retry-After is waited out while the deadline allows. When a file of the
+kubeconfig changes it is read again, and what runs on the old credentials runs on; after a 401 or a failed TLS handshake
+it is read again too, once. Only for the same server: a node never changes clusters under way.
 """
 
 import json
@@ -15,12 +16,13 @@ from typing import Any
 
 from vkcri.errors import Invalid, Refused, Unavailable, VkcriError
 from vkcri.kube.failures import Overloaded, failure
-from vkcri.kube.kubeconfig import Kubeconfig, Session
+from vkcri.kube.kubeconfig import Kubeconfig, Session, Stamp
 
 CONNECT_SECONDS = 5.0
 TIMEOUT = 10.0
 PAGE = 500
 RELOAD_SECONDS = 5.0  # between two readings of an unchanged kubeconfig
+LOOK_SECONDS = 1.0  # between two looks at whether its files changed
 EXPIRY_SKEW = 60.0  # an exec plugin's credentials are renewed that much before their end
 MOST_BYTES = 64 * 1024 * 1024
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
@@ -38,6 +40,8 @@ class Client:
         self._wait = wait or threading.Event().wait
         self._lock = threading.Lock()
         self._session: Session | None = None
+        self._looked = 0.0
+        self._unusable: Stamp = ()
 
     @property
     def server(self) -> str:
@@ -48,6 +52,11 @@ class Client:
     def ca(self) -> str:
         """The cluster's CA as PEM; empty where the system's CAs are used."""
         return self._current().ca
+
+    @property
+    def certificate(self) -> bytes:
+        """Our client certificate as PEM; empty where we have none."""
+        return self._current().certificate
 
     def get(self, path: str, *, params: Params | None = None, timeout: float = TIMEOUT) -> dict[str, Any]:
         return _parsed(path, self.request("GET", path, params=params, timeout=timeout))
@@ -149,9 +158,30 @@ class Client:
         with self._lock:
             if self._session is None:
                 self._session = self._kubeconfig.load()
+                self._looked = time.monotonic()
             elif time.time() > self._session.expires - EXPIRY_SKEW:
                 self._session = self._refreshed(self._session)
+            elif time.monotonic() - self._looked > LOOK_SECONDS:
+                self._looked = time.monotonic()
+                stamp = self._kubeconfig.stamp(self._session.stamp)
+                if stamp not in (self._session.stamp, self._unusable):
+                    self._session = self._followed(self._session, stamp)
             return self._session
+
+    def _followed(self, old: Session, stamp: Stamp) -> Session:
+        """What the changed files say; the old credentials, until they change again, where that cannot be used."""
+        path = self._kubeconfig.path
+        self._unusable = stamp
+        try:
+            fresh = self._kubeconfig.load()
+        except VkcriError as error:
+            log.warning("%s changed and cannot be used, the old credentials stay: %s", path, error)
+            return old
+        if fresh.server != old.server:
+            log.warning("%s now names %s: restart api-watcher to follow; until then %s", path, fresh.server, old.server)
+            return old
+        log.info("%s changed: its credentials are used from here on", path)
+        return fresh
 
     def _refreshed(self, old: Session) -> Session:
         """What the exec plugin gives now; the old credentials where it fails, to be asked again soon."""
@@ -169,7 +199,7 @@ class Client:
         with self._lock:
             if self._session is not used:
                 return True  # another thread has just done it
-            unchanged = self._kubeconfig.stamp() == used.stamp
+            unchanged = self._kubeconfig.stamp(used.stamp) == used.stamp
             if unchanged and time.monotonic() - used.loaded < RELOAD_SECONDS:
                 return False
             log.info("%s: %s; reading %s again", used.server, reason, self._kubeconfig.path)

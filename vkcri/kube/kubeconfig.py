@@ -2,7 +2,8 @@
 
 Runs on the caller's thread, behind the client's lock. Keys that stand in the kubeconfig as data are on disk only while
 they are loaded into the one SSL context that all connections share (urllib3 by itself makes one a connection). An exec
-plugin runs on a thread of its own, because the package waits for it without a deadline. We never write the file.
+plugin runs on a thread of its own, because the package waits for it without a deadline. A given file is never written;
+`text` makes the one that TLS bootstrap ends in.
 """
 
 import importlib
@@ -13,7 +14,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,22 +28,39 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Session:
-    """One reading of the kubeconfig. api: an ApiClient; ca: the cluster's CA as PEM, empty for the system's; expires:
-    the wall-clock second at which an exec plugin's credentials end."""
+    """One reading of the kubeconfig. api: an ApiClient; ca: the cluster's CA as PEM, empty for the system's; stamp:
+    changes with the files; cluster: the stanza that was read, its paths absolute; certificate: the client certificate
+    as PEM, empty for none; expires: the wall-clock second at which an exec plugin's credentials end."""
 
     api: Any
     server: str
     ca: str
-    stamp: tuple[tuple[int, int], ...]
+    stamp: "Stamp"
     loaded: float
+    cluster: Mapping[str, Any]
+    certificate: bytes = b""
     expires: float = math.inf
 
 
-class Kubeconfig:
-    """A kubeconfig file, or several joined by ':' as KUBECONFIG may have them."""
+Stamp = tuple[tuple[str, int, int], ...]  # path, time of its last change, inode
 
-    def __init__(self, path: str | Path, user_agent: str, *, load_seconds: float = LOAD_SECONDS) -> None:
+
+class Kubeconfig:
+    """A kubeconfig file, or several joined by ':' as KUBECONFIG may have them. `awaited`: one that somebody is to
+    write, and why it is not there yet; `variable`: what a person set to name it."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        user_agent: str,
+        *,
+        load_seconds: float = LOAD_SECONDS,
+        awaited: str = "",
+        variable: str = "KUBECONFIG",
+    ) -> None:
         self.path = str(path)
+        self._variable = variable
+        self._awaited = awaited
         self._user_agent = user_agent
         self._load_seconds = load_seconds
         self._loader: threading.Thread | None = None
@@ -50,15 +68,18 @@ class Kubeconfig:
     def exists(self) -> bool:
         return any(part.is_file() for part in self._parts())
 
-    def stamp(self) -> tuple[tuple[int, int], ...]:
-        """Changes when a file is written or replaced."""
-        return tuple(_stamp(part) for part in self._parts())
+    def stamp(self, known: Stamp = ()) -> Stamp:
+        """Changes when a file is written or replaced: the kubeconfig's, and those that `known`, a Session's, names."""
+        files = [str(part) for part in self._parts()]
+        return tuple(_stamp(path) for path in dict.fromkeys((*files, *(entry[0] for entry in known))))
 
     def load(self) -> Session:
         """Read it. Raises ConfigError for a file that is missing or wrong, Refused when its exec plugin gives nothing,
-        Unavailable when that does not end in time."""
+        Unavailable when that does not end in time, or for a file that is awaited."""
         if not self.exists():
-            raise ConfigError(f"{self.path}: no such kubeconfig (KUBECONFIG)")
+            if self._awaited:
+                raise Unavailable(f"{self.path}: {self._awaited}")
+            raise ConfigError(f"{self.path}: no such kubeconfig ({self._variable})")
         if self._loader is not None and self._loader.is_alive():
             raise Unavailable(f"{self.path}: its exec plugin still has not answered")
         result: list[Session | Exception] = []
@@ -84,15 +105,18 @@ class Kubeconfig:
         from yaml import YAMLError
 
         kube_config: Any = importlib.import_module("kubernetes.config.kube_config")
-        stamp = self.stamp()
+        stamp = self.stamp()  # before what it stands for is read
         with tempfile.TemporaryDirectory(prefix="vkcri-") as folder:
             configuration = Configuration()
             try:
                 content = kube_config.KubeConfigMerger(self.path).config
                 loader = kube_config.KubeConfigLoader(content, config_base_path=None, temp_file_path=folder)
+                cluster, files = _stanzas(content, loader.current_context)
+                stamp += tuple(_stamp(path) for path in files)
                 loader.load_and_set(configuration)
                 context = _tls_context(configuration)
                 ca = Path(configuration.ssl_ca_cert).read_text(encoding="ascii") if configuration.ssl_ca_cert else ""
+                certificate = Path(configuration.cert_file).read_bytes() if configuration.cert_file else b""
             except ConfigException as error:
                 raise ConfigError(f"{self.path}: {error}") from error
             except (OSError, ssl.SSLError, ValueError, TypeError, AttributeError, KeyError, YAMLError) as error:
@@ -109,7 +133,8 @@ class Kubeconfig:
         api.user_agent = self._user_agent
         _share_context(api, context)
         expires = expiry.timestamp() if expiry else math.inf
-        return Session(api, str(configuration.host), ca, stamp, time.monotonic(), expires)
+        server = str(configuration.host)
+        return Session(api, server, ca, stamp, time.monotonic(), cluster, certificate, expires)
 
     def _parts(self) -> list[Path]:
         return [Path(part).expanduser() for part in self.path.split(os.pathsep) if part]
@@ -147,16 +172,61 @@ def _share_context(api: Any, context: ssl.SSLContext) -> None:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every watch beyond POOL_SIZE
 
 
-def _plugin(content: Any, context: dict[str, Any]) -> bool:
+def text(cluster: Mapping[str, Any], pair: Path) -> bytes:
+    """A kubeconfig for this cluster stanza whose user has a certificate and its key in one file; named as the kubelet
+    names its own."""
+    import yaml
+
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "default-cluster", "cluster": dict(cluster)}],
+        "contexts": [
+            {
+                "name": "default-context",
+                "context": {"cluster": "default-cluster", "namespace": "default", "user": "default-auth"},
+            }
+        ],
+        "current-context": "default-context",
+        "users": [
+            {"name": "default-auth", "user": {"client-certificate": str(pair), "client-key": str(pair)}},
+        ],
+    }
+    return bytes(yaml.safe_dump(content, default_flow_style=False), "utf-8")
+
+
+_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+
+
+def _stanzas(content: Any, context: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The context's cluster stanza, its paths absolute, and the files that cluster and user name."""
+    cluster: dict[str, Any] = {}
+    files: list[str] = []
+    for kind in ("cluster", "user"):
+        found = _named(content, f"{kind}s", (context.get("context") or {}).get(kind))
+        stanza = dict((found.value.get(kind) if found is not None else None) or {})
+        for field in _FILES:
+            if stanza.get(field) and not stanza.get(f"{field}-data"):
+                stanza[field] = os.path.normpath(Path(found.path).parent / stanza[field])
+                files.append(stanza[field])
+        cluster = stanza if kind == "cluster" else cluster
+    return cluster, list(dict.fromkeys(files))
+
+
+def _plugin(content: Any, context: Mapping[str, Any]) -> bool:
     """Whether the context's user gets its credentials from an exec plugin."""
-    name = (context.get("context") or {}).get("user")
-    user = content["users"].get_with_name(name, safe=True) if name and "users" in content else None
+    user = _named(content, "users", (context.get("context") or {}).get("user"))
     return user is not None and "exec" in (user.value.get("user") or {})
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _named(content: Any, kind: str, name: Any) -> Any:
+    """The entry of that name, None where there is none."""
+    return content[kind].get_with_name(name, safe=True) if name and kind in content else None
+
+
+def _stamp(path: str) -> tuple[str, int, int]:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_ino)
+        return (path, 0, 0)
+    return (path, found.st_mtime_ns, found.st_ino)

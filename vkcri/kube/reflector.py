@@ -39,12 +39,14 @@ class Item(NamedTuple):
 
 
 class Callbacks(NamedTuple):
-    """Where a reflector brings what it reads. `failed` gets each error; reading goes on by itself afterwards."""
+    """Where a reflector brings what it reads. `failed` gets each error; reading goes on by itself afterwards, and
+    `recovered` is called once it does."""
 
     replace: Callable[[list[Item]], None]
     upsert: Callable[[Item], None]
     delete: Callable[[Item], None]
     failed: Callable[[VkcriError], None] = lambda _error: None
+    recovered: Callable[[], None] = lambda: None
 
 
 class Reflector:
@@ -140,7 +142,12 @@ class Reflector:
         self._callbacks.replace(items)
         self._version = version
         self.synced = True
-        self.last_error = ""
+        self._recover()
+
+    def _recover(self) -> None:
+        if self.last_error:
+            self.last_error = ""
+            self._callbacks.recovered()
 
     def _pages(self, page: int) -> tuple[list[Item], str]:
         items: list[Item] = []
@@ -171,7 +178,7 @@ class Reflector:
                     return  # `end` came while the server was asked, and found no stream to close
                 if self.last_error:
                     log.log(self._level, "%s: the watch runs again", self.path)
-                    self.last_error = ""
+                    self._recover()
                 for line in stream:
                     if self._over(process):
                         return

@@ -11,7 +11,7 @@ from typing import Any
 from vkcri.config import KubeletSettings
 from vkcri.errors import Unavailable
 from vkcri.httpd import Server, make_server
-from vkcri.kubelet import app, logapi, state, streams
+from vkcri.kubelet import app, logapi, serving, state, streams
 from vkcri.kubelet.auth import Gate, watcher_only
 from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
@@ -22,6 +22,8 @@ from vkcri.kubelet.tls import ServingTls
 from vkcri.kubelet.use import NodeUse
 from vkcri.lifecycle import Process, program_main
 from vkcri.queue import Publisher, request, request_bytes
+from vkcri.queue.notices import TOPIC as NOTICES
+from vkcri.queue.notices import Notices
 
 KUBELET_CONNECTIONS = 1000
 LOG_API_CONNECTIONS = 200
@@ -42,15 +44,17 @@ def run(process: Process, settings: KubeletSettings) -> None:
     def ask_provider(name: str, body: Mapping[str, Any], timeout: float) -> Any:
         return request(provider, name, body, timeout=timeout)
 
-    tls = ServingTls(settings, lambda: str(ask_watcher("client-ca", {}, 5.0)["pem"]))
+    issued = serving.pair_of(settings)
+    tls = ServingTls(settings, lambda: str(ask_watcher("client-ca", {}, 5.0)["pem"]), issued)
     watches, pods = FolderWatches(), Pods(instance)
     process.on_stop(watches.close)
     gate = Gate(watcher_only(ask_watcher), settings.node_name)
     logs = ContainerLogs(instance, pods, watches)
     use = NodeUse(lambda name, body, timeout: request_bytes(provider, name, body, timeout=timeout))
     parts = Parts(settings, pods, logs, watches, Counters(), gate, ask_provider, ask_watcher, use)
-    publisher = Publisher(instance.queue_socket("kubelet"), ("events",))
+    publisher = Publisher(instance.queue_socket("kubelet"), ("events", NOTICES))
     publisher.mark_synced("events")
+    notices = Notices(publisher)
     publisher.set_metrics(lambda: parts.counters.text(state.gauges(parts)))
     publisher.start(process)
     pods.start(process)
@@ -68,6 +72,14 @@ def run(process: Process, settings: KubeletSettings) -> None:
     kubelet = _serve(process, listen_kubelet, streams.DRAIN_SECONDS + 1)
     if kubelet is not None:
         tls.start(process, lambda context: setattr(kubelet, "ssl_context", context))
+        if issued is None:
+            notices.known()
+        else:
+
+            def client_ca() -> str | None:
+                return tls.client_ca if tls.client_ca_known else None
+
+            serving.ServingCertificate(settings, issued, ask_watcher, notices, client_ca).start(process)
     if _serve(process, listen_people, PEOPLE_DRAIN_SECONDS) is not None:
         LOG.info("%s; the log API's token is in %s", check(settings), instance.log_api_token_file)
     process.stopping.wait()

@@ -1,13 +1,16 @@
 """The kubelet API's serving pair and client CA: made, found, and swapped live.
 
-One thread, `certificates`, looks at the files and asks api-watcher for the client CA. A new pair or CA makes a new
-context, which the server uses for handshakes from then on; what cannot be used is reported and the old one stays.
+The pair is the configured one; else the one that the cluster has issued (serving), as long as it lasts; else a
+self-signed one. One thread, `certificates`, looks at the files and asks api-watcher for the client CA. A new pair or CA
+makes a new context, which the server uses for handshakes from then on; what cannot be used is reported and the old one
+stays.
 """
 
 import ipaddress
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from vkcri.config import KubeletSettings
 from vkcri.errors import ConfigError, Invalid, VkcriError
 from vkcri.httpd import tls_context
 from vkcri.lifecycle import Process
+from vkcri.signing import Pair
 
 LOOK_SECONDS = 2.0  # at the pair's files
 FIRST_SECONDS = 0.2  # between two questions until the watcher has named a CA: nobody is let in by certificate before
@@ -24,17 +28,31 @@ CA_SECONDS = 60.0
 TURN_SECONDS = 60.0
 LOG = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int], ...]
+_NO_STAMP: _Stamp = ((0, 0, 0),)
 
 
 class ServingTls:
     """The context of the moment, and the thread that replaces it."""
 
-    def __init__(self, settings: KubeletSettings, ask_client_ca: Callable[[], str]) -> None:
-        """Raises ConfigError where the configured pair cannot be used."""
+    def __init__(
+        self,
+        settings: KubeletSettings,
+        ask_client_ca: Callable[[], str],
+        issued: Pair | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`issued`: where the cluster's certificate is, or will be. Raises ConfigError where the configured pair cannot
+        be used."""
         self._ask_client_ca = ask_client_ca
-        self._pair = _configured(settings) or _self_signed(settings)
-        self._stamp = self._look()
-        self._client_ca = ""
+        self._issued = issued
+        self._now = now
+        self._ends = (_NO_STAMP, 0.0)
+        self._own = _configured(settings) or _self_signed(settings)
+        self._pair = self._best()
+        self._stamp = _look(self._pair)
+        self.client_ca = ""
+        self.client_ca_known = False
         try:
             self.context = self._load("")
         except OSError as error:
@@ -49,18 +67,20 @@ class ServingTls:
                 with process.expect("a look at the serving certificate and the client CA", TURN_SECONDS):
                     if self.look() | (asked <= 0 and self.ask()):
                         use(self.context)
-                asked = asked - LOOK_SECONDS if asked > 0 else CA_SECONDS if self._client_ca else 0.0
-                process.wait(LOOK_SECONDS if self._client_ca else FIRST_SECONDS)
+                asked = asked - LOOK_SECONDS if asked > 0 else CA_SECONDS if self.client_ca else 0.0
+                process.wait(LOOK_SECONDS if self.client_ca else FIRST_SECONDS)
 
         process.start_thread("certificates", watch)
 
     def look(self) -> bool:
         """Load the pair again where its files changed; whether the context is new."""
-        stamp = self._look()
+        pair = self._best()
+        stamp = _look(pair)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
-        return self._replace(self._client_ca, f"{self._pair[0]} changed")
+        why = f"{pair[0]} changed" if pair == self._pair else f"{pair[0]} in the place of {self._pair[0]}"
+        self._pair, self._stamp = pair, stamp
+        return self._replace(self.client_ca, why)
 
     def ask(self) -> bool:
         """Ask for the client CA; whether the context is new. Without a watcher the last known CA holds."""
@@ -69,7 +89,8 @@ class ServingTls:
         except VkcriError as error:
             LOG.debug("no client CA from api-watcher: %s", error)
             return False
-        if client_ca == self._client_ca:
+        self.client_ca_known = True
+        if client_ca == self.client_ca:
             return False
         return self._replace(client_ca, "the client CA changed")
 
@@ -79,7 +100,7 @@ class ServingTls:
         except OSError as error:
             LOG.error("%s, but cannot be used, the old one stays: %s", why, error)
             return False
-        self._client_ca = client_ca
+        self.client_ca = client_ca
         LOG.info("%s: in use for new connections", why)
         return True
 
@@ -88,10 +109,22 @@ class ServingTls:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a cluster's CA may be an intermediate one
         return context
 
-    def _look(self) -> _Stamp:
-        """What changes when a file is replaced or written."""
-        stats = [path.stat() for path in self._pair if path.exists()]
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+    def _best(self) -> tuple[Path, Path]:
+        """The issued pair while there is one that lasts, else our own."""
+        if self._issued is None:
+            return self._own
+        pair = (self._issued.current, self._issued.current)
+        stamp = _look(pair)
+        if stamp != self._ends[0]:
+            held = self._issued.issued()
+            self._ends = (stamp, held.not_after if held is not None else 0.0)
+        return pair if self._now() < self._ends[1] else self._own
+
+
+def _look(pair: tuple[Path, Path]) -> _Stamp:
+    """What changes when another pair is taken, or a file is replaced or written."""
+    stats = [path.stat() for path in dict.fromkeys(pair) if path.exists()]
+    return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
 
 
 def _configured(settings: KubeletSettings) -> tuple[Path, Path] | None:

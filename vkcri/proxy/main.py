@@ -1,8 +1,9 @@
 """kube-proxy: keeps the kernel's rules at what `services`, `endpointslices` and `node` say.
 
 The main thread does all the work; subscriptions only note which keys changed. Rules change only once both topics are
-synced, so a proxy that starts before its watcher leaves alone what stands; SIGTERM leaves the rules too. Assumes that
-it is the only writer of its tables.
+synced, so a proxy that starts before its watcher leaves alone what stands; SIGTERM leaves the rules too. Where the
+watcher may not read them (its notice of that topic) that is this program's state, and its notice. Assumes that it is
+the only writer of its tables.
 """
 
 import json
@@ -17,13 +18,17 @@ from vkcri.config import ProxySettings
 from vkcri.errors import Invalid, Unavailable
 from vkcri.lifecycle import Process, program_main
 from vkcri.proxy import apply, model
-from vkcri.queue import Change, Publisher, Subscription
+from vkcri.queue import Change, Publisher, Subscription, notices
 from vkcri.queue.events import EventRecorder
+from vkcri.queue.notices import TOPIC as NOTICES
+from vkcri.queue.notices import Notices
 
 GATHER_SECONDS = 0.05
 PATIENCE_SECONDS = 30.0
 SYNC_SECONDS = 120.0
 RETRY = Backoff(first=1.0, factor=2.0, most=30.0)
+_SOURCES = ("services", "endpointslices")
+_STATES = ("synced", "waiting", "forbidden")
 log = logging.getLogger(__name__)
 
 
@@ -46,26 +51,35 @@ class Proxy:
         self._took = 0.0
         watcher = settings.instance.queue_socket("watcher")
         self._topics = {
-            topic: Subscription(watcher, topic, self._note, on_synced=self._wake)
-            for topic in ("services", "endpointslices", "node")
+            topic: Subscription(watcher, topic, self._note, on_synced=self._wake) for topic in (*_SOURCES, "node")
         }
-        self._publisher = Publisher(settings.instance.queue_socket("proxy"), ["events"])
+        self._watcher_notices = Subscription(watcher, NOTICES, lambda _change: self._wake(""))
+        self._publisher = Publisher(settings.instance.queue_socket("proxy"), ["events", NOTICES])
+        self._notices = Notices(self._publisher)
         self._events = EventRecorder(self._publisher, "kube-proxy", settings.node_name)
         self._publisher.set_metrics(self.metrics)
 
     def start(self) -> None:
         self._publisher.start(self._process)
-        for topic in self._topics.values():
+        for topic in (*self._topics.values(), self._watcher_notices):
             topic.start(self._process)
 
     @property
     def synced(self) -> bool:
-        return self._topics["services"].synced() and self._topics["endpointslices"].synced()
+        return all(self._topics[name].synced() for name in _SOURCES)
+
+    @property
+    def state(self) -> str:
+        """forbidden: the watcher may not read what the rules are made of; waiting: it has not read it yet; synced."""
+        if any(self._watcher_notices.get(name) is not None for name in _SOURCES):
+            return "forbidden"
+        return "synced" if self.synced else "waiting"
 
     def run(self) -> None:
         """Until the process stops: wait for a change, gather what comes with it, make the kernel follow."""
         attempt, due = 0, time.monotonic() + PATIENCE_SECONDS
         while not self._process.stopping.is_set():
+            self._tell()
             if not self.synced:
                 due = self._complain(due)
                 self._changed.wait(0.5)
@@ -100,7 +114,9 @@ class Proxy:
 
     def metrics(self) -> str:
         """Prometheus text."""
-        lines = [f'vkcri_proxy_synced{{topic="{name}"}} {int(item.synced())}' for name, item in self._topics.items()]
+        state = self.state
+        lines = [f'vkcri_proxy_state{{state="{name}"}} {int(name == state)}' for name in _STATES]
+        lines += [f'vkcri_proxy_synced{{topic="{name}"}} {int(item.synced())}' for name, item in self._topics.items()]
         lines += [f'vkcri_proxy_applied_total{{kind="{kind}"}} {n}' for kind, n in self._kernel.applied.items()]
         lines += [
             f"vkcri_proxy_services {len(self._services)}",
@@ -184,19 +200,23 @@ class Proxy:
             log.error("the rules are not what they should be: %s; trying again", error)
         self._error = error
 
+    def _tell(self) -> None:
+        """Our own notice, as long as the watcher has one about what the rules are made of."""
+        raw = next(filter(None, (self._watcher_notices.get(name) for name in _SOURCES)), None)
+        if raw is None:
+            self._notices.clear("rules")
+            if self.synced:
+                self._notices.known()
+            return
+        told = notices.parse(raw)
+        self._notices.put("rules", f"the rules stay as they are: {told.message}", told.command)
+
     def _complain(self, due: float) -> float:
         """Say once a while what is waited for. Returns when to say it next."""
         if time.monotonic() < due:
             return due
-        missing = [name for name in ("services", "endpointslices") if not self._topics[name].synced()]
+        missing = [name for name in _SOURCES if not self._topics[name].synced()]
         log.warning("still waiting for %s of api-watcher; rules stay as they are", " and ".join(missing))
-        if missing == ["endpointslices"]:
-            log.warning(
-                "where the node may not read them: kubectl create clusterrolebinding vkcri-proxy-%s "
-                "--clusterrole=system:node-proxier --user=system:node:%s",
-                self._settings.node_name,
-                self._settings.node_name,
-            )
         return time.monotonic() + 10 * PATIENCE_SECONDS
 
 

@@ -4,7 +4,7 @@ framing    length and bytes, sans I/O            messages   protos/vkcri/queue.p
 topic      what owner and subscriber hold, pure  channel    a socket with a limit on every wait
 publisher  the owner of a socket                 subscriber one topic, followed for ever
 requests   one question, one answer              events     Kubernetes Events as a topic
-tail       a topic as JSON lines, for people
+notices    what a person should know         tail       a topic as JSON lines, for people
 """
 
 from vkcri.queue.messages import Change

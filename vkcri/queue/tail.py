@@ -34,12 +34,13 @@ SILENCE_SECONDS = 3 * PING_SECONDS
 
 
 def socket_of(instance: Instance, topic: str, role: str | None = None) -> Path:
-    """The socket of the topic's owner. `events` has one owner a role, so the role must be said. Raises Invalid."""
+    """The socket of the topic's owner. `events` and `notices` are each role's, so the role must be said. Raises
+    Invalid."""
     owner = role or OWNERS.get(topic)
     if owner is None:
-        if topic == "events":
-            raise Invalid(f"every role has events of its own: say which one ({', '.join(ROLES)})")
-        raise Invalid(f"unknown topic {topic!r}; there are {', '.join(sorted(OWNERS))} and events")
+        if topic in ("events", "notices"):
+            raise Invalid(f"every role has {topic} of its own: say which one ({', '.join(ROLES)})")
+        raise Invalid(f"unknown topic {topic!r}; there are {', '.join(sorted(OWNERS))}, events and notices")
     if owner not in ROLES:
         raise Invalid(f"unknown role {owner!r}; there are {', '.join(ROLES)}")
     return instance.queue_socket(owner)

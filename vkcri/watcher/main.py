@@ -1,8 +1,8 @@
 """api-watcher's process: who we are and which cluster, then its parts in the order in which they may speak.
 
-The main thread waits for the kubeconfig (the embedded API server writes it at its first start) and for an address, says
-which cluster is joined before anything is changed, starts the queue and the Node, and then only waits for the end.
-Everything else starts once the Node is ours, on the Node's thread.
+The main thread starts the queue, waits for the kubeconfig (the embedded API server writes it at its first start, or TLS
+bootstrap ends in it) and for an address, says which cluster is joined before anything is changed, starts the Node, and
+then only waits for the end. Everything else starts once the Node is ours, on the Node's thread.
 """
 
 import logging
@@ -12,7 +12,7 @@ import uuid
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vkcri.config import WatcherSettings
 from vkcri.errors import ConfigError, VkcriError
@@ -20,8 +20,12 @@ from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig, wait_for
 from vkcri.lifecycle import Process, program_main
 from vkcri.queue import Publisher
+from vkcri.queue.notices import TOPIC as NOTICES
+from vkcri.queue.notices import Notices
 from vkcri.watcher import pods as pods_module
+from vkcri.watcher.credentials import Credentials
 from vkcri.watcher.events import EventWriter
+from vkcri.watcher.identity import warning, who
 from vkcri.watcher.lease import LEASE_SECONDS, Lease
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.node import CHECK_SECONDS, Node
@@ -35,16 +39,25 @@ from vkcri.watcher.status import StatusWriter
 
 KUBERNETES = "v1.37.0"  # the kubelet whose behaviour this is
 RETRY_SECONDS = 2.0
+_AWAITED = "it is still to be written, by the embedded API server or by TLS bootstrap"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 log = logging.getLogger(__name__)
 
 
 def watch(process: Process, settings: WatcherSettings) -> None:
     """Keep the node registered, publish what it is to run, report what it runs."""
-    kubeconfig = Kubeconfig(settings.api_kubeconfig, f"vkcri/{_version()}")
+    kubeconfig = Kubeconfig(settings.api_kubeconfig, _AGENT, awaited=_AWAITED if settings.own_kubeconfig else "")
+    client = Client(kubeconfig, wait=process.wait)
+    publisher, metrics = _publisher(process), Metrics()
+    notices = Notices(publisher)
+    publisher.set_metrics(metrics.text)
+    Requests(client).serve(publisher)
+    publisher.start(process)
     if settings.embedded and not wait_for(kubeconfig, process.wait):
         return
-    client = Client(kubeconfig, wait=process.wait)
+    credentials = Credentials(process, settings, notices, _AGENT) if settings.bootstraps else None
+    if credentials is not None and not credentials.establish():
+        return
     server = _wait_until_loaded(process, client)
     if not server:
         return
@@ -52,7 +65,10 @@ def watch(process: Process, settings: WatcherSettings) -> None:
     address = _wait_for_address(process, settings)
     if not address:
         return
-    _start(process, settings, client, identity(settings, address))
+    if credentials is not None:
+        credentials.start(client)
+        metrics.gauge("client_certificate_expiration_seconds", lambda: credentials.not_after)
+    _start(process, settings, Parts(client, publisher, notices, metrics), identity(settings, address))
     process.stopping.wait()
 
 
@@ -60,9 +76,10 @@ def joining(settings: WatcherSettings, server: str) -> str:
     """The line that says which cluster this node belongs to."""
     if settings.embedded:
         return f"the embedded API server {server} as node {settings.node_name}"
+    variable = settings.joined_by.partition("=")[0]
     return (
-        f"joining {server} as node {settings.node_name} (KUBECONFIG={settings.kubeconfig}); "
-        "for the embedded server: make run KUBECONFIG="
+        f"joining {server} as node {settings.node_name} ({settings.joined_by}); "
+        f"for the embedded server: make run {variable}="
     )
 
 
@@ -78,6 +95,7 @@ def identity(settings: WatcherSettings, address: str) -> Identity:
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         taint=taint,
         version=f"{KUBERNETES}-vkcri.{_version()}",
+        taint_key=settings.taint_key,
     )
 
 
@@ -108,14 +126,24 @@ def kubelet_configuration(me: Identity) -> dict[str, Any]:
     }
 
 
-def _start(process: Process, settings: WatcherSettings, client: Client, me: Identity) -> None:
-    metrics = Metrics()
-    topics = ("pods", "objects", *PATHS, "node", "events")
-    publisher = Publisher(
-        process.instance.queue_socket("watcher"), topics, sources={pods_module.TOPIC: pods_module.SOURCES}
-    )
-    publisher.set_metrics(metrics.text)
-    Requests(client).serve(publisher)
+class Parts(NamedTuple):
+    """What the others stand on."""
+
+    client: Client
+    publisher: Publisher
+    notices: Notices
+    metrics: Metrics
+
+
+def _publisher(process: Process) -> Publisher:
+    """The role `watcher`: it answers from the start, so that others wait for the API server and not for us."""
+    topics = ("pods", "objects", *PATHS, "node", "events", NOTICES)
+    sources = {pods_module.TOPIC: pods_module.SOURCES}
+    return Publisher(process.instance.queue_socket("watcher"), topics, sources=sources)
+
+
+def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identity) -> None:
+    client, publisher, notices, metrics = parts
     publisher.serve("configz", lambda _body, _left: kubelet_configuration(me))
     lease = Lease(process, client, me.name, metrics)
     references = References(process, client, publisher)
@@ -133,23 +161,39 @@ def _start(process: Process, settings: WatcherSettings, client: Client, me: Iden
         status.pod_gone(uid)
 
     pods = Pods(client, publisher, me.name, changed=changed, gone=gone)
-    cluster = {topic: ResourceTopic(client, publisher, topic, me.name) for topic in PATHS}
 
     def registered() -> None:
         references.start()
         status.start(pods)
         events.start()
+        user = "" if settings.embedded or settings.bootstraps else _check_identity(client, notices, me.name)
+        cluster = {topic: ResourceTopic(client, publisher, notices, topic, me.name, user) for topic in PATHS}
         reflectors = {"pods": pods.reflector, **{topic: found.reflector for topic, found in cluster.items()}}
         for name, reflector in reflectors.items():
             metrics.reflector(name, reflector)
             process.start_thread(f"watch-{name}", partial(reflector.run, process))
+        notices.known()
 
-    registration = Registration(client, lease, me, taint_key=settings.taint_key)
-    node = Node(process, client, publisher, me, lease, registration, metrics, registered=registered)
+    registration = Registration(client, lease, me)
+    node = Node(process, client, publisher, notices, me, lease, registration, metrics, registered=registered)
     metrics.reflector("node", node.reflector)
-    publisher.start(process)
     lease.start()
     node.start()
+
+
+def _check_identity(client: Client, notices: Notices, node_name: str) -> str:
+    """Say it where we are not what a node should be; our user's name, "" where that is not known."""
+    try:
+        user = who(client)
+    except VkcriError as error:
+        log.info("who we are to the API server is not known: %s", error)
+        return ""
+    if user is None:
+        return ""
+    wrong = warning(user, node_name)
+    if wrong:
+        notices.put("identity", wrong)
+    return user.name
 
 
 def _wait_until_loaded(process: Process, client: Client) -> str:
@@ -189,6 +233,8 @@ def _check(settings: WatcherSettings) -> str | None:
     kubeconfig = Kubeconfig(settings.api_kubeconfig, "vkcri")
     if settings.embedded and not kubeconfig.exists():
         return f"{kubeconfig.path} is written by the embedded API server at its first start"
+    if settings.bootstraps and not kubeconfig.exists():
+        kubeconfig = Kubeconfig(settings.bootstrap_kubeconfig, "vkcri", variable="BOOTSTRAP_KUBECONFIG")
     try:
         return joining(settings, kubeconfig.load().server)
     except ConfigError:
@@ -204,6 +250,7 @@ def _version() -> str:
         return "0"
 
 
+_AGENT = f"vkcri/{_version()}"
 main = program_main("api-watcher", WatcherSettings, watch, check=_check)
 
 if __name__ == "__main__":

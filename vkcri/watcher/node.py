@@ -22,6 +22,7 @@ from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
 from vkcri.queue.events import EventRecorder
+from vkcri.queue.notices import Notices
 from vkcri.watcher import nodestatus
 from vkcri.watcher.lease import Lease
 from vkcri.watcher.metrics import Metrics
@@ -54,6 +55,7 @@ class Node:
         process: Process,
         client: Client,
         publisher: Publisher,
+        notices: Notices,
         identity: Identity,
         lease: Lease,
         registration: Registration,
@@ -64,6 +66,7 @@ class Node:
         self._process = process
         self._client = client
         self._publisher = publisher
+        self._notices = notices
         self._identity = identity
         self._lease = lease
         self._registration = registration
@@ -172,6 +175,7 @@ class Node:
         if owner(node) not in (None, self._identity.instance_id):
             raise NodeTaken(f"the Node {self._identity.name} was taken over by another instance, {owner(node)}")
         self._lease.hold(node["metadata"]["uid"])
+        self._check_taint(node)
         try:
             node = self._keep(node)
         except NotFound:
@@ -183,6 +187,14 @@ class Node:
             self._recorder.event(self._reference(), "Normal", "Starting", "Starting vkcri.")
             self._process.start_thread("watch-node", lambda: self.reflector.run(self._process))
             self._registered()
+
+    def _check_taint(self, node: Mapping[str, Any]) -> None:
+        cure = nodestatus.taint_cure(self._identity, node)
+        if cure:
+            message = "the Node's taint is not as configured, and a node may change it at its registration only"
+            self._notices.put("taint", message, cure)
+        else:
+            self._notices.clear("taint")
 
     def _keep(self, node: dict[str, Any]) -> dict[str, Any]:
         """Patch what differs; the Node as it is then."""

@@ -24,7 +24,8 @@ _LISTS = ("images", "runtimeHandlers")
 
 @dataclass(frozen=True)
 class Identity:
-    """What we call the node and how it is reached. taint: {key, value, effect} or None."""
+    """What we call the node and how it is reached. taint: {key, value, effect} or None; taint_key: the one that is
+    ours, wanted or not."""
 
     name: str
     instance_id: str
@@ -33,6 +34,7 @@ class Identity:
     architecture: str
     taint: Mapping[str, str] | None
     version: str
+    taint_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,10 @@ def metadata_patch(identity: Identity, node: Mapping[str, Any]) -> dict[str, Any
     return patch
 
 
-def taint_cure(identity: Identity, node: Mapping[str, Any], key: str) -> str | None:
+def taint_cure(identity: Identity, node: Mapping[str, Any]) -> str | None:
     """The kubectl line that makes a registered Node's taint what is configured: a node may not do that itself
-    (NodeRestriction). `key`: the taint key that is ours, wanted or not."""
+    (NodeRestriction)."""
+    key = identity.taint_key
     taints = (node.get("spec") or {}).get("taints") or []
     held = [taint for taint in taints if taint.get("key") == key]
     wanted = identity.taint

@@ -14,7 +14,7 @@ from typing import Any
 from vkcri.errors import Conflict, NotFound
 from vkcri.kube.client import Client
 from vkcri.watcher.lease import Lease, Pulse
-from vkcri.watcher.nodestatus import ANNOTATION, Identity, new_node, taint_cure
+from vkcri.watcher.nodestatus import ANNOTATION, Identity, new_node
 
 COLLECTION = "/api/v1/nodes"
 log = logging.getLogger(__name__)
@@ -23,11 +23,10 @@ log = logging.getLogger(__name__)
 class Registration:
     """claim() once no Node of ours is known."""
 
-    def __init__(self, client: Client, lease: Lease, identity: Identity, *, taint_key: str) -> None:
+    def __init__(self, client: Client, lease: Lease, identity: Identity) -> None:
         self._client = client
         self._lease = lease
         self._identity = identity
-        self._taint_key = taint_key
         self._path = f"{COLLECTION}/{identity.name}"
         self._pulse = Pulse(time.monotonic, time.time)
         self._said = False
@@ -46,7 +45,6 @@ class Registration:
             if adopted is None:
                 return None
             node = adopted
-        self._check_taint(node)
         return node
 
     def _create(self, status: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -93,11 +91,6 @@ class Registration:
                 self._identity.name,
             )
         self._said = True
-
-    def _check_taint(self, node: Mapping[str, Any]) -> None:
-        cure = taint_cure(self._identity, node, self._taint_key)
-        if cure:
-            log.warning("the Node's taint is not as configured, and a node may not change it itself: %s", cure)
 
 
 def owner(node: Mapping[str, Any]) -> str | None:

@@ -1,22 +1,26 @@
-"""Requests of other roles that need the API server: tokens for pods, and who a caller of the kubelet API is and may do.
+"""Requests of other roles that need the API server: tokens for pods, who a caller of the kubelet API is and may do, and
+log-server's certificate.
 
 Runs on the threads of the queue's connections. Tokens are never logged. Nothing is cached here: log-server knows how
 long it may believe a review, and cri-bridge how long a token lasts.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
 from vkcri.kube.client import TIMEOUT, Client
 from vkcri.queue import Publisher
+from vkcri.watcher import certificates
 
 _AUTHENTICATION = "/apis/authentication.k8s.io/v1/tokenreviews"
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_MOST_REQUEST = 64 * 1024
 _CLIENT_CA = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 
 
 class Requests:
-    """Answers token, token-review, access-review and client-ca."""
+    """Answers token, token-review, access-review, client-ca and certificate-signing."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -26,6 +30,7 @@ class Requests:
         publisher.serve("token-review", self.token_review)
         publisher.serve("access-review", self.access_review)
         publisher.serve("client-ca", self.client_ca)
+        publisher.serve("certificate-signing", self.certificate_signing)
 
     def token(self, body: dict[str, Any], left: float) -> dict[str, Any]:
         """A bound service-account token: {"token", "expirationTimestamp"}. NotFound: no such account or pod."""
@@ -86,6 +91,15 @@ class Requests:
         except (Refused, NotFound):
             return {"pem": self._client.ca}
         return {"pem": (found.get("data") or {}).get("client-ca-file") or self._client.ca}
+
+    def certificate_signing(self, body: dict[str, Any], left: float) -> dict[str, Any]:
+        """{"name", "state", "certificate", "message"}: what became of a serving certificate's request (certificates.
+        Progress), which is made at the API server where it is not there. NotFound: a server without that API."""
+        request = body.get("request")
+        if not isinstance(request, str) or "BEGIN CERTIFICATE REQUEST" not in request or len(request) > _MOST_REQUEST:
+            raise Invalid("certificate-signing wants a PEM certificate request")
+        found = certificates.look(self._client, certificates.SERVING, request.encode(), timeout=min(left / 2, TIMEOUT))
+        return asdict(found)
 
 
 def _name(body: dict[str, Any], field: str) -> str:

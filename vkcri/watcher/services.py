@@ -1,8 +1,8 @@
 """Topics `services`, `endpointslices` and `runtimeclasses`: kinds that are published whole, each object as it is.
 
 One thread a topic, the reflector's. A node may read Services and RuntimeClasses by its own role but EndpointSlices only
-as system:node-proxier; where that is not bound the topic stays unsynced, one line says what to do, and it is tried
-again.
+as system:node-proxier; where that is not bound the topic stays as it is, a notice of the topic's name says what to do
+(kube-proxy reads it too), and it is tried again.
 """
 
 import logging
@@ -11,6 +11,7 @@ from vkcri.errors import Invalid, Refused, VkcriError
 from vkcri.kube.client import Client
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.queue import Publisher
+from vkcri.queue.notices import Notices
 from vkcri.watcher.sizes import fitting
 
 PATHS = {
@@ -18,34 +19,31 @@ PATHS = {
     "endpointslices": "/apis/discovery.k8s.io/v1/endpointslices",
     "runtimeclasses": "/apis/node.k8s.io/v1/runtimeclasses",
 }
-_PROXIER = (
-    "Services will not work until: kubectl create clusterrolebinding vkcri-proxy-{node} "
-    "--clusterrole=system:node-proxier --user=system:node:{node}"
-)
 _REFUSED = {
-    "services": _PROXIER,
-    "endpointslices": _PROXIER,
-    "runtimeclasses": "pods with a RuntimeClass wait until this node may read them, as ClusterRole system:node may",
+    "services": "this user may not read Services, which will not work until an administrator types",
+    "endpointslices": "this user may not read EndpointSlices, and Services will not work until an administrator types",
+    "runtimeclasses": "pods with a RuntimeClass wait until this user may read them, as ClusterRole system:node may",
 }
-"""What a refusal means, and its cure."""
 log = logging.getLogger(__name__)
 
 
 class ResourceTopic:
     """All objects of one kind in the cluster, by NAMESPACE/NAME, or by NAME for a kind without namespaces."""
 
-    def __init__(self, client: Client, publisher: Publisher, topic: str, node_name: str) -> None:
+    def __init__(
+        self, client: Client, publisher: Publisher, notices: Notices, topic: str, node_name: str, user: str = ""
+    ) -> None:
+        """user: who we are to the API server; the node's own identity where that is not said."""
         self._publisher = publisher
+        self._notices = notices
         self._topic = topic
-        self._node_name = node_name
-        self._refused = False
-        callbacks = Callbacks(self._replace, self._upsert, self._delete, self._failed)
+        self._cure = "" if topic == "runtimeclasses" else proxier_binding(node_name, user)
+        callbacks = Callbacks(self._replace, self._upsert, self._delete, self._failed, self._recovered)
         self.reflector = Reflector(client, PATHS[topic], callbacks)
 
     def _replace(self, items: list[Item]) -> None:
         values = {_key(item): item.raw for item in items}
         self._publisher.replace(self._topic, fitting(self._publisher, self._topic, values))
-        self._refused = False
 
     def _upsert(self, item: Item) -> None:
         try:
@@ -57,10 +55,20 @@ class ResourceTopic:
         self._publisher.delete(self._topic, _key(item))
 
     def _failed(self, error: VkcriError) -> None:
-        if not isinstance(error, Refused) or self._refused:
-            return
-        self._refused = True
-        log.warning("%s; %s", error, _REFUSED[self._topic].format(node=self._node_name))
+        if isinstance(error, Refused):
+            log.debug("%s", error)
+            self._notices.put(self._topic, _REFUSED[self._topic], self._cure)
+
+    def _recovered(self) -> None:
+        self._notices.clear(self._topic)
+
+
+def proxier_binding(node_name: str, user: str = "") -> str:
+    """What lets a node read what kube-proxy needs."""
+    return (
+        f"kubectl create clusterrolebinding vkcri-proxy-{node_name} --clusterrole=system:node-proxier "
+        f"--user={user or f'system:node:{node_name}'}"
+    )
 
 
 def _key(item: Item) -> str:

@@ -145,8 +145,8 @@ def joining(guest: Path, *, script: Path = INSTALL / "joining.sh", **environ: st
     )
 
 
-def line(server: str, node: str, kubeconfig: object) -> str:
-    return f"joining {server} as node {node} (KUBECONFIG={kubeconfig}); for the embedded server: make run KUBECONFIG=\n"
+def line(server: str, node: str, kubeconfig: object, variable: str = "KUBECONFIG") -> str:
+    return f"joining {server} as node {node} ({variable}={kubeconfig}); for the embedded server: make run {variable}=\n"
 
 
 @pytest.fixture
@@ -227,6 +227,32 @@ def test_both_settings_may_stand_in_the_toml_file(guest: Path, tmp_path: Path, t
     assert joining(guest, VKCRI_CONFIG=str(config), KUBECONFIG="").stdout == ""  # the printed cure
     named = joining(guest, VKCRI_CONFIG=str(config), KUBECONFIG="etc/admin.conf", DEFAULTNODE_NAME="edge")
     assert named.stdout == line("https://m.example:8443", "edge", file)
+
+
+def test_a_bootstrap_kubeconfig_is_said_by_its_own_name(guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "bootstrap.conf").write_text(MINIKUBE)
+    own = {"BOOTSTRAP_KUBECONFIG": "bootstrap.conf", "VKUBELET_NODE_NAME": "edge"}
+    said = line("https://m.example:8443", "edge", tmp_path / "bootstrap.conf", "BOOTSTRAP_KUBECONFIG")
+    for environ in ({}, {"KUBECONFIG": ""}, {"KUBECONFIG": "/var/lib/vk-cri/admin.conf"}):
+        assert joining(guest, **own, **environ).stdout == said
+    both = joining(guest, **own, KUBECONFIG="other.conf")
+    assert both.returncode == 1
+    assert "are two ways to join" in both.stderr
+    gone = joining(guest, BOOTSTRAP_KUBECONFIG="gone.conf")
+    assert gone.returncode == 1
+    assert f"BOOTSTRAP_KUBECONFIG={tmp_path}/gone.conf: no such file" in gone.stderr
+
+
+def test_a_variable_hides_both_ways_to_join_of_the_toml_file(guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('bootstrap_kubeconfig = "boot.conf"\n')
+    (tmp_path / "boot.conf").write_text(MINIKUBE)
+    own = {"VKCRI_CONFIG": str(tmp_path / "config.toml"), "VKUBELET_NODE_NAME": "edge"}
+    said = line("https://m.example:8443", "edge", tmp_path / "boot.conf", "BOOTSTRAP_KUBECONFIG")
+    assert joining(guest, **own).stdout == said
+    assert joining(guest, **own, KUBECONFIG="").stdout == ""
+    assert joining(guest, **own, BOOTSTRAP_KUBECONFIG="").stdout == ""
+    given = joining(guest, **own, KUBECONFIG="boot.conf").stdout
+    assert given == line("https://m.example:8443", "edge", tmp_path / "boot.conf")
 
 
 @pytest.mark.parametrize("toml", ["kubeconfig = 1\n", "kubeconfig = ''\n", "not_kubeconfig = 'x'\n", ""])

@@ -107,6 +107,7 @@ DOCUMENTED = [
     ("CONTAINER_RUNTIME_ENDPOINT", RuntimeSettings, "runtime_endpoint", "unix:///run/c.sock", "unix:///run/c.sock"),
     ("VKCRI_PROVIDER", RuntimeSettings, "provider", "examples/providers/memory.py", "examples/providers/memory.py"),
     ("VKCRI_RUNTIME_HANDLERS", RuntimeSettings, "runtime_handlers", "test-handler", "test-handler"),
+    ("BOOTSTRAP_KUBECONFIG", ClusterSettings, "bootstrap_kubeconfig", "/some/bootstrap.conf", "/some/bootstrap.conf"),
     ("VKCRI_LOG_LEVEL", config.Settings, "log_level", "DEBUG", "DEBUG"),
 ]
 PAIR = {"cert_file", "key_file"}
@@ -194,6 +195,47 @@ def test_embedded_means_no_kubeconfig_or_the_embedded_servers_own(tmp_path: Path
     joined = load(ClusterSettings, {"KUBECONFIG": str(tmp_path / "admin.conf")})
     assert not joined.embedded
     assert joined.api_kubeconfig == tmp_path / "admin.conf"
+
+
+def test_a_bootstrap_kubeconfig_joins_with_a_kubeconfig_of_the_instance(tmp_path: Path) -> None:
+    instance = Instance()
+    joined = load(ClusterSettings, {"BOOTSTRAP_KUBECONFIG": str(tmp_path / "bootstrap.conf")})
+    assert joined.bootstraps
+    assert not joined.embedded
+    assert joined.api_kubeconfig == instance.kubelet_kubeconfig
+    assert joined.joined_by == f"BOOTSTRAP_KUBECONFIG={tmp_path}/bootstrap.conf"
+    again = load(ClusterSettings, {"KUBECONFIG": str(instance.kubelet_kubeconfig)})
+    assert again.bootstraps
+    assert (again.embedded, again.api_kubeconfig) == (False, instance.kubelet_kubeconfig)
+    assert not load(ClusterSettings, {"KUBECONFIG": str(tmp_path / "admin.conf")}).bootstraps
+    assert (load(ClusterSettings, {}).bootstraps, load(ClusterSettings, {}).joined_by) == (False, "")
+
+
+def test_two_ways_to_join_at_once_are_refused_unless_one_is_vkcris_own_file() -> None:
+    environ = {"BOOTSTRAP_KUBECONFIG": "/b.conf", "KUBECONFIG": "/a.conf"}
+    with pytest.raises(ConfigError, match=r"KUBECONFIG=/a\.conf and BOOTSTRAP_KUBECONFIG=/b\.conf are two ways"):
+        load(ClusterSettings, environ)
+    for own in (Instance().admin_kubeconfig, Instance().kubelet_kubeconfig, ""):
+        joined = load(ClusterSettings, {**environ, "KUBECONFIG": str(own)})
+        assert joined.api_kubeconfig == Instance().kubelet_kubeconfig
+
+
+@pytest.mark.parametrize(
+    ("environ", "joined_by"),
+    [
+        ({}, "BOOTSTRAP_KUBECONFIG=/toml.conf"),
+        ({"KUBECONFIG": "/a.conf"}, "KUBECONFIG=/a.conf"),
+        ({"KUBECONFIG": ""}, ""),  # the printed cure: embedded
+        ({"BOOTSTRAP_KUBECONFIG": ""}, ""),
+        ({"BOOTSTRAP_KUBECONFIG": "/b.conf"}, "BOOTSTRAP_KUBECONFIG=/b.conf"),
+    ],
+)
+def test_a_variable_that_says_how_to_join_hides_what_the_toml_file_says(
+    tmp_path: Path, environ: dict[str, str], joined_by: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('bootstrap_kubeconfig = "/toml.conf"\n')
+    assert load(ClusterSettings, {"VKCRI_CONFIG": str(file), **environ}).joined_by == joined_by
 
 
 def test_ports_of_the_kubelet_api_agree_between_the_processes() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.unit.vkcri.kube.scripted import Call, Server, kubeconfig, status_object, until
+from tests.unit.vkcri.kube.scripted import DEADLINE, Call, Server, kubeconfig, status_object, until
 from vkcri.errors import ConfigError, Conflict, Invalid, NotFound, Refused, Unavailable, VkcriError
+from vkcri.kube import client as client_module
 from vkcri.kube.client import Client
 from vkcri.kube.failures import Expired, Overloaded
 from vkcri.kube.kubeconfig import Kubeconfig, wait_for
@@ -280,6 +281,49 @@ def test_a_rewritten_kubeconfig_is_read_again_after_a_401(tmp_path: Path) -> Non
         kubeconfig(tmp_path / "kubeconfig", server.url, {"token": "new"})
         assert client.get("/version") == {"ok": True}
         assert [call.headers["authorization"] for call in server.calls] == ["Bearer old", "Bearer old", "Bearer new"]
+
+
+def test_a_changed_kubeconfig_is_used_without_a_401_and_leaves_a_running_watch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client_module, "LOOK_SECONDS", 0.0)
+    more = threading.Event()
+
+    def script(call: Call) -> None:
+        if not call.is_watch:
+            call.send(200, {"token": call.headers["authorization"]})
+            return
+        call.begin()
+        call.event("ADDED", {"metadata": {"resourceVersion": "1"}})
+        more.wait(DEADLINE)
+        call.event("ADDED", {"metadata": {"resourceVersion": "2"}})
+        call.end()
+
+    with Server(script) as server:
+        client = client_of(tmp_path, server, {"token": "old"})
+        with client.watch("/api/v1/pods", params={}, read_timeout=DEADLINE) as stream:
+            lines = iter(stream)
+            next(lines)
+            kubeconfig(tmp_path / "kubeconfig", server.url, {"token": "new"})
+            assert client.get("/version") == {"token": "Bearer new"}
+            (tmp_path / "kubeconfig").write_text("{", encoding="utf-8")  # half written
+            assert client.get("/version") == {"token": "Bearer new"}
+            assert client.get("/version") == {"token": "Bearer new"}
+            assert caplog.text.count("the old credentials stay") == 1
+            more.set()
+            assert [json.loads(line)["object"]["metadata"]["resourceVersion"] for line in lines] == ["2"]
+        kubeconfig(tmp_path / "kubeconfig", server.url, {"token": "newest"})
+        assert client.get("/version") == {"token": "Bearer newest"}
+
+
+def test_files_that_a_kubeconfig_names_are_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "LOOK_SECONDS", 0.0)
+    (tmp_path / "token").write_text("old", encoding="ascii")
+    with Server(lambda call: call.send(200, {"token": call.headers["authorization"]})) as server:
+        client = client_of(tmp_path, server, {"tokenFile": "token"})
+        assert client.get("/version") == {"token": "Bearer old"}
+        (tmp_path / "token").write_text("new", encoding="ascii")
+        assert client.get("/version") == {"token": "Bearer new"}
 
 
 def test_a_401_that_stays_is_refused_and_not_asked_for_ever(tmp_path: Path) -> None:

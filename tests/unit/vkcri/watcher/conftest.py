@@ -16,6 +16,7 @@ from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
+from vkcri.queue.notices import Notices
 from vkcri.watcher.services import PATHS
 
 
@@ -31,8 +32,9 @@ class Surroundings:
         provider = Process("provider", instance)
         self.provider = Publisher(instance.queue_socket("provider"), ("pod-status", "node-status", "events"))
         self.provider.start(provider)
-        topics = ("pods", "objects", *PATHS, "node", "events")
+        topics = ("pods", "objects", *PATHS, "node", "events", "notices")
         self.publisher = Publisher(instance.queue_socket("watcher"), topics, sources={"pods": ("api", "file")})
+        self.notices = Notices(self.publisher)
         self.publisher.start(self.process)
         self._provider_process = provider
 

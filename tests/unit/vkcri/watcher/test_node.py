@@ -27,15 +27,16 @@ class Agent:
     """The node's part of an api-watcher."""
 
     def __init__(self, around: Surroundings, instance_id: str = "mine", taint: dict[str, str] | None = TAINT) -> None:
-        me = Identity("n1", instance_id, "192.0.2.7", 10250, "amd64", taint, "v1.37.0-vkcri.0")
+        me = Identity("n1", instance_id, "192.0.2.7", 10250, "amd64", taint, "v1.37.0-vkcri.0", "k")
         self.registered = threading.Event()
         metrics = Metrics()
         self.lease = Lease(around.process, around.client, "n1", metrics)
-        registration = Registration(around.client, self.lease, me, taint_key="k")
+        registration = Registration(around.client, self.lease, me)
         self.node = Node(
             around.process,
             around.client,
             around.publisher,
+            around.notices,
             me,
             self.lease,
             registration,

@@ -185,5 +185,5 @@ def test_labels_that_are_there_are_left_alone_and_missing_ones_added() -> None:
 def test_a_taint_that_differs_is_cured_by_a_person(
     taint: dict[str, str] | None, held: list[dict[str, str]], cure: str | None
 ) -> None:
-    me = Identity("n1", "id-1", "192.0.2.7", 10250, "amd64", taint, "v")
-    assert taint_cure(me, {"spec": {"taints": held}}, "k") == cure
+    me = Identity("n1", "id-1", "192.0.2.7", 10250, "amd64", taint, "v", "k")
+    assert taint_cure(me, {"spec": {"taints": held}}) == cure

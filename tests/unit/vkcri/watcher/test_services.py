@@ -10,7 +10,7 @@ from vkcri.watcher.services import PATHS, ResourceTopic
 def test_a_kind_is_published_by_namespace_and_name_and_follows_changes(around: Surroundings) -> None:
     path = "/api/v1/namespaces/shop/services"
     around.api.put(f"{path}/web", {"metadata": {"name": "web", "namespace": "shop"}})
-    topic = ResourceTopic(around.client, around.publisher, "services", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.notices, "services", "n1")
     around.process.start_thread("services", lambda: topic.reflector.run(around.process))
     until(lambda: around.publisher.synced("services"))
     assert list(around.publisher.items("services")) == ["shop/web"]
@@ -22,7 +22,7 @@ def test_a_kind_is_published_by_namespace_and_name_and_follows_changes(around: S
 
 def test_a_kind_without_namespaces_is_published_by_name(around: Surroundings) -> None:
     around.api.put("/apis/node.k8s.io/v1/runtimeclasses/kata", {"metadata": {"name": "kata"}, "handler": "kata-qemu"})
-    topic = ResourceTopic(around.client, around.publisher, "runtimeclasses", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.notices, "runtimeclasses", "n1")
     around.process.start_thread("runtimeclasses", lambda: topic.reflector.run(around.process))
     until(lambda: around.publisher.synced("runtimeclasses"))
     assert list(around.publisher.items("runtimeclasses")) == ["kata"]
@@ -32,7 +32,7 @@ def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
     around.api.refuse("GET", PATHS["endpointslices"], 403, times=3)
-    topic = ResourceTopic(around.client, around.publisher, "endpointslices", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.notices, "endpointslices", "n1")
     around.process.start_thread("endpointslices", lambda: topic.reflector.run(around.process))
     until(lambda: topic.reflector.failures == 2)
     assert not around.publisher.synced("endpointslices")

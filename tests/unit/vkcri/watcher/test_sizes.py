@@ -60,7 +60,7 @@ def test_a_pod_that_has_grown_too_large_stays_as_it_was_and_follows_once_it_fits
 def test_services_too_large_are_left_out_of_lists_and_changes(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    topic = ResourceTopic(around.client, around.publisher, "services", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.notices, "services", "n1")
     topic._replace([item("a", 1), item("big", 2, large=True)])
     topic._upsert(item("b", 3))
     topic._upsert(item("a", 4, large=True))

@@ -4,6 +4,7 @@ main      the program: sockets, certificates, topics, end       app      the kub
 state     its routes about the node                             containers   its routes about pods and containers
 parts     what routes work with                                 health, configz, systemlogs   one route each
 auth      who asks, and may they                                tls      serving pair and client CA, swapped live
+serving   the certificate that the cluster signs
 pods      pods and their status, from the queue                 locate   which file holds a container's log
 logs      CRI log files: tail, since, limits                    follow   a log that grows, across rotation
 options   a log request's query, as Kubernetes decodes it       streams  exec, attach, port-forward

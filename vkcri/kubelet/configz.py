@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vkcri.config import KubeletSettings
 from vkcri.errors import VkcriError
-from vkcri.kubelet import auth
+from vkcri.kubelet import auth, serving
 
 if TYPE_CHECKING:
     from vkcri.kubelet.parts import Ask
@@ -33,6 +33,7 @@ def _own(settings: KubeletSettings) -> dict[str, Any]:
     pair = {"tlsCertFile": settings.cert_file, "tlsPrivateKeyFile": settings.key_file}
     return {
         **(pair if settings.cert_file else {}),
+        "serverTLSBootstrap": serving.pair_of(settings) is not None,
         "enableServer": True,
         "address": "::",
         "port": settings.kubelet_port,

@@ -116,12 +116,13 @@ def instance_id(path: Path) -> str:
     return found
 
 
-def kubelet_configuration(me: Identity) -> dict[str, Any]:
+def kubelet_configuration(settings: WatcherSettings, me: Identity) -> dict[str, Any]:
     """The fields of a KubeletConfiguration that api-watcher obeys, for /configz."""
     return {
         "nodeLeaseDurationSeconds": LEASE_SECONDS,
         "nodeStatusUpdateFrequency": f"{CHECK_SECONDS:.0f}s",
         "registerNode": True,
+        "rotateCertificates": settings.bootstraps,
         "registerWithTaints": [dict(me.taint)] if me.taint else [],
     }
 
@@ -144,7 +145,7 @@ def _publisher(process: Process) -> Publisher:
 
 def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identity) -> None:
     client, publisher, notices, metrics = parts
-    publisher.serve("configz", lambda _body, _left: kubelet_configuration(me))
+    publisher.serve("configz", lambda _body, _left: kubelet_configuration(settings, me))
     lease = Lease(process, client, me.name, metrics)
     references = References(process, client, publisher)
     metrics.gauge("objects", lambda: float(references.counts()["objects"]))

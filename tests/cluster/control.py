@@ -23,6 +23,7 @@ from vkcri.kube.kubeconfig import Kubeconfig
 
 STARTED = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
 _LOCK_SECONDS = 180.0
+_ABSENT = "{} is not there: make cluster"
 
 
 class Cluster:
@@ -31,7 +32,8 @@ class Cluster:
     `flags`: more flags by program, or others in the place of ours. Raises ConfigError for a wrong number or version."""
 
     def __init__(self, number: int = 0, kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> None:
-        self.place = Place(number, default_address())
+        kept = _kept(Place(number, ""))
+        self.place = Place(number, kept["address"] if kept else default_address())
         self._kubernetes = kubernetes
         self._flags = flags or {}
 
@@ -51,13 +53,16 @@ class Cluster:
     @property
     def version(self) -> str:
         """The release that was started, as `v1.37.2`. Raises ConfigError where nothing was."""
-        kept = self._kept()
+        kept = _kept(self.place)
         if not kept:
-            raise ConfigError(f"{self.place.name} is not there: make cluster")
+            raise ConfigError(_ABSENT.format(self.place.name))
         return kept["version"]
 
     def node_kubeconfig(self, node: str) -> Path:
-        """The identity system:node:NODE, made on first use; the node may read EndpointSlices, too."""
+        """The identity system:node:NODE, made on first use; the node may read EndpointSlices, too. Raises ConfigError
+        where the cluster was not started."""
+        if not _kept(self.place):
+            raise ConfigError(_ABSENT.format(self.place.name))
         self._create([objects.proxier(node)])
         return pki.node_kubeconfig(self.place, node)
 
@@ -121,25 +126,18 @@ class Cluster:
 
     def _resolved(self) -> str:
         """The release to start: what was asked for, else that of the cluster that is there, else the pinned one."""
-        if not self._kubernetes and self._kept():
+        if not self._kubernetes and _kept(self.place):
             return self.version
         return programs.resolve(self._kubernetes)
 
-    def _kept(self) -> dict[str, str]:
-        """Release and address of the cluster that is there; empty where none is."""
-        try:
-            return dict(json.loads((self.place.folder / "cluster.json").read_text()))
-        except FileNotFoundError:
-            return {}
-
     def _prepare(self, version: str) -> None:
         """Folder, certificates and kubeconfigs."""
-        wanted = {"version": version, "address": self.place.address}
-        kept = self._kept()
+        wanted = {"version": version, "address": default_address()}
+        kept = _kept(self.place)
         if kept and kept != wanted:
             raise ConfigError(
                 f"{self.place.name} is Kubernetes {kept['version']} at {kept['address']}, and {version} at "
-                f"{self.place.address} is wanted: make cluster-stop first"
+                f"{wanted['address']} is wanted: make cluster-stop first"
             )
         for path in (self.place.folder, self.place.logs):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -199,6 +197,14 @@ def claimed(kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> I
                 cluster.stop()
             return
     raise AssertionError(f"every cluster number of {CLAIMED} is in use on this guest")
+
+
+def _kept(place: Place) -> dict[str, str]:
+    """Release and address of the cluster that was started there; empty where none was."""
+    try:
+        return dict(json.loads((place.folder / "cluster.json").read_text()))
+    except FileNotFoundError:
+        return {}
 
 
 def _order(program: str) -> int:

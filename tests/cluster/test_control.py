@@ -4,10 +4,9 @@ import base64
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -17,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.cluster import processes
 from tests.cluster.control import Cluster, claimed
+from tests.flow.live import wait_for
 from vkcri.errors import ConfigError, Refused, Unavailable
 from vkcri.kube.client import MERGE, Client
 from vkcri.kube.kubeconfig import Kubeconfig
@@ -25,17 +25,6 @@ pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(400)]
 PODS = "/api/v1/namespaces/default/pods"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
-_T = TypeVar("_T")
-
-
-def wait_for(what: str, probe: Callable[[], _T | None], seconds: float = 60.0) -> _T:
-    deadline = time.monotonic() + seconds
-    while True:
-        value = probe()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 def as_node(cluster: Cluster, node: str) -> Client:
@@ -108,6 +97,11 @@ def test_a_cluster_of_another_release_is_not_replaced_in_passing(cluster: Cluste
     with pytest.raises(ConfigError, match=r"is Kubernetes v1\.37\.2 .* make cluster-stop first"):
         other._prepare("v1.0.1")
     assert Cluster(cluster.place.number).version == cluster.version
+
+
+def test_a_cluster_that_was_not_started_has_no_nodes_to_join() -> None:
+    with claimed() as cluster, pytest.raises(ConfigError, match=r"is not there: make cluster"):
+        cluster.node_kubeconfig("one")
 
 
 def test_the_release_is_the_one_that_clients_are_told(cluster: Cluster) -> None:

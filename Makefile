@@ -9,8 +9,10 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 # pytest's workers: containers are started by containerd, so more workers than cores only queue up there
 WORKERS ?= 2
 TESTS ?= tests
+RUNTIMES := 1.6 1.7 2
+ON_RUNTIME = first=$$($(BIN)/python -m tests.runtimes $(RUNTIME)) && PATH="$${first:+$$first:}$$PATH" VKCRI_TEST_RUNTIME=$(RUNTIME)
 .DEFAULT_GOAL := help
-.PHONY: help install run stop reset test test-guest test-cluster test-rival cluster cluster-stop rival rival-stop check fix protos bench clean conformance
+.PHONY: help install run stop reset test test-guest test-cluster test-rival cluster cluster-stop rival rival-stop check fix protos bench clean conformance test-conformance
 
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,10 +50,14 @@ protos: ## generate the code that is built and not committed
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python protos/generate.py
 
-test: ## all tests but the emulated guest's and the real control plane's
-	@sh install/packages.sh test
+test: ## all tests but the emulated guest's and the real control plane's; RUNTIME=1.6|1.7|2: those that run containers, on that containerd
+	@sh install/packages.sh $(if $(RUNTIME),runtimes,test)
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/pytest -n $(WORKERS) $(TESTS) --ignore tests/guest --ignore tests/cluster
+	@$(if $(RUNTIME),$(ON_RUNTIME)) $(BIN)/pytest -n $(WORKERS) $(if $(RUNTIME),-m container) $(TESTS) --ignore tests/guest --ignore tests/cluster
+
+.PHONY: test-runtimes
+test-runtimes: ## what is asked of CRI, on Debian 12's containerd and on the newest of trixie and of sid
+	@set -e; for line in $(RUNTIMES); do $(MAKE) --no-print-directory test RUNTIME=$$line TESTS=tests/contract; done
 
 test-guest: ## README's session in a true Debian 12 guest, in emulation (some ten minutes)
 	@sh install/packages.sh guest
@@ -69,6 +75,12 @@ test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; buil
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns
 	@$(BIN)/pytest tests/cluster -m rival
+
+test-conformance: ## the end-to-end tests that must pass, on a control plane and a node of their own; builds them first
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler ginkgo agnhost nonewprivs e2e.test
+	@$(BIN)/python -m tests.conformance.own
 
 cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
 	@sh install/packages.sh run

@@ -131,6 +131,7 @@ version = 2
 
 
 def _version_3(instance: Instance, socket: Path, conditions: Conditions) -> str:
+    """containerd 2 has NRI on, and takes its socket away from any other containerd that has the same."""
     runtime, images = 'plugins."io.containerd.cri.v1.runtime"', 'plugins."io.containerd.cri.v1.images"'
     bins = "bin_dirs" if conditions.version >= (2, 1) else "bin_dir"
     folder = f'"{conditions.cni_bin_dir}"'
@@ -152,15 +153,20 @@ version = 3
 [plugins."io.containerd.grpc.v1.cri"]
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
+[plugins."io.containerd.nri.v1.nri"]
+  socket_path = "{instance.containerd_state}/nri.sock"
 """
 
 
 def _common(instance: Instance, socket: Path) -> str:
-    """What both versions say alike. The ttrpc address follows the socket's."""
+    """What both versions say alike. The ttrpc address follows the socket's. `opt` is where `ctr install` puts programs,
+    and containerd makes that folder at its start."""
     return f"""root = "{instance.containerd_root}"
 state = "{instance.containerd_state}"
 [grpc]
   address = "{socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{instance.containerd_root}/opt"
 """
 
 

@@ -100,8 +100,12 @@ class Memory:
 
     def try_now(self) -> None:
         """Something that a start may have waited for has changed."""
-        self._news += 1
+        self.changed()
         self.retry.clear()
+
+    def changed(self) -> None:
+        """The pod has changed, and volumes may show its own fields."""
+        self._news += 1
         self.refresh_at = 0.0
 
     def _ends(self, key: str) -> bool:

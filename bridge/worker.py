@@ -122,6 +122,8 @@ class Worker:
         with self._lock:
             echo = not gone and not self._gone and _is_echo(self._pod, pod)
             self._pod, self._gone = pod, gone
+            if not echo:
+                self._memory.changed()
         if not echo:
             self.wake()
 
@@ -368,7 +370,7 @@ class Worker:
             case RemoveAll():
                 actor.remove_all(action)
             case RefreshVolumes():
-                return actor.refresh_volumes(desired)
+                return actor.refresh_volumes(self._desired())  # the newest: a change since this step counts as news
         return None
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what is missing on this guest and nothing else: `sh install/packages.sh run|test|guest`.
+# Install what is missing on this guest and nothing else: `sh install/packages.sh run|test|runtimes|guest`.
 #
 # A command that is already there is never installed again, whoever put it there. Nothing is ever removed
 # (--no-remove). kubectl comes in a call of its own, since a failing kubernetes-client would leave every other package
@@ -34,6 +34,10 @@ have conntrack || want conntrack
 have catatonit || want catatonit # the pause image, where no registry answers
 have busybox || want busybox-static # the shell image of the examples
 have curl || want curl
+if [ "$purpose" = runtimes ]; then
+    have patchelf || want patchelf # a newer release's runc, told to use that release's libc
+    purpose=test
+fi
 if [ "$purpose" = test ]; then
     have docker-registry || want docker-registry # pull, pull secret and pull policy tests, on loopback
     have skopeo || want skopeo

@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 
 from bridge import cleanup, containerd, images_local, network
+from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.instances import claimed
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import VkcriError
 
 _START_SECONDS = 30.0
+RUNTIME = os.environ.get("VKCRI_TEST_RUNTIME", "")  # `make test RUNTIME=2`: the containerd that leads PATH
 _LAUNCH = "from bridge.containerd import main; main()"
 
 
@@ -82,6 +84,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not item.get_closest_marker(other)]
 
 
+def pytest_report_header() -> list[str]:
+    """Which programs run the containers of this run."""
+    found = [shutil.which(name, path=containerd.environment()["PATH"]) for name in ("containerd", "runc")]
+    lines = [subprocess.run([path, "--version"], capture_output=True, text=True, check=False) for path in found if path]
+    return [
+        f"{path}: {done.stdout.partition(chr(10))[0]}" for path, done in zip(filter(None, found), lines, strict=True)
+    ]
+
+
+def _require_line(runtime: Runtime) -> None:
+    """A run against a certain containerd must not fall back to another."""
+    version = runtime.version(cri.VersionRequest(version="v1")).runtime_version
+    assert version.startswith(f"{RUNTIME}.") or not RUNTIME, f"this is containerd {version}, not {RUNTIME}"
+
+
 @pytest.fixture(scope="session")
 def claim() -> Iterator[Callable[[str], Instance]]:
     """`claim(name)`: an instance NAME-N that no other worker and no other run on this guest uses, until the end."""
@@ -97,6 +114,7 @@ def containerd_settings(claim: Callable[[str], Instance]) -> Iterator[RuntimeSet
     process = start_containerd(settings)
     try:
         runtime = Runtime(settings.runtime_endpoint)
+        _require_line(runtime)
         images_local.ensure_images(runtime, settings)
         network.ensure_network(runtime, settings, settings.instance.pod_subnet)
         network.wait_ready(runtime, threading.Event().wait)

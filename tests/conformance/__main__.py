@@ -32,6 +32,9 @@ PASSING = Path(__file__).with_name("passing.txt")
 @click.option("--ci", envvar="CI", is_flag=True, help="fail only where a test of passing.txt did not pass")
 def main(labels: str, focus: str, procs: int, ci: bool) -> None:
     """Run Kubernetes' end-to-end tests against the cluster and the node that run."""
+    if ci and labels:
+        raise click.UsageError("CI=1 judges the default selection or, with FOCUS, a part of it: leave LABELS out")
+    listed = report.listed_names(PASSING.read_text(encoding="utf-8"), focus) if ci else None
     settings = load(RuntimeSettings)
     judged = node.find(_kubeconfig(), settings)
     built = programs.ensure(judged.version, ["ginkgo", "e2e.test", *recipes.PROGRAMS])
@@ -39,14 +42,14 @@ def main(labels: str, focus: str, procs: int, ci: bool) -> None:
     contents = {name: built[name] for name in recipes.PROGRAMS}
     cache = programs.cache()
     images.provide(ginkgo.images(binaries), contents, cache / "images", settings, _say)
-    selection = Selection(labels or ("" if focus else DEFAULT_LABELS), focus, judged.version)
+    selection = Selection(labels or (DEFAULT_LABELS if ci or not focus else ""), focus, judged.version)
     folder = kept.new_run(cache, selection)
     _say(f"{selection}, {procs} at a time, on node {judged.node}; kept in {folder}")
     began = time.monotonic()
     words = ginkgo.command(binaries, selection, judged.kubeconfig, folder, procs)
     outcomes = report.parse(ginkgo.run(words, {"KUBECONFIG": str(judged.kubeconfig)}, folder, _say))
     (folder / "failures.txt").write_text("\n".join(summary.whole(outcomes)), encoding="utf-8")
-    verdict = report.judge(outcomes, report.listed_names(PASSING.read_text(encoding="utf-8"))) if ci else None
+    verdict = report.judge(outcomes, listed) if listed is not None else None
     earlier = kept.last(cache, selection, folder)
     lines = [*summary.failures(outcomes)]
     lines += summary.change(earlier[0].name, report.compare(earlier[1], outcomes)) if earlier else []
@@ -59,7 +62,7 @@ def main(labels: str, focus: str, procs: int, ci: bool) -> None:
 def _kubeconfig() -> Path:
     """KUBECONFIG's, else that of make cluster."""
     given = os.environ.get("KUBECONFIG")
-    return Path(given) if given else Place(0, default_address()).kubeconfig("admin")
+    return Path(given).absolute() if given else Place(0, default_address()).kubeconfig("admin")
 
 
 def _say(line: str) -> None:

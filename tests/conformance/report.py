@@ -5,11 +5,13 @@ these are skipped without a reason and are no outcome here.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 PASSED, SKIPPED = "passed", "skipped"
+_WAITED = re.compile(r"(Timed out|Told to stop trying) after [0-9.]+s\.$")
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Outcome:
 
     @property
     def first_line(self) -> str:
-        """The first line of the message that says something."""
-        return next((line.strip() for line in self.message.splitlines() if line.strip()), self.state)
+        """The first line of the message; with the next one where it says only how long was waited."""
+        lines = [line.strip() for line in self.message.splitlines() if line.strip()] or [self.state]
+        return " ".join(lines[: 2 if _WAITED.match(lines[0]) else 1])
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,11 @@ def count(outcomes: Iterable[Outcome]) -> tuple[int, int, int]:
     return states.count(PASSED), states.count("failed"), states.count(SKIPPED)
 
 
-def listed_names(text: str) -> list[str]:
-    """The tests of a list: a name a line, without empty lines and those that begin with #."""
+def listed_names(text: str, focus: str = "") -> list[str]:
+    """The tests of a list whose names the regular expression finds: a name a line, without empty lines and those that
+    begin with #."""
     lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#") and re.search(focus, line)]
 
 
 def _outcome(spec: Mapping[str, Any]) -> Outcome | None:

@@ -1,7 +1,7 @@
 """cri-bridge on a real containerd: runtime classes, and what a pod's cgroups hold it to."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,16 @@ import pytest
 
 from bridge.cgroups import mounted_hierarchies
 from tests.contract.bridge_node import BridgeNode, pod, wait_for
+from vkcri.config import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-resources")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode("core-45", tmp_path_factory.mktemp("logs"), VKCRI_RUNTIME_HANDLERS="test-handler")
+def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
+    logs = tmp_path_factory.mktemp("logs")
+    node = BridgeNode(claim("core").name, logs, VKCRI_RUNTIME_HANDLERS="test-handler")
     try:
         node.start()
         yield node

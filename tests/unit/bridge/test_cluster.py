@@ -9,13 +9,14 @@ import pytest
 from bridge.cluster import Cluster
 from bridge.spec.context import NotHeardOf
 from tests.contract.bridge_node import NODE, TOPICS, wait_for
-from vkcri.config import Instance, RuntimeSettings
+from tests.instances import own
+from vkcri.config import RuntimeSettings
 from vkcri.errors import NotFound
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 
 pytestmark = pytest.mark.xdist_group("bridge-cluster")
-INSTANCE = Instance("core-47")
+INSTANCE = own("core")
 
 
 class Around:

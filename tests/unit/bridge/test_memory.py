@@ -43,10 +43,20 @@ def test_news_during_a_refresh_makes_another_one_due(action: RefreshVolumes | Ru
     memory.done(action, action.key, NOW, 3600.0)
     assert memory.refresh_at is not None
     assert memory.refresh_at > NOW
-    memory.begins(action, action.key, NOW)
-    memory.try_now()
-    memory.done(action, action.key, NOW, 3600.0)
+    for news in (memory.try_now, memory.changed):
+        memory.begins(action, action.key, NOW)
+        news()
+        memory.done(action, action.key, NOW, 3600.0)
+        assert memory.refresh_at == 0.0
+
+
+def test_a_changed_pod_hurries_a_refresh_but_not_what_has_failed() -> None:
+    memory = Memory({})
+    retry = memory.failed(START, START.key, NOW, None, None)
+    memory.done(RefreshVolumes(), "refresh", NOW, None)
+    memory.changed()
     assert memory.refresh_at == 0.0
+    assert memory.prior().retry == {START.name: retry}
 
 
 def test_volumes_that_never_change_are_not_refreshed() -> None:

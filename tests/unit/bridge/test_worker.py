@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bridge import memory as memory_module
 from bridge import worker as worker_module
 from bridge.cgroups import Cgroups
 from bridge.decide import decide
@@ -282,6 +283,22 @@ def test_an_echo_of_our_own_status_wakes_nobody(node: Node) -> None:
     spec["status"] = {**spec["status"], "phase": "Failed"}
     node.put(spec)
     assert woken.wait(10)
+
+
+def test_changed_labels_are_in_a_volume_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_module, "REFRESH_AFTER_START", 3600.0)
+    items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
+    spec = pod("labels", volumes=[{"name": "info", "downwardAPI": {"items": items}}])
+    spec["metadata"]["labels"] = {"key1": "value1"}
+    uid = node.put(spec)
+    spec["status"] = node.running(uid)
+    file = node.settings.instance.volumes_dir / uid / "kubernetes.io~downward-api" / "info" / "labels"
+    assert file.read_text() == 'key1="value1"'
+    wait_for("rest", node.bridge.scheduler.idle)
+    for number in (2, 3):
+        spec["metadata"]["labels"] = {"key1": f"value{number}"}
+        node.put(spec)
+        wait_for("the new label", lambda wanted=f'key1="value{number}"': file.read_text() == wanted)
 
 
 def test_a_terminal_phase_from_elsewhere_ends_the_pod(node: Node) -> None:

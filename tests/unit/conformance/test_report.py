@@ -43,6 +43,15 @@ def test_a_suite_that_cannot_begin_is_a_failure_by_its_nodes_name() -> None:
     assert (found.name, found.first_line) == ("SynchronizedBeforeSuite", "no nodes")
 
 
+@pytest.mark.parametrize("waited", ["Timed out after 240.001s.", "Told to stop trying after 2.0s."])
+def test_how_long_was_waited_is_told_with_what_for(waited: str) -> None:
+    assert (
+        Outcome("a", "failed", message=f"{waited}\nThe phase is Failed\nmore").first_line
+        == f"{waited} The phase is Failed"
+    )
+    assert Outcome("a", "failed", message=waited).first_line == waited
+
+
 def test_a_failure_without_words_says_its_state() -> None:
     assert Outcome("a", "interrupted").first_line == "interrupted"
 
@@ -83,3 +92,4 @@ def test_the_list_of_passing_tests_tells_broken_missing_known_and_unlisted_apart
 
 def test_a_list_of_names_has_comments_and_empty_lines() -> None:
     assert report.listed_names("# of 1.37\n\n a [x] b \nc\n") == ["a [x] b", "c"]
+    assert report.listed_names("# b\na b\nbc\nd\n", "b$|^d") == ["a b", "d"]

@@ -39,6 +39,7 @@ def start(number: int, kubernetes: str, dns: bool) -> None:
         print(f"CoreDNS at {cluster.place.dns}: started")
     print("This guest as its node, and what to type then:\n")
     print(f"    KUBECONFIG={identity} VKUBELET_DISABLE_TAINT=true make run    # as system:node:{node}")
+    print(f"    #   or, to have it ask for its certificates itself: KUBECONFIG={cluster.bootstrap_kubeconfig}")
     print(f"    export KUBECONFIG={cluster.admin_kubeconfig}")
     print("    kubectl get nodes")
     print("    make stop KUBECONFIG=; make cluster-stop")

@@ -95,7 +95,7 @@ class Cluster:
             self._run(
                 "kube-scheduler", commands.scheduler(self.place, built["kube-scheduler"], self._more("scheduler"))
             )
-            self._create(objects.first())
+            self._create(objects.first(pki.token_secret(self.place)))
             self._wait("kube-controller-manager", lambda: _takes_pods(client))
 
     def start_dns(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tests.cluster.pki import COREDNS, KUBELET_CLIENT, NODES, TOKEN_ID, TOKEN_SECRET
+from tests.cluster.pki import COREDNS, KUBELET_CLIENT, NODES, TOKEN_ID
 from tests.cluster.place import Place
 
 BOOTSTRAPPERS = "system:bootstrappers"
@@ -25,9 +25,10 @@ def collection(item: Object) -> str:
     return COLLECTIONS[item["kind"]].format(namespace=item["metadata"].get("namespace", ""))
 
 
-def first() -> Iterable[Object]:
-    """TLS bootstrap by a token, renewal by the node itself, and the API server's way to the kubelet API."""
-    yield _bootstrap_token()
+def first(token_secret: str) -> Iterable[Object]:
+    """TLS bootstrap by a token (TOKEN_ID and this secret), renewal by the node itself, and the API server's way to the
+    kubelet API."""
+    yield _bootstrap_token(token_secret)
     yield _binding("vkcri:kubelet-bootstrap", "system:node-bootstrapper", "Group", BOOTSTRAPPERS)
     yield _binding("vkcri:node-autoapprove-bootstrap", f"{_SIGNING}:nodeclient", "Group", BOOTSTRAPPERS)
     yield _binding("vkcri:node-autoapprove-rotation", f"{_SIGNING}:selfnodeclient", "Group", NODES)
@@ -66,11 +67,11 @@ def coredns(place: Place) -> Iterable[Object]:
     }
 
 
-def _bootstrap_token() -> Object:
+def _bootstrap_token(token_secret: str) -> Object:
     secret = _head("v1", "Secret", f"bootstrap-token-{TOKEN_ID}", "kube-system")
     data = {
         "token-id": TOKEN_ID,
-        "token-secret": TOKEN_SECRET,
+        "token-secret": token_secret,
         "usage-bootstrap-authentication": "true",
         "usage-bootstrap-signing": "true",
     }

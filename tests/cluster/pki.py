@@ -5,6 +5,7 @@ the folder. A pair's key is written before its certificate, so a certificate tha
 """
 
 import base64
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +21,7 @@ NODES = "system:nodes"
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
 COREDNS = "system:coredns"
 DOMAIN = "cluster.local"
-TOKEN_ID, TOKEN_SECRET = "vkcri0", "0123456789abcdef"  # a bootstrap token of a cluster that lives in one guest
-TOKEN = f"{TOKEN_ID}.{TOKEN_SECRET}"
+TOKEN_ID = "vkcri0"
 _CLUSTER = "vkcri-cluster"
 
 
@@ -42,7 +42,7 @@ def ensure(place: Place) -> None:
     ):
         client_kubeconfig(place, place.kubeconfig(name), user, groups)
     if not place.kubeconfig("bootstrap").exists():
-        text = kubeconfig(place, "kubelet-bootstrap", f"    token: {TOKEN}\n")
+        text = kubeconfig(place, "kubelet-bootstrap", f"    token: {TOKEN_ID}.{token_secret(place)}\n")
         write_private(place.kubeconfig("bootstrap"), text.encode("ascii"))
 
 
@@ -54,6 +54,14 @@ def authority(place: Place, name: str) -> CertificateAuthority:
         write_private(files[1], made.key)
         write_private(files[0], made.certificate)
     return CertificateAuthority.load(*files)
+
+
+def token_secret(place: Place) -> str:
+    """The secret half of the bootstrap token TOKEN_ID, made where it is missing: sixteen characters."""
+    path = place.pki / "bootstrap-token"
+    if not path.exists():
+        write_private(path, secrets.token_hex(8).encode("ascii"))
+    return path.read_text()
 
 
 def node_kubeconfig(place: Place, node: str) -> Path:

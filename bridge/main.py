@@ -23,6 +23,7 @@ from bridge.events import Hint, Hints
 from bridge.guest import Guest
 from bridge.images import Images
 from bridge.kubelet_metrics import KubeletMetrics
+from bridge.logrotation import LogRotation
 from bridge.metrics import Metrics
 from bridge.node import NodeStatus
 from bridge.prepare import Preparation
@@ -97,6 +98,12 @@ class Bridge:
             lambda change: self.roster.pod_changed(change),
             on_synced=lambda source: self.roster.pods_synced(source),
         )
+        self.rotation = LogRotation(
+            self.runtime,
+            lambda: self.roster.running_logs(),
+            most_bytes=settings.container_log_bytes,
+            most_files=settings.container_log_max_files,
+        )
         self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
         Answers(self.runtime, self.roster, instance.cri_label).serve(self.publisher)
         self.stats = Stats(
@@ -124,7 +131,16 @@ class Bridge:
         self.publisher.mark_synced("events")
         self.publisher.start(process)
         self.scheduler.start(process)
-        for part in (self.relist, self.hints, self.preparation, self.node, self.cluster, self.pods, self.stats):
+        for part in (
+            self.relist,
+            self.hints,
+            self.preparation,
+            self.node,
+            self.cluster,
+            self.pods,
+            self.stats,
+            self.rotation,
+        ):
             part.start(process)
         process.start_thread("announce", self._announce, may_end=True)
         guest = self.guest

@@ -112,6 +112,11 @@ class Roster:
             found.sort(key=lambda uid: str(pod_of[uid]["metadata"].get("creationTimestamp") or ""))
             return self._workers[found[-1]] if found else None
 
+    def running_logs(self) -> list[tuple[str, str]]:
+        """(container id, path of its log) of every container that ran when its worker last looked."""
+        found = [item for worker in self.workers() for item in worker.observed.containers]
+        return [(item.id, item.log_path) for item in found if item.state == "running"]
+
     def wanted(self) -> set[str]:
         """Every UID that `pods` has, mirror pods aside."""
         with self._lock:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
-from vkcri.errors import ConfigError
+from vkcri.api import quantities
+from vkcri.errors import ConfigError, Invalid
 
 DEFAULT_INSTANCE = "vkcri"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,7}-([1-9][0-9]?)")
@@ -386,9 +387,19 @@ class RuntimeSettings(ClusterSettings):
         "further handlers of our own containerd, for RuntimeClasses: NAME or NAME=/PATH/OF/AN/OCI/RUNTIME, by comma",
         env=("VKCRI_RUNTIME_HANDLERS",),
     )
+    container_log_max_size: str = setting(
+        "10Mi", "a container's log of this size is rotated, as the kubelet's default; negative: never"
+    )
+    container_log_max_files: int = setting(5, "files that a container's log may have, as the kubelet's default")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            quantities.parse(self.container_log_max_size)
+        except Invalid as error:
+            raise ConfigError(f"container_log_max_size={self.container_log_max_size!r}: {error}") from error
+        if self.container_log_max_files < 2:
+            raise ConfigError(f"container_log_max_files={self.container_log_max_files}: at least 2")
         endpoint = self.runtime_endpoint or self.instance.runtime_endpoint
         if not endpoint.startswith("unix://"):
             endpoint = f"unix://{endpoint}"
@@ -408,6 +419,11 @@ class RuntimeSettings(ClusterSettings):
                 raise ConfigError(f"runtime_handlers={part!r}: {program!r} is no file's absolute path")
             found[name] = program
         return found
+
+    @property
+    def container_log_bytes(self) -> int:
+        """The size at which a log is rotated; negative: never."""
+        return quantities.value(self.container_log_max_size)
 
     @property
     def runtime_socket(self) -> Path:

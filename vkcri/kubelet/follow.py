@@ -184,10 +184,13 @@ def _open_successor(path: Path, file: BinaryIO) -> BinaryIO | None:
 
 
 def _rotated_after(path: Path, mine: os.stat_result) -> list[Path]:
-    """Rotations of this log that came after ours, oldest first; none when ours is not among them."""
-    older = rotations(path)
-    own = [index for index, item in enumerate(older) if os.path.samestat(item.stat(), mine)]
-    return older[own[0] + 1 :] if own else []
+    """Rotations of this log that came after ours, oldest first. Where ours is not among them (compressed or removed
+    while we read it), those that were written to later."""
+    older = [(item, item.stat()) for item in rotations(path)]
+    own = [index for index, (_, found) in enumerate(older) if os.path.samestat(found, mine)]
+    if own:
+        return [item for item, _ in older[own[0] + 1 :]]
+    return [item for item, found in older if found.st_mtime_ns > mine.st_mtime_ns]
 
 
 def _rewind_if_cut(file: BinaryIO) -> None:

@@ -286,3 +286,22 @@ def test_sixty_followers_of_sixty_containers(watches: FolderWatches, tmp_path: P
         assert follower.ended.wait(DEADLINE)
         assert follower.text == b"%d\n" % number
     assert watches.watched() == []
+
+
+def test_reader_whose_file_was_packed_meanwhile_gets_the_later_ones(
+    container: Container, start: Callable[..., Follower]
+) -> None:
+    """Rotated, compressed and removed while the follower still had it open: what came after is not skipped."""
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    follower.pause.clear()
+    for text in (b"one", b"two", b"three"):
+        container.say(text)
+        container.rename()
+        container.reopen()
+    container.say(b"last")
+    packed = container.path.with_name("0.log.20261123-100001")
+    packed.rename(packed.with_name(f"{packed.name}.gz"))
+    follower.pause.set()
+    follower.has(b"first\none\ntwo\nthree\nlast\n")

@@ -1,0 +1,65 @@
+"""Log rotation on a real containerd, under a container that goes on writing and a reader that goes on following."""
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge.logrotation import LogRotation
+from bridge.pb.runtime.v1 import api_pb2
+from bridge.runtime import Runtime
+from tests.contract.conftest import Guest
+from vkcri.config import RuntimeSettings
+from vkcri.kubelet.follow import FolderWatches, follow
+from vkcri.kubelet.logs import Options
+
+pytestmark = pytest.mark.container
+LINES = 4000
+SCRIPT = (
+    f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); [ $((i%100)) = 0 ] && sleep 0.05; done; sleep 1000"
+)
+
+
+def test_no_line_is_lost_or_repeated_across_rotations(containerd_settings: RuntimeSettings, tmp_path: Path) -> None:
+    runtime = Runtime(containerd_settings.runtime_endpoint)
+    guest = Guest(runtime, "rotate", tmp_path, containerd_settings.instance.cgroup_root)
+    watches = FolderWatches()
+    try:
+        sandbox = guest.run()
+        container = guest.start(sandbox, command=("sh", "-c", SCRIPT))
+        path = Path(guest.container(container).log_path)
+        seen: list[bytes] = []
+        stop = threading.Event()
+
+        def read() -> None:
+            with watches.hints(path.parent) as hint:
+                with contextlib.closing(
+                    follow(path, Options(), hint, running=lambda: True, stop=stop.is_set)
+                ) as blocks:
+                    seen.extend(blocks)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        clock = [time.time()]
+        rotation = LogRotation(
+            runtime, lambda: [(container, str(path))], most_bytes=20_000, most_files=4, now=lambda: clock[0]
+        )
+        deadline = time.monotonic() + 60
+        while b"".join(seen).count(b"\n") < LINES and time.monotonic() < deadline:
+            clock[0] += 1
+            rotation.look()
+            time.sleep(0.2)
+        stop.set()
+        reader.join(10)
+        assert b"".join(seen) == b"".join(b"line %d\n" % number for number in range(LINES))
+        names = sorted(item.name for item in path.parent.iterdir())
+        assert 2 <= len(names) <= 4
+        assert any(name.endswith(".gz") for name in names)
+        state = runtime.container_status(api_pb2.ContainerStatusRequest(container_id=container)).status.state
+        assert state == api_pb2.CONTAINER_RUNNING
+    finally:
+        watches.close()
+        guest.clean()
+        runtime.close()

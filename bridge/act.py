@@ -233,8 +233,7 @@ class Actor:
         if not hook:
             return
         try:
-            address = ips[0] if ips else ""
-            run_hook(self._runtime, hook, container_id, container, address, POST_START_SECONDS, threading.Event())
+            self._run_hook(pod, hook, container_id, container, ips[0] if ips else "", POST_START_SECONDS)
         except VkcriError as error:
             guest.event(pod, WARNING, "FailedPostStartHook", f"PostStartHook failed: {error}", name)
             guest.event(pod, NORMAL, "Killing", "FailedPostStartHook", name)
@@ -267,10 +266,24 @@ class Actor:
         sandbox = observed.sandbox
         address = next(iter(desired.host_ips if pods.host_network(desired.pod) else sandbox.ips if sandbox else ()), "")
         try:
-            run_hook(self._runtime, hook, action.id, container, address, action.grace, threading.Event())
+            self._run_hook(desired.pod, hook, action.id, container, address, action.grace)
         except VkcriError as error:
             self._guest.event(desired.pod, WARNING, "FailedPreStopHook", f"PreStopHook failed: {error}", action.name)
         return min(self._guest.clock() - started, action.grace - MINIMUM_GRACE)
+
+    def _run_hook(
+        self,
+        pod: Mapping[str, Any],
+        hook: Mapping[str, Any],
+        container_id: str,
+        container: Mapping[str, Any],
+        address: str,
+        seconds: float,
+    ) -> None:
+        fetch = self._guest.prober.client.get_and_wait
+        note = run_hook(self._runtime, fetch, hook, container_id, container, address, seconds, threading.Event())
+        if note:
+            self._guest.event(pod, WARNING, "LifecycleHTTPFallback", note)
 
     def _stop(self, container_id: str, grace: float) -> None:
         try:

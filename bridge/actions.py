@@ -25,6 +25,15 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What the probes of one container have said of it so far; None: nothing yet, or there is no such probe."""
+
+    startup: bool | None = None
+    readiness: bool | None = None
+    liveness: bool | None = None
+
+
+@dataclass(frozen=True)
 class Desired:
     """What the pod should be. `gone`: the API object is gone, or never was (then `pod` was rebuilt from CRI's
     annotations). `may_create`: services and node are known, so that containers may be made. host_ips:
@@ -42,20 +51,20 @@ class Prior:
 
     status: our last PodStatus, after a restart the API server's. problems: container name ("" for the pod) -> why it
     waits. busy: keys of actions under way. retry: key -> not before (seconds since the epoch). stopping: container id
-    -> when its grace ends. replaced: ids of containers that we stopped to start them anew. down: volumes and cgroup are
-    gone. refresh_at: when volumes are due to be refreshed, None: never. started, ready: container id -> what its probes
-    say; not there: no probe, so yes."""
+    -> when its grace ends. apart: ids of containers that are stopped by a grace of their own. replaced: ids of
+    containers that we stopped to start them anew. down: volumes and cgroup are gone. refresh_at: when volumes are due
+    to be refreshed, None: never. probed: container id -> what its probes say."""
 
     status: Mapping[str, Any] = field(default_factory=dict)
     problems: Mapping[str, Problem] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
     retry: Mapping[str, float] = field(default_factory=dict)
     stopping: Mapping[str, float] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     down: bool = False
     refresh_at: float | None = None
-    started: Mapping[str, bool] = field(default_factory=dict)
-    ready: Mapping[str, bool] = field(default_factory=dict)
+    probed: Mapping[str, Probed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

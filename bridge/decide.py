@@ -6,7 +6,7 @@ is decided again before it was done is decided the same, so a lost or repeated s
 twice while it is under way (`prior.busy`), save a stop with a shorter grace.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bridge import outcome
 from bridge.actions import (
@@ -32,12 +32,14 @@ from bridge.actions import (
 from bridge.lives import Life, initialized, lives
 from bridge.observe import Container, Observed, Sandbox
 from bridge.spec import names
+from bridge.wire.words import duration
 from vkcri.api import pods
 
 MINIMUM_GRACE = 2.0
 """Seconds between TERM and KILL that every container gets, whatever the grace (the kubelet's minimum)."""
 _SHORTER = 0.5  # seconds that a new grace must save to be worth another call
-CHANGED = "Container {} definition changed, will be restarted"
+CHANGED = "definition changed"
+_FAILED = "failed {} probe"
 
 
 def decide(desired: Desired, prior: Prior, observed: Observed, now: float) -> list[Action]:
@@ -84,7 +86,7 @@ def _run(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Li
         return _replace_sandbox(desired, prior, observed, now)
     actions = _refresh(prior, now)
     actions += _stale(prior, all_lives)
-    actions += _changed(desired, prior, all_lives, now)
+    actions += _unfit(desired, prior, all_lives, now)
     if not desired.may_create or START in prior.busy:
         return actions
     for life in _startable(all_lives, sandbox.id):
@@ -126,15 +128,61 @@ def _stale(prior: Prior, all_lives: tuple[Life, ...]) -> list[Action]:
     ]
 
 
-def _changed(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: float) -> list[Action]:
-    """Stop what runs by another definition (an image changed in place); init containers that run are left to end."""
+def _unfit(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: float) -> list[Action]:
+    """Stop what runs by another definition (an image changed in place) or has failed a startup or liveness probe; init
+    containers that run are left to end."""
+    unfit = {life.name: why for life in all_lives if life.state == "running" and (why := _why_unfit(life))}
     found: list[Action] = []
     for life in all_lives:
-        if life.kind in ("container", "sidecar") and life.state == "running" and life.changed and life.run:
-            stop = StopContainer(life.run.id, life.name, grace(desired), CHANGED.format(life.name), replace=True)
-            if stop.key not in prior.busy and prior.retry.get(stop.key, 0.0) <= now:
-                found.append(stop)
+        if life.name not in unfit or life.run is None:
+            continue
+        stop = _stop_unfit(desired, life, life.run.id, unfit[life.name], _keeps_pod(all_lives, unfit))
+        if stop.key not in prior.busy and prior.retry.get(stop.key, 0.0) <= now:
+            found.append(stop)
     return found
+
+
+def _why_unfit(life: Life) -> str:
+    """Why it may not go on, in the kubelet's order; empty where it may."""
+    failed = [kind for kind in ("startup", "liveness") if getattr(life.probed, kind) is False]
+    if life.kind == "sidecar" and "startup" in failed:
+        return _FAILED.format("startup")
+    if life.kind in ("container", "sidecar"):
+        if life.changed:
+            return CHANGED
+        return _FAILED.format(failed[-1]) if failed else ""
+    return ""
+
+
+def _keeps_pod(all_lives: tuple[Life, ...], unfit: Mapping[str, str]) -> bool:
+    """Whether an ordinary container goes on or is started anew once what is unfit was stopped."""
+    return any(
+        life.wants_start or (life.state == "running" and (life.name not in unfit or _restarts(life, unfit[life.name])))
+        for life in all_lives
+        if life.kind == "container"
+    )
+
+
+def _restarts(life: Life, why: str) -> bool:
+    """By its policy alone: what is stopped has no exit code yet that a rule could speak of."""
+    return why == CHANGED or life.policy != "Never"
+
+
+def _stop_unfit(desired: Desired, life: Life, run: str, why: str, keeps_pod: bool) -> StopContainer:
+    """With the event's message, and the probe's own grace where it has one. Where it ends the pod, it is stopped as all
+    of a pod is."""
+    if life.kind == "sidecar":
+        message = f"Init container {life.name} {why}"
+    elif not keeps_pod:
+        return StopContainer(run, life.name, max(MINIMUM_GRACE, grace(desired)))
+    else:
+        message = f"Container {life.name} {why}" + (", will be restarted" if _restarts(life, why) else "")
+    seconds = grace(desired)
+    for field, kind in (("startupProbe", "startup"), ("livenessProbe", "liveness")):
+        if why == _FAILED.format(kind):
+            seconds = float((life.spec.get(field) or {}).get("terminationGracePeriodSeconds") or seconds)
+    replace = life.kind == "sidecar" or _restarts(life, why)
+    return StopContainer(run, life.name, max(MINIMUM_GRACE, seconds), message, replace=replace)
 
 
 def _startable(all_lives: tuple[Life, ...], sandbox_id: str) -> list[Life]:
@@ -175,18 +223,12 @@ def _start(desired: Desired, life: Life, prior: Prior, sandbox: Sandbox, now: fl
     retry, until = max(prior.retry.get(life.name, 0.0), life.settled_at), life.backoff_until
     if until > now and until >= retry and life.run is not None:
         of = f"restarting failed container={life.name} pod={names.describe(desired.pod)}"
-        problem = Problem("CrashLoopBackOff", f"back-off {go_duration(life.run.backoff)} {of}")
+        problem = Problem("CrashLoopBackOff", f"back-off {duration(life.run.backoff)} {of}")
         known = prior.problems.get(life.name) == problem
         return Wait(until) if known else BackOff(life.name, until, problem)
     if retry > now:
         return Wait(retry)
     return StartContainer(life.name, sandbox.id, life.next_count, life.next_backoff)
-
-
-def go_duration(seconds: float) -> str:
-    """Whole seconds as Go prints a Duration: 10s, 1m20s, 5m0s."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def _end(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Life, ...], now: float) -> list[Action]:
@@ -221,7 +263,8 @@ def _ordered_stops(
 
 def _stops(desired: Desired, prior: Prior, batch: Iterable[Container], now: float) -> list[Action]:
     """Stop each by the pod's grace, which counts from the first stop; again only where the grace has become shorter."""
-    deadline = min([now + grace(desired), *prior.stopping.values()])
+    begun = [until for container, until in prior.stopping.items() if container not in prior.apart]
+    deadline = min([now + grace(desired), *begun])
     found: list[Action] = []
     for item in batch:
         stop = StopContainer(item.id, item.name, max(MINIMUM_GRACE, deadline - now))

@@ -17,6 +17,7 @@ from bridge.cluster import Cluster
 from bridge.images import Images
 from bridge.kubelet_metrics import KubeletMetrics
 from bridge.metrics import Metrics
+from bridge.probes.prober import Prober
 from bridge.runtime import Runtime
 from bridge.spec import Features, Finding
 from bridge.volumes import Volumes
@@ -90,6 +91,7 @@ class Guest:
     cgroups: Cgroups
     images: Images
     recorder: EventRecorder
+    prober: Prober
     features: Callable[[], Features] = Features
     trouble: Callable[[], str] = str
     network_error: Callable[[], str] = str

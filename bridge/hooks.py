@@ -4,16 +4,20 @@ Blocking, on the thread of the operation that starts or stops the container, and
 that fails raises; what that means for the container is its caller's business.
 """
 
-import http.client
-import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from bridge.pb.runtime.v1 import api_pb2
+from bridge.wire.connection import PLAIN_HTTP
+from bridge.wire.exchange import Answer
+from bridge.wire.request import Get, of_action
+from bridge.wire.words import join
 from vkcri.errors import Invalid, Unavailable
 
-HTTP_SECONDS = 30.0
+Fetch = Callable[[Get, float], Answer]
+"""Make that GET within those seconds; blocking. Raises Unavailable."""
 
 
 class Runtime(Protocol):
@@ -24,22 +28,25 @@ class Runtime(Protocol):
 
 def run_hook(
     runtime: Runtime,
+    fetch: Fetch,
     hook: Mapping[str, Any],
     container_id: str,
     container: Mapping[str, Any],
     address: str,
     seconds: float,
     cancelled: threading.Event,
-) -> None:
-    """Run it to its end or for that many seconds. address: the pod's. Raises Unavailable or Invalid where it fails."""
+) -> str:
+    """Run it to its end or for that many seconds. address: the pod's. Returns what a person should know of a hook that
+    has not failed, mostly nothing. Raises Unavailable or Invalid where it fails."""
     if "exec" in hook:
         _exec(runtime, list((hook["exec"] or {}).get("command") or []), container_id, seconds)
     elif "httpGet" in hook:
-        _http_get(hook["httpGet"] or {}, container, address, min(seconds, HTTP_SECONDS))
+        return _http_get(fetch, hook["httpGet"] or {}, container, address, seconds)
     elif "sleep" in hook:
         cancelled.wait(min(float((hook["sleep"] or {}).get("seconds") or 0), seconds))
     else:
         raise Invalid(f"invalid handler: {', '.join(hook) or 'none'}")
+    return ""
 
 
 def _exec(runtime: Runtime, command: list[str], container_id: str, seconds: float) -> None:
@@ -50,37 +57,20 @@ def _exec(runtime: Runtime, command: list[str], container_id: str, seconds: floa
         raise Unavailable(f"command {command!r} exited with {answer.exit_code}: {output}")
 
 
-def _http_get(action: Mapping[str, Any], container: Mapping[str, Any], address: str, seconds: float) -> None:
-    host = str(action.get("host") or address)
-    if not host:
+def _http_get(
+    fetch: Fetch, action: Mapping[str, Any], container: Mapping[str, Any], address: str, seconds: float
+) -> str:
+    """Any answer will do. HTTPS falls back to HTTP, without credentials, where the server speaks only that."""
+    if not (action.get("host") or address):
         raise Unavailable("the pod has no address")
-    port = resolve_port(action.get("port"), container)
-    path = str(action.get("path") or "")
-    headers = {str(item["name"]): str(item.get("value") or "") for item in action.get("httpHeaders") or []}
-    connection: http.client.HTTPConnection
-    if str(action.get("scheme") or "HTTP").upper() == "HTTPS":
-        context = ssl._create_unverified_context()
-        connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    get = of_action(action, container, address, "lifecycle")
     try:
-        connection.request("GET", path if path.startswith("/") else f"/{path}", headers=headers)
-        connection.getresponse().read(10 * 1024)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"GET {path} from {host}:{port}: {error}") from error
-    finally:
-        connection.close()
-
-
-def resolve_port(port: Any, container: Mapping[str, Any]) -> int:
-    """A port by number or by its name among the container's ports. Raises Invalid."""
-    for item in container.get("ports") or []:
-        if isinstance(port, str) and item.get("name") == port:
-            return int(item["containerPort"])
-    try:
-        number = int(port)
-    except (TypeError, ValueError) as error:
-        raise Invalid(f"couldn't find port: {port!r} in container {container.get('name')}") from error
-    if not 0 < number < 65536:
-        raise Invalid(f"invalid port number: {port}")
-    return number
+        fetch(get, seconds)
+    except Unavailable as error:
+        if not str(error).endswith(PLAIN_HTTP):
+            raise
+        kept = tuple(pair for pair in get.headers if pair[0] != "Authorization")
+        fetch(replace(get, scheme="http", headers=kept, location=get.location.replace("https:", "http:", 1)), seconds)
+        where = join(get.host, get.port)
+        return f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded"
+    return ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bridge.actions import Prior
+from bridge.actions import Prior, Probed
 from bridge.observe import Container, Observed
 from bridge.spec import names
 from vkcri.api import pods
@@ -34,7 +34,7 @@ _STATUS_FIELDS = {
 class Life:
     """One container of the spec. `run`: the newest that runs or ran; `previous`: the one before; `made`: created and
     never started; `prior`: its remembered status; `policy`: Always, OnFailure or Never; `replaced`: we stopped it to
-    replace it; `started`: its startup probe has succeeded, or it has none."""
+    replace it; `probed`: what the probes of `run` have said."""
 
     kind: Kind
     spec: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Life:
     made: tuple[Container, ...] = ()
     prior: Mapping[str, Any] = field(default_factory=dict)
     replaced: bool = False
-    started: bool = True
+    probed: Probed = field(default_factory=Probed)
 
     @property
     def name(self) -> str:
@@ -86,6 +86,28 @@ class Life:
         return self.state == "exited" and self.exit_code != 0
 
     @property
+    def started(self) -> bool:
+        """Whether its startup probe has succeeded, or it has none."""
+        return self.run is None or self._said("startupProbe", self.probed.startup, "started")
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs, has started and its readiness probe has succeeded last, or it has none."""
+        if self.state != "running" or not self.started:
+            return False
+        return self._said("readinessProbe", self.probed.readiness, "ready")
+
+    def _said(self, probe: str, result: bool | None, field_name: str) -> bool:
+        """What the probe says of this run, True where there is none. Until it says something, what was last reported of
+        this very run counts: so a container that was ready before this process began stays ready until it fails."""
+        if not self.spec.get(probe) or self.run is None:
+            return True
+        if result is not None:
+            return result
+        same = str(self.prior.get("containerID") or "").endswith(f"//{self.run.id}")
+        return same and bool(self.prior.get(field_name))
+
+    @property
     def changed(self) -> bool:
         """It runs by another definition than the spec's (kubelet: the container's hash)."""
         return self.run is not None and self.run.hash != names.container_hash(self.spec)
@@ -114,6 +136,8 @@ class Life:
         run = self.run
         if run is None or self.remembered or self.changed or self.state != "exited" or self._ran_well():
             return 0.0
+        if self.replaced and self._outlived(run.backoff):
+            return 0.0
         return run.finished_at / _NANO + run.backoff if run.backoff else 0.0
 
     @property
@@ -138,6 +162,12 @@ class Life:
     def in_sandbox(self, sandbox_id: str) -> bool:
         """Whether its newest run was in that sandbox."""
         return not self.remembered and self.run is not None and self.run.sandbox_id == sandbox_id
+
+    def _outlived(self, backoff: float) -> bool:
+        """Whether more than that lies between the end of the run before and the end of this one: what was stopped for a
+        failed probe is started at once then (the kubelet's doBackOff looks at the last run that had ended before)."""
+        before = self.previous.finished_at if self.previous is not None else 0
+        return self.run is not None and self.run.finished_at - before > backoff * _NANO
 
     def _ran_well(self) -> bool:
         run = self.run
@@ -171,7 +201,7 @@ def lives(pod: Mapping[str, Any], prior: Prior, observed: Observed) -> tuple[Lif
             made=tuple(item for item in mine if item.state == "created"),
             prior=remembered.get(spec["name"]) or {},
             replaced=run is not None and run.id in prior.replaced,
-            started=run is None or prior.started.get(run.id, True),
+            probed=prior.probed.get(run.id, Probed()) if run is not None else Probed(),
         )
         found.append(life)
     return tuple(found)

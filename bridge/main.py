@@ -20,13 +20,14 @@ from bridge.cluster import Cluster
 from bridge.collect import Collector
 from bridge.configz import kubelet_configuration
 from bridge.events import Hint, Hints
-from bridge.guest import Guest
+from bridge.guest import WARNING, Guest
 from bridge.images import Images
 from bridge.kubelet_metrics import KubeletMetrics
 from bridge.logrotation import LogRotation
 from bridge.metrics import Metrics
 from bridge.node import NodeStatus
 from bridge.prepare import Preparation
+from bridge.probes.prober import Prober
 from bridge.pulled import PullRecords
 from bridge.relist import Relist
 from bridge.rival import refuse_rival
@@ -35,6 +36,8 @@ from bridge.runtime import Runtime
 from bridge.schedule import Scheduler
 from bridge.stats.assembly import Stats
 from bridge.volumes import Volumes
+from bridge.wire.client import Client
+from bridge.wire.loop import Loop
 from bridge.worker import Worker
 from vkcri.api.pods import Pod
 from vkcri.config import RuntimeSettings, load
@@ -75,6 +78,13 @@ class Bridge:
             settings, self.runtime, self.publisher, lambda: self.relist.relisted, self.preparation.trouble
         )
         recorder = EventRecorder(self.publisher, "kubelet", settings.node_name)
+        self.wire = Client(Loop())
+        self.prober = Prober(
+            self.wire,
+            self.runtime.exec_later,
+            lambda pod, reason, message, container: self.guest.event(pod, WARNING, reason, message, container),
+            lambda uid: self.roster.wake(uid),
+        )
         self.guest = Guest(
             settings=settings,
             runtime=self.runtime,
@@ -85,6 +95,7 @@ class Bridge:
                 self.runtime, recorder, records=PullRecords(settings.instance.state_dir / "pulled-images.json")
             ),
             recorder=recorder,
+            prober=self.prober,
             features=self.node.features,
             trouble=self.preparation.trouble,
             network_error=self.node.network_error,
@@ -125,6 +136,7 @@ class Bridge:
             lambda: self.relist.relisted,
             lambda: self.roster.desired(),
         )
+        self.publisher.serve("probe-metrics", lambda _body, _seconds: {"text": self.prober.metrics.text()})
 
     def start(self) -> None:
         process, instance = self._process, self._settings.instance
@@ -132,6 +144,7 @@ class Bridge:
         self.publisher.start(process)
         self.scheduler.start(process)
         for part in (
+            self.wire,
             self.relist,
             self.hints,
             self.preparation,

@@ -10,6 +10,7 @@ from typing import Any
 from bridge.actions import (
     Action,
     Prior,
+    Probed,
     Problem,
     RefreshVolumes,
     RunSandbox,
@@ -35,7 +36,9 @@ class Memory:
         self.busy: set[str] = set()
         self.retry: dict[str, float] = {}
         self.stopping: dict[str, float] = {}
+        self.apart: set[str] = set()
         self.replaced: set[str] = set()
+        self.probed: Mapping[str, Probed] = {}
         self.down = False
         self.refresh_at: float | None = 0.0
         self._backoff = BackoffTable(RETRY_FIRST, RETRY_MOST)
@@ -49,15 +52,18 @@ class Memory:
             busy=frozenset(self.busy),
             retry=dict(self.retry),
             stopping=dict(self.stopping),
+            apart=frozenset(self.apart),
             replaced=frozenset(self.replaced),
             down=self.down,
             refresh_at=self.refresh_at,
+            probed=self.probed,
         )
 
     def seen(self, pod: Mapping[str, Any], observed: Observed) -> None:
         """Forget what CRI's answer has made pointless."""
         alive = {item.id for item in observed.alive}
         self.stopping = {key: value for key, value in self.stopping.items() if key in alive}
+        self.apart &= alive
         self.replaced &= {item.id for item in observed.containers}
         if not _refreshable(pod):
             self.refresh_at = None
@@ -69,6 +75,8 @@ class Memory:
             self.down = False
         elif isinstance(action, StopContainer):
             self.stopping[action.id] = now + action.grace
+            if action.because:
+                self.apart.add(action.id)
             if action.replace:
                 self.replaced.add(action.id)
 

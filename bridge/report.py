@@ -106,10 +106,8 @@ def _container(life: Life, prior: Prior, waiting: str, is_ending: bool) -> Statu
     state, last = _states(life, prior, waiting, is_ending)
     running = "running" in state
     started = running and life.started
-    if life.kind == "init":
-        ready = (state.get("terminated") or {}).get("exitCode", 1) == 0
-    else:
-        ready = started and life.run is not None and prior.ready.get(life.run.id, True)
+    ended_well = (state.get("terminated") or {}).get("exitCode", 1) == 0
+    ready = ended_well if life.kind == "init" else started and life.ready
     status: Status = {
         "name": life.name,
         "state": state,

@@ -96,6 +96,12 @@ class Roster:
         for worker in self.workers():
             worker.wake()
 
+    def wake(self, uid: str) -> None:
+        """Something of this pod has changed that its worker reads elsewhere."""
+        worker = self.worker(uid)
+        if worker is not None:
+            worker.wake()
+
     def worker(self, uid: str) -> Worker | None:
         with self._lock:
             return self._workers.get(uid)

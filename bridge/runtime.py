@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # this process starts programs, and each does an exec
@@ -83,6 +84,27 @@ def error_of(method: str, failure: grpc.RpcError) -> VkcriError:
 def open_channel(endpoint: str) -> grpc.Channel:
     """A channel to a Unix socket of containerd; it connects at the first call and again whenever needed."""
     return grpc.insecure_channel(endpoint, options=OPTIONS)
+
+
+@dataclass(frozen=True)
+class ExecEnd:
+    """How a command ended. exit_code None: it did not come to its end, and `failure` says why in grpc-go's words;
+    timed_out: because its time was over. output: stdout, then stderr."""
+
+    exit_code: int | None = None
+    output: bytes = b""
+    failure: str = ""
+    timed_out: bool = False
+
+
+def _exec_end(ended: Any) -> ExecEnd:
+    """What a finished call of ExecSync says."""
+    if ended.code() == grpc.StatusCode.OK:
+        answer: cri.ExecSyncResponse = ended.result()
+        return ExecEnd(answer.exit_code, answer.stdout + answer.stderr)
+    code = ended.code().name
+    words = f"rpc error: code = {code.title().replace('_', '')} desc = {ended.details()}"
+    return ExecEnd(failure=words, timed_out=ended.code() == grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Runtime:
@@ -234,6 +256,18 @@ class Runtime:
         runtime's words when that time is over or the command cannot be started, Conflict where nothing runs."""
         seconds = max(seconds, request.timeout + DEFAULT_SECONDS)
         return self._unary(_RUNTIME + "ExecSync", request, cri.ExecSyncResponse, seconds)
+
+    def exec_later(self, request: cri.ExecSyncRequest, done: Callable[[ExecEnd], None]) -> None:
+        """As exec_sync, without waiting: `done` is called on a thread of grpc's and must be quick. However many are
+        under way, no thread waits for them."""
+        method = "ExecSync"
+        try:
+            call = self._call(_RUNTIME + method, request, cri.ExecSyncResponse)
+            future = cast(Any, call).future(request, timeout=request.timeout + DEFAULT_SECONDS)
+        except ValueError as failure:  # grpc's answer to a call on a closed channel
+            done(ExecEnd(failure=f"{method}: {failure}"))
+            return
+        future.add_done_callback(lambda ended: done(_exec_end(ended)))
 
     def exec(self, request: cri.ExecRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.ExecResponse:
         """A streaming URL that serves one exec session."""

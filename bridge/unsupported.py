@@ -14,11 +14,10 @@ REASON = "UnsupportedField"
 REFUSED: Mapping[str, tuple[str, ...]] = {
     "PodSpec": ("resourceClaims", "schedulingGates"),
     "PodSecurityContext": ("windowsOptions",),
-    "Container": ("livenessProbe", "readinessProbe", "startupProbe", "devices", "volumeDevices"),
+    "Container": ("devices", "volumeDevices"),
     "SecurityContext": ("windowsOptions",),
     "ResourceRequirements": ("claims",),
     "VolumeMount": ("bindMountOptions",),
-    "HTTPGetAction": ("protocol",),
     "EmptyDirVolumeSource": ("mode",),
     "ConfigMapVolumeSource": ("defaultUser",),
     "SecretVolumeSource": ("defaultUser",),
@@ -103,7 +102,8 @@ def _find_in(container: Mapping[str, Any]) -> Iterator[str]:
         for kind in hook:
             if kind not in HOOKS:
                 yield f"lifecycle.{when}.{kind}"
-        yield from _refused("HTTPGetAction", hook.get("httpGet"), f"lifecycle.{when}.httpGet.")
+        if (hook.get("httpGet") or {}).get("protocol") not in (None, "HTTP1"):
+            yield f"lifecycle.{when}.httpGet.protocol"  # only probes speak HTTP/2 without being asked
 
 
 def _find_in_volume(volume: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from bridge.actions import (
     CancelStarts,
     Desired,
     Forget,
+    Prior,
     Problem,
     RefreshVolumes,
     RemoveAll,
@@ -40,6 +41,7 @@ from bridge.events import STARTED, Hint
 from bridge.guest import WARNING, Cancelled, Failure, Guest, Scope
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
+from bridge.probes.view import View, is_probed, view
 from bridge.schedule import Scheduler
 from vkcri.api import pods
 from vkcri.backoff import Backoff
@@ -87,6 +89,7 @@ class Worker:
         self._memory = Memory(dict(pods.status(pod)))
         self._scopes: dict[str, Scope] = {}
         self._observed = Observed()
+        self._view: View | None = None
         self._hints: list[tuple[float, Hint]] = []
         self._failures = 0
         self._admitted = False
@@ -185,14 +188,17 @@ class Worker:
         observed = self._reader.read()
         now = self._guest.clock()
         self._look_again(observed, now)
+        probed = self._guest.prober.results(self.uid)
         with self._lock:
             self._observed = observed
+            self._memory.probed = probed
             self._memory.seen(desired.pod, observed)
         if not self._admit(desired, observed, now):
             return
         self._report(desired, observed, now)
         with self._lock:
             prior = self._memory.prior()
+        self._show_prober(desired, prior, observed, now)
         again = False
         for action in decide(desired, prior, observed, now):
             log.debug("pod %s: %s", self.name, action)
@@ -245,6 +251,19 @@ class Worker:
             self._admission.release(self.uid)
         self._put_status(status, finished=finished)
 
+    def _show_prober(self, desired: Desired, prior: Prior, observed: Observed, now: float) -> None:
+        """Tell the prober how the pod is, where that is news to it."""
+        if not is_probed(desired.pod):
+            return
+        seen = view(desired, prior, observed, now)
+        if seen.ending and not observed.alive:
+            if self._view is not None:
+                self._guest.prober.forget(self.uid)
+                self._view = None
+        elif seen != self._view:
+            self._view = seen
+            self._guest.prober.update(self.uid, seen)
+
     def _put_status(self, status: Mapping[str, Any], *, finished: bool) -> None:
         pod = self.pod
         value = {
@@ -269,6 +288,7 @@ class Worker:
             self._actor.forget(desired.pod)
             self._publisher.delete(TOPIC, self.uid)
             self._admission.forget(self.uid)
+            self._guest.prober.forget(self.uid)
             self._forgotten = True
             self._scheduler.forget(self)
             self._forget(self)

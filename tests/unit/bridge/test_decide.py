@@ -10,6 +10,7 @@ from bridge.actions import (
     CancelStarts,
     Forget,
     Prior,
+    Probed,
     Problem,
     RefreshVolumes,
     RemoveAll,
@@ -20,7 +21,8 @@ from bridge.actions import (
     TearDown,
     Wait,
 )
-from bridge.decide import decide, go_duration, grace
+from bridge.decide import decide, grace
+from bridge.observe import Observed
 from tests.unit.bridge.building import (
     NANO,
     NOW,
@@ -124,8 +126,12 @@ class TestSidecars:
         assert starts(decide(desired(self.pod), prior(), observed, NOW)) == ["two"]
 
     def test_it_waits_for_the_sidecars_startup(self) -> None:
+        car = spec("car", restartPolicy="Always", startupProbe={"exec": {}})
+        pod = a_pod(initContainers=[spec("one"), car, spec("two")])
         observed = seen(run("car"), run("one", "exited"))
-        assert decide(desired(self.pod), prior(started={"car-0": False}), observed, NOW) == []
+        assert decide(desired(pod), prior(), observed, NOW) == []
+        known = prior(probed={"car-0": Probed(startup=True)})
+        assert starts(decide(desired(pod), known, observed, NOW)) == ["two"]
 
     def test_one_that_died_is_run_again_at_any_time(self) -> None:
         observed = seen(run("app"), run("two", "exited"), run("car", "exited"), run("one", "exited"))
@@ -212,6 +218,94 @@ class TestRestarts:
         began = int((NOW - 700) * NANO)
         observed = seen(run(state="exited", count=3, backoff=160, created_at=began, finished_at=int((NOW - 1) * NANO)))
         assert decide(desired(), prior(), observed, NOW) == [StartContainer("app", "s0", 4, 10.0)]
+
+
+class TestFailedProbes:
+    """What computePodActions makes of a container that runs and has failed its liveness or startup probe."""
+
+    def stop(self, pod: dict[str, Any], observed: Observed | None = None, **probed: Probed) -> StopContainer:
+        known = prior(probed={f"{name}-0": said for name, said in probed.items()})
+        (action,) = decide(desired(pod), known, observed or seen(run()), NOW)
+        assert isinstance(action, StopContainer)
+        return action
+
+    @pytest.mark.parametrize("kind", ["liveness", "startup"])
+    @pytest.mark.parametrize("policy", ["Always", "OnFailure"])
+    def test_the_container_is_stopped_to_be_started_anew(self, kind: str, policy: str) -> None:
+        stop = self.stop(a_pod(restartPolicy=policy), app=Probed(**{kind: False}))
+        assert stop == StopContainer(
+            "app-0", "app", 30.0, f"Container app failed {kind} probe, will be restarted", True
+        )
+
+    def test_a_readiness_failure_stops_nothing(self) -> None:
+        known = prior(probed={"app-0": Probed(startup=True, liveness=True, readiness=False)})
+        assert decide(desired(), known, seen(run()), NOW) == []
+
+    def test_a_result_of_another_run_means_nothing(self) -> None:
+        known = prior(probed={"app-0": Probed(liveness=False)})
+        assert decide(desired(), known, seen(run(count=1)), NOW) == []
+
+    def test_the_probes_own_grace_counts(self) -> None:
+        probes = {
+            "livenessProbe": {"exec": {}, "terminationGracePeriodSeconds": 7},
+            "startupProbe": {"exec": {}, "terminationGracePeriodSeconds": 1},
+        }
+        pod = a_pod(spec(**probes), terminationGracePeriodSeconds=500)
+        assert self.stop(pod, app=Probed(liveness=False)).grace == 7
+        assert self.stop(pod, app=Probed(startup=False)).grace == 2  # the kubelet's minimum
+        del pod["spec"]["containers"][0]["livenessProbe"]["terminationGracePeriodSeconds"]
+        assert self.stop(pod, app=Probed(liveness=False)).grace == 500
+
+    def test_a_container_that_may_not_restart_is_stopped_and_the_others_go_on(self) -> None:
+        pod = a_pod(spec(), spec("other"), restartPolicy="Never")
+        stop = self.stop(pod, seen(run(), run("other")), app=Probed(liveness=False))
+        assert (stop.because, stop.replace) == ("Container app failed liveness probe", False)
+
+    def test_where_none_goes_on_all_is_stopped_as_at_a_pods_end(self) -> None:
+        grace = {"exec": {}, "terminationGracePeriodSeconds": 7}
+        pod = a_pod(spec(livenessProbe=grace), restartPolicy="Never")
+        assert self.stop(pod, app=Probed(liveness=False)) == StopContainer("app-0", "app", 30.0)
+
+    def test_a_containers_own_policy_wins(self) -> None:
+        pod = a_pod(spec(restartPolicy="Always"), restartPolicy="Never")
+        assert self.stop(pod, app=Probed(liveness=False)).replace
+        pod = a_pod(spec(restartPolicy="Never"), spec("other"))
+        stop = self.stop(pod, seen(run(), run("other")), app=Probed(liveness=False))
+        assert not stop.replace
+
+    @pytest.mark.parametrize("kind", ["liveness", "startup"])
+    def test_a_sidecar_is_stopped_whatever_the_policy(self, kind: str) -> None:
+        pod = a_pod(initContainers=[spec("car", restartPolicy="Always")], restartPolicy="Never")
+        stop = self.stop(pod, seen(run(), run("car")), car=Probed(**{kind: False}))
+        assert (stop.id, stop.because) == ("car-0", f"Init container car failed {kind} probe")
+
+    def test_it_is_stopped_once(self) -> None:
+        known = prior(probed={"app-0": Probed(liveness=False)}, busy=frozenset({"stop:app-0"}))
+        assert decide(desired(), known, seen(run()), NOW) == []
+
+    def test_a_pod_that_ends_is_stopped_by_its_own_grace(self) -> None:
+        pod = a_pod(spec(livenessProbe={"exec": {}, "terminationGracePeriodSeconds": 7}))
+        known = prior(probed={"app-0": Probed(liveness=False)})
+        assert decide(desired(deleted(pod, 60)), known, seen(run()), NOW) == [StopContainer("app-0", "app", 60.0)]
+
+    def test_a_short_grace_of_one_container_does_not_shorten_the_pods(self) -> None:
+        pod = deleted(a_pod(spec(), spec("other")), 60)
+        known = prior(busy=frozenset({"stop:app-0"}), stopping={"app-0": NOW + 3}, apart=frozenset({"app-0"}))
+        (stop,) = decide(desired(pod), known, seen(run(), run("other")), NOW)
+        assert stop == StopContainer("other-0", "other", 60.0)
+
+    def test_it_starts_at_once_if_it_had_outlived_its_back_off(self) -> None:
+        ended = int((NOW - 1) * NANO)
+        previous = run(state="exited", count=0, finished_at=int((NOW - 42) * NANO))
+        newest = run(state="exited", count=1, backoff=40, finished_at=ended, exit_code=0)
+        known = prior(replaced=frozenset({"app-1"}))
+        observed = seen(newest, previous)
+        pod = desired(a_pod(restartPolicy="OnFailure"))
+        assert decide(pod, known, observed, NOW) == [StartContainer("app", "s0", 2, 80.0)]
+        previous = run(state="exited", count=0, finished_at=int((NOW - 30) * NANO))
+        (wait,) = decide(pod, known, seen(newest, previous), NOW)
+        assert isinstance(wait, BackOff)
+        assert wait.until == NOW + 39
 
 
 class TestChangedImage:
@@ -381,11 +475,6 @@ def test_the_grace_is_the_deletions_else_the_specs_and_at_least_a_second(
 ) -> None:
     fields: dict[str, Any] = {} if term is None else {"terminationGracePeriodSeconds": term}
     assert grace(desired(deleted(a_pod(**fields), deletion))) == expected
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(10, "10s"), (80, "1m20s"), (300, "5m0s")])
-def test_durations_are_printed_as_go_does(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text
 
 
 def test_the_same_is_decided_again_while_nothing_has_changed() -> None:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bridge.actions import Problem
+from bridge.actions import Probed, Problem
 from bridge.report import LOST_DELETED, LOST_TERMINATED, finished, rejected, report
 from tests.unit.bridge.building import (
     NANO,
@@ -106,14 +106,15 @@ class TestInitPhase:
 
     def test_a_sidecar_counts_for_readiness(self) -> None:
         pod = a_pod(initContainers=[spec("car", restartPolicy="Always")])
-        status = report(desired(pod), prior(ready={"car-0": False}), seen(run(), run("car")), NOW)
+        pod["spec"]["initContainers"][0]["readinessProbe"] = {"exec": {}}
+        status = report(desired(pod), prior(), seen(run(), run("car")), NOW)
         assert status["phase"] == "Running"
         assert condition(status, "ContainersReady")["message"] == "containers with unready status: [car]"
         assert condition(status, "Initialized")["status"] == "True"
 
     def test_a_sidecar_that_has_not_started_keeps_the_pod_pending(self) -> None:
-        pod = a_pod(initContainers=[spec("car", restartPolicy="Always")])
-        status = report(desired(pod), prior(started={"car-0": False}), seen(run("car")), NOW)
+        pod = a_pod(initContainers=[spec("car", restartPolicy="Always", startupProbe={"exec": {}})])
+        status = report(desired(pod), prior(), seen(run("car")), NOW)
         assert status["phase"] == "Pending"
         assert condition(status, "Initialized")["message"] == "containers with incomplete status: [car]"
 
@@ -285,11 +286,56 @@ class TestConditions:
         assert {item["observedGeneration"] for item in status["conditions"]} == {7}
 
     def test_a_container_that_is_not_ready_or_not_started_is_said(self) -> None:
-        status = report(desired(), prior(ready={"app-0": False}), seen(run()), NOW)
+        pod = a_pod(spec(readinessProbe={"exec": {}}))
+        status = report(desired(pod), prior(), seen(run()), NOW)
         assert condition(status, "Ready")["message"] == "containers with unready status: [app]"
-        status = report(desired(), prior(started={"app-0": False}), seen(run()), NOW)
+        pod = a_pod(spec(startupProbe={"exec": {}}))
+        status = report(desired(pod), prior(), seen(run()), NOW)
         assert [status["containerStatuses"][0][key] for key in ("started", "ready")] == [False, False]
         assert status["phase"] == "Running"
+
+
+class TestProbes:
+    pod = a_pod(spec(startupProbe={"exec": {}}, readinessProbe={"exec": {}}, livenessProbe={"exec": {}}))
+
+    @pytest.mark.parametrize(
+        ("said", "started", "ready"),
+        [
+            (Probed(), False, False),
+            (Probed(startup=False), False, False),
+            (Probed(startup=True), True, False),
+            (Probed(startup=True, readiness=False), True, False),
+            (Probed(startup=True, readiness=True), True, True),
+            (Probed(startup=True, readiness=True, liveness=False), True, True),
+            (Probed(readiness=True), False, False),
+        ],
+    )
+    def test_results_become_started_and_ready(self, said: Probed, started: bool, ready: bool) -> None:
+        status = report(desired(self.pod), prior(probed={"app-0": said}), seen(run()), NOW)
+        shown = status["containerStatuses"][0]
+        assert (shown["started"], shown["ready"]) == (started, ready)
+        for kind in ("Ready", "ContainersReady"):
+            assert condition(status, kind)["status"] == str(ready)
+
+    def test_what_was_reported_of_this_very_run_stands_until_a_probe_says_something(self) -> None:
+        good = prior(probed={"app-0": Probed(startup=True, readiness=True)})
+        known = report(desired(self.pod), good, seen(run()), NOW)
+        again = report(desired(self.pod), prior(status=known), seen(run()), NOW)
+        assert again["containerStatuses"][0]["ready"]
+        failed = prior(status=known, probed={"app-0": Probed(readiness=False)})
+        assert not report(desired(self.pod), failed, seen(run()), NOW)["containerStatuses"][0]["ready"]
+        other = report(desired(self.pod), prior(status=known), seen(run(count=1)), NOW)["containerStatuses"][0]
+        assert (other["started"], other["ready"]) == (False, False)
+
+    def test_a_container_that_has_ended_is_not_ready_whatever_its_probes_said(self) -> None:
+        good = prior(probed={"app-0": Probed(startup=True, readiness=True)})
+        shown = report(desired(self.pod), good, seen(run(state="exited")), NOW)["containerStatuses"][0]
+        assert (shown["started"], shown["ready"]) == (False, False)
+
+    def test_readiness_goes_on_while_the_pod_ends(self) -> None:
+        known = prior(probed={"app-0": Probed(startup=True, readiness=False)})
+        status = report(desired(deleted(self.pod)), known, seen(run()), NOW)
+        assert condition(status, "Ready")["status"] == "False"
 
 
 def test_a_problem_of_the_pod_as_a_whole_is_its_reason() -> None:

@@ -11,9 +11,9 @@ from bridge.unsupported import NO_EFFECT, REFUSED, unsupported
 from tests.unit.bridge.building import a_pod, spec
 from vkcri.apiserver import schema
 
-_CONTAINER = """args command env envFrom image imagePullPolicy lifecycle name ports resources restartPolicy
-    restartPolicyRules securityContext stdin stdinOnce terminationMessagePath terminationMessagePolicy tty volumeMounts
-    workingDir"""
+_CONTAINER = """args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe
+    resources restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce terminationMessagePath
+    terminationMessagePolicy tty volumeMounts workingDir"""
 IMPLEMENTED = {
     "PodSpec": """activeDeadlineSeconds affinity containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers
         hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride imagePullSecrets initContainers nodeSelector
@@ -38,9 +38,13 @@ IMPLEMENTED = {
     "Lifecycle": "postStart preStop",
     "LifecycleHandler": "exec httpGet sleep",
     "ExecAction": "command",
-    "HTTPGetAction": "host httpHeaders path port scheme",
+    "HTTPGetAction": "host httpHeaders path port protocol scheme",
     "HTTPHeader": "name value",
     "SleepAction": "seconds",
+    "Probe": """exec failureThreshold grpc httpGet initialDelaySeconds periodSeconds successThreshold tcpSocket
+        terminationGracePeriodSeconds timeoutSeconds""",
+    "TCPSocketAction": "host port",
+    "GRPCAction": "mode port service",
     "ContainerPort": "containerPort hostIP hostPort name protocol",
     "ResourceRequirements": "limits requests",
     "ContainerRestartRule": "action exitCodes",

@@ -52,7 +52,7 @@ class Node:
         self.bridge.guest.trouble = self.bridge.guest.network_error = str
         self.bridge.publisher.start(self.process)
         self.bridge.scheduler.start(self.process)
-        for part in (self.bridge.relist, self.bridge.hints, self.bridge.cluster, self.bridge.pods):
+        for part in (self.bridge.wire, self.bridge.relist, self.bridge.hints, self.bridge.cluster, self.bridge.pods):
             part.start(self.process)
 
     def end(self) -> None:

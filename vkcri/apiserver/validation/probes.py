@@ -61,6 +61,7 @@ def _action(path: str, given: Mapping[str, Any], actions: tuple[str, ...]) -> Er
         yield from _http_get(where, first)
     elif found[0] in ("tcpSocket", "grpc"):
         yield from fields.port(f"{where}.port", first.get("port"))
+        yield from fields.one_of(f"{where}.mode", first.get("mode"), ("Plaintext", "TLS"), optional=True)
 
 
 def _http_get(path: str, action: Mapping[str, Any]) -> Errors:
@@ -68,6 +69,11 @@ def _http_get(path: str, action: Mapping[str, Any]) -> Errors:
         yield fields.required(f"{path}.path")
     yield from fields.port(f"{path}.port", action.get("port"))
     yield from fields.one_of(f"{path}.scheme", action.get("scheme"), ("HTTP", "HTTPS"))
+    yield from fields.one_of(f"{path}.protocol", action.get("protocol"), ("HTTP1", "HTTP2"), optional=True)
+    if action.get("protocol") == "HTTP2" and action.get("scheme") != "HTTP":
+        yield fields.invalid(f"{path}.protocol", "HTTP2", "is only supported with HTTP (H2C)")
+    elif action.get("protocol") == "HTTP2" and action.get("host"):
+        yield fields.invalid(f"{path}.host", action["host"], 'must be empty when `protocol` is "HTTP2"')
     for header in action.get("httpHeaders") or []:
         name = header.get("name") or ""
         if not name or not all(letter.isascii() and (letter.isalnum() or letter in "-_") for letter in name):

@@ -256,6 +256,17 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         f"{MAIN}.readinessProbe.terminationGracePeriodSeconds",
         "must not be set for readinessProbes",
     ),
+    (
+        main(livenessProbe={"httpGet": {"path": "/", "port": 1, "scheme": "HTTPS", "protocol": "HTTP2"}}),
+        f"{MAIN}.livenessProbe.httpGet.protocol",
+        "is only supported with HTTP (H2C)",
+    ),
+    (
+        main(livenessProbe={"httpGet": {"path": "/", "port": 1, "scheme": "HTTP", "protocol": "SPDY"}}),
+        f"{MAIN}.livenessProbe.httpGet.protocol",
+        "Unsupported value",
+    ),
+    (main(livenessProbe={"grpc": {"port": 1, "mode": "X"}}), f"{MAIN}.livenessProbe.grpc.mode", "Unsupported value"),
     (main(lifecycle={"preStop": {}}), f"{MAIN}.lifecycle.preStop", "must specify a handler type"),
     (
         pod(initContainers=[container(name="i", livenessProbe={"exec": {"command": ["x"]}})]),

@@ -1,0 +1,19 @@
+"""A client whose loop runs on a thread, as in the bridge."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.wire.client import Client
+from bridge.wire.loop import Loop
+from vkcri.config import Instance
+from vkcri.lifecycle import Process
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    process = Process("test", Instance("wire-44"), end=lambda _: None)
+    made = Client(Loop())
+    made.start(process)
+    yield made
+    process.drain()

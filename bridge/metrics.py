@@ -39,6 +39,11 @@ class Counter:
         with self._lock:
             self._values[values] = self._values.get(values, 0.0) + amount
 
+    def forget(self, matches: Callable[[_Labels], bool]) -> None:
+        """Drop the series whose label values match: what they were about is gone."""
+        with self._lock:
+            self._values = {values: amount for values, amount in self._values.items() if not matches(values)}
+
     def family(self) -> Family:
         with self._lock:
             found = sorted(self._values.items())
@@ -63,6 +68,11 @@ class Histogram:
             counts, total = self._series.setdefault(values, self._new())
             counts[place] += 1
             total[0] += amount
+
+    def forget(self, matches: Callable[[_Labels], bool]) -> None:
+        """Drop the series whose label values match: what they were about is gone."""
+        with self._lock:
+            self._series = {values: series for values, series in self._series.items() if not matches(values)}
 
     @contextmanager
     def time(self, *values: str) -> Iterator[None]:

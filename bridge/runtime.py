@@ -260,14 +260,20 @@ class Runtime:
     def exec_later(self, request: cri.ExecSyncRequest, done: Callable[[ExecEnd], None]) -> None:
         """As exec_sync, without waiting: `done` is called on a thread of grpc's and must be quick. However many are
         under way, no thread waits for them."""
-        method = "ExecSync"
+        method, started = "ExecSync", time.monotonic()
         try:
             call = self._call(_RUNTIME + method, request, cri.ExecSyncResponse)
             future = cast(Any, call).future(request, timeout=request.timeout + DEFAULT_SECONDS)
         except ValueError as failure:  # grpc's answer to a call on a closed channel
             done(ExecEnd(failure=f"{method}: {failure}"))
             return
-        future.add_done_callback(lambda ended: done(_exec_end(ended)))
+
+        def over(ended: Any) -> None:
+            end = _exec_end(ended)
+            self._observe(method, time.monotonic() - started, end.exit_code is None)
+            done(end)
+
+        future.add_done_callback(over)
 
     def exec(self, request: cri.ExecRequest, *, seconds: float = DEFAULT_SECONDS) -> cri.ExecResponse:
         """A streaming URL that serves one exec session."""

@@ -1,98 +1,45 @@
 """What the kubelet serves at /metrics/probes, by its names: prober_probe_total and prober_probe_duration_seconds.
 
-Counted on the loop's thread, read on any. A pod's counters go with its probes.
+Counted on the loop's thread, read on any. A pod's series go with its probes.
 """
 
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any
 
-BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-@dataclass(frozen=True)
-class Labels:
-    """kind: startup, liveness or readiness."""
-
-    kind: str
-    container: str
-    pod: str
-    namespace: str
-    uid: str
+from bridge.metrics import Metrics
+from vkcri.api import pods
 
 
-@dataclass
-class _Counts:
-    successful: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * len(BUCKETS))
-
-
-class Metrics:
+class ProbeMetrics:
     """started: when this process began, seconds since the epoch."""
 
     def __init__(self, started: float) -> None:
-        self._started = started
-        self._lock = threading.Lock()
-        self._counts: dict[Labels, _Counts] = {}
+        self._metrics = Metrics()
+        about = "Start time of the process since unix epoch in seconds."
+        self._metrics.gauge("process_start_time_seconds", about, lambda: started)
+        self._seconds = self._metrics.histogram(
+            "prober_probe_duration_seconds",
+            "Duration in seconds for a probe response.",
+            *("container", "namespace", "pod", "probe_type"),
+        )
+        self._total = self._metrics.counter(
+            "prober_probe_total",
+            "Cumulative number of a liveness, readiness or startup probe for a container by result.",
+            *("container", "namespace", "pod", "probe_type", "pod_uid", "result"),
+        )
 
-    def count(self, labels: Labels, *, passed: bool, seconds: float) -> None:
-        """One probe. As in the kubelet, only what passed has a duration."""
-        with self._lock:
-            counts = self._counts.setdefault(labels, _Counts())
-            if not passed:
-                counts.failed += 1
-                return
-            counts.successful += 1
-            counts.seconds += seconds
-            for index, most in enumerate(BUCKETS):
-                if seconds <= most:
-                    counts.buckets[index] += 1
+    def count(self, pod: Mapping[str, Any], container: str, kind: str, *, passed: bool, seconds: float) -> None:
+        """One probe. kind: startup, liveness or readiness. As in the kubelet, only what passed has a duration."""
+        about = (container, pods.namespace(pod), pods.name(pod), kind.capitalize())
+        self._total.add(*about, pods.uid(pod), "successful" if passed else "failed")
+        if passed:
+            self._seconds.observe(seconds, *about)
 
-    def forget(self, uid: str) -> None:
-        """The pod is not probed any more."""
-        with self._lock:
-            self._counts = {labels: counts for labels, counts in self._counts.items() if labels.uid != uid}
+    def forget(self, pod: Mapping[str, Any]) -> None:
+        """It is not probed any more."""
+        self._total.forget(lambda labels: labels[4] == pods.uid(pod))
+        self._seconds.forget(lambda labels: labels[1:3] == (pods.namespace(pod), pods.name(pod)))
 
     def text(self) -> str:
         """Prometheus' text format."""
-        with self._lock:
-            lines = [*self._durations(), *self._totals()]
-        lines += [
-            "# HELP process_start_time_seconds Start time of the process since unix epoch in seconds.",
-            "# TYPE process_start_time_seconds gauge",
-            f"process_start_time_seconds {self._started:.2f}",
-        ]
-        return "\n".join(lines) + "\n"
-
-    def _durations(self) -> Iterator[str]:
-        name = "prober_probe_duration_seconds"
-        measured = [(labels, counts) for labels, counts in self._counts.items() if counts.successful]
-        if measured:
-            yield f"# HELP {name} [ALPHA] Duration in seconds for a probe response."
-            yield f"# TYPE {name} histogram"
-        for labels, counts in measured:
-            about = _about(labels)
-            for most, number in zip(BUCKETS, counts.buckets, strict=True):
-                yield f'{name}_bucket{{{about},le="{most:g}"}} {number}'
-            yield f'{name}_bucket{{{about},le="+Inf"}} {counts.successful}'
-            yield f"{name}_sum{{{about}}} {counts.seconds:g}"
-            yield f"{name}_count{{{about}}} {counts.successful}"
-
-    def _totals(self) -> Iterator[str]:
-        name = "prober_probe_total"
-        if self._counts:
-            kinds = "liveness, readiness or startup probe"
-            yield f"# HELP {name} [BETA] Cumulative number of a {kinds} for a container by result."
-            yield f"# TYPE {name} counter"
-        for labels, counts in self._counts.items():
-            for result, number in (("failed", counts.failed), ("successful", counts.successful)):
-                if number:
-                    yield f'{name}{{{_about(labels)},pod_uid="{labels.uid}",result="{result}"}} {number}'
-
-
-def _about(labels: Labels) -> str:
-    """The labels that both metrics have. Names in Kubernetes need no escaping."""
-    names = f'container="{labels.container}",namespace="{labels.namespace}",pod="{labels.pod}"'
-    return f'{names},probe_type="{labels.kind.capitalize()}"'
+        return self._metrics.text()

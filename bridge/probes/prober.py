@@ -15,7 +15,7 @@ from typing import Any
 
 from bridge.actions import Probed
 from bridge.probes.checks import Check, Execute, Subject
-from bridge.probes.metrics import Labels, Metrics
+from bridge.probes.metrics import ProbeMetrics
 from bridge.probes.track import FIELDS, Target, Timing, Track
 from bridge.probes.verdict import Verdict
 from bridge.probes.view import View
@@ -41,7 +41,7 @@ class Prober:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.client = client
-        self.metrics = Metrics(clock())
+        self.metrics = ProbeMetrics(clock())
         self.execute = execute
         self.warn = warn
         self.clock = clock
@@ -71,10 +71,10 @@ class Prober:
 
     def _forget(self, uid: str) -> None:
         pod = self._pods.pop(uid, None)
+        self._results.pop(uid, None)
         if pod is not None:
             pod.cancel()
-        self._results.pop(uid, None)
-        self.metrics.forget(uid)
+            self.metrics.forget(pod.view.pod)
 
     def changed(self, uid: str) -> None:
         """A probe of the pod has another result."""
@@ -197,8 +197,8 @@ class _Watch:
             prober.warn(pod, *event, self.container)
         passed = verdict.passed
         if passed is not None:
-            labels = Labels(self.track.kind, self.container, pods.name(pod), pods.namespace(pod), pods.uid(pod))
-            prober.metrics.count(labels, passed=passed, seconds=self._loop.clock() - began)
+            seconds = self._loop.clock() - began
+            prober.metrics.count(pod, self.container, self.track.kind, passed=passed, seconds=seconds)
         changed = self.track.ends(turn, passed)
         self._plan()
         if changed:

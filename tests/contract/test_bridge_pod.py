@@ -236,7 +236,7 @@ def test_an_unknown_kind_of_volume_is_a_failed_mount(node: BridgeNode) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        ("probe", {"livenessProbe": {"exec": {"command": ["true"]}}}, "UnsupportedField"),
+        ("device", {"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}, "UnsupportedField"),
         ("twice", {"volumeMounts": [{"name": "v", "mountPath": "/x"}] * 2}, "InvalidPodSpec"),
         ("too-much", {"resources": {"requests": {"memory": "900Ti"}}}, "OutOfmemory"),
     ],

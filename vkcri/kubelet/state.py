@@ -76,6 +76,10 @@ def _add_metrics(app: Flask, parts: Parts) -> None:
     def container_metrics() -> Response:
         return _metrics(parts.use.container_metrics())
 
+    @app.get("/metrics/probes")
+    def probe_metrics() -> Response:
+        return _metrics(str(parts.ask("probe-metrics", {}, ASK_SECONDS)["text"]))
+
     @app.route("/stats/summary", methods=["GET", "POST"])
     def summary() -> Response:
         brief = request.values.get("only_cpu_and_memory") == "true"

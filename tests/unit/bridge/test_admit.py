@@ -100,9 +100,9 @@ class TestUnsupported:
     @pytest.mark.parametrize(
         ("pod", "path"),
         [
-            (a_pod(spec(livenessProbe={"exec": {}})), "spec.containers[0].livenessProbe"),
-            (a_pod(initContainers=[spec(), spec(startupProbe={})]), ""),
-            (a_pod(initContainers=[spec(startupProbe={"grpc": {}})]), "spec.initContainers[0].startupProbe"),
+            (a_pod(spec(volumeDevices=[{"name": "v"}])), "spec.containers[0].volumeDevices"),
+            (a_pod(spec(livenessProbe={"exec": {}}), initContainers=[spec(), spec(volumeDevices=[])]), ""),
+            (a_pod(initContainers=[spec(volumeDevices=[{}])]), "spec.initContainers[0].volumeDevices"),
             (a_pod(spec(lifecycle={"preStop": {"tcpSocket": {}}})), "spec.containers[0].lifecycle.preStop.tcpSocket"),
             (a_pod(spec(lifecycle={"preStop": {"sleep": {"seconds": 1}}})), ""),
             (a_pod(resourceClaims=[{"name": "x"}]), "spec.resourceClaims"),
@@ -115,8 +115,8 @@ class TestUnsupported:
         assert unsupported(pod) == ([path] if path else [])
 
     def test_a_pod_that_sets_one_is_refused(self) -> None:
-        found = admit(a_pod(spec(readinessProbe={"httpGet": {}})), [], ROOM, {})
-        assert found == Refusal("UnsupportedField", "not supported by this node: spec.containers[0].readinessProbe")
+        found = admit(a_pod(spec(volumeDevices=[{}])), [], ROOM, {})
+        assert found == Refusal("UnsupportedField", "not supported by this node: spec.containers[0].volumeDevices")
 
 
 class TestAdmission:

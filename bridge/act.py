@@ -212,8 +212,24 @@ class Actor:
             guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
             raise Failure(Problem("CreateContainerError", str(error)), str(error)) from error
         guest.owners[made] = self._uid
+        self._require_stop_signal(pod, name, made, config)
         guest.event(pod, NORMAL, "Created", f"Created container: {name}", name)
         return made
+
+    def _require_stop_signal(
+        self, pod: Mapping[str, Any], name: str, container_id: str, config: api_pb2.ContainerConfig
+    ) -> None:
+        """A runtime that knows lifecycle.stopSignal shows the signal in the container's status. Another drops it
+        without a word, and then the container is taken back."""
+        if config.stop_signal == api_pb2.SIGNAL_RUNTIME_DEFAULT:
+            return
+        request = api_pb2.ContainerStatusRequest(container_id=container_id)
+        if self._runtime.container_status(request).status.stop_signal == config.stop_signal:
+            return
+        self._remove(container_id)
+        message = f"container {name}: lifecycle.stopSignal is not supported by this node's runtime"
+        self._guest.event(pod, WARNING, "Failed", f"Error: {message}", name)
+        raise Failure(Problem("CreateContainerConfigError", message), message)
 
     def _launch(self, pod: Mapping[str, Any], name: str, container_id: str) -> None:
         guest = self._guest
@@ -332,6 +348,8 @@ class Actor:
         """The pod's log folder is gone, and so is what is remembered for all pods together."""
         guest = self._guest
         guest.images.forget(self._uid)
+        if guest.users is not None:
+            guest.users.forget(self._uid)
         for box in [box for box, uid in list(guest.owners.items()) if uid == self._uid]:
             guest.owners.pop(box, None)
         folder = names.log_directory(pod, self._guest.settings.instance)
@@ -348,7 +366,9 @@ class Actor:
             raise Failure(None, str(error)) from error
 
     def _context(self, desired: Desired, ips: tuple[str, ...], **more: Any) -> PodContext:
-        guest = self._guest
+        guest, pod = self._guest, desired.pod
+        features = guest.features(guest.cluster.runtime_handler(pods.runtime_class(pod)))
+        own_users = pods.spec(pod).get("hostUsers") is False and features.user_namespaces
         return PodContext(
             instance=guest.settings.instance,
             node=guest.cluster.node(),
@@ -361,7 +381,8 @@ class Actor:
             cluster_domain=guest.settings.cluster_domain,
             resolv_conf=node_resolv_conf(),
             cgroups=guest.cgroups.facts,
-            features=guest.features(),
+            features=features,
+            first_id=guest.users.range_of(self._uid) if own_users and guest.users else None,
             **more,
         )
 

@@ -9,16 +9,23 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bridge.admit import Refusal, admit
+from bridge.admit import Refusal, admit, wants_strict_groups
 from vkcri.api import pods
 
 Pod = Mapping[str, Any]
 
 
 class Admission:
-    """The one register of admitted pods. Thread-safe. allocatable() and node(): as `admit` takes them."""
+    """The one register of admitted pods. Thread-safe. allocatable() and node(): as `admit` takes them; strict_groups()
+    too, and it is asked only for a pod that wants them, since it may raise Unavailable."""
 
-    def __init__(self, allocatable: Callable[[], Mapping[str, Any]], node: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        allocatable: Callable[[], Mapping[str, Any]],
+        node: Callable[[], Mapping[str, Any]],
+        strict_groups: Callable[[], bool] = bool,
+    ) -> None:
+        self._strict_groups = strict_groups
         self._allocatable = allocatable
         self._node = node
         self._lock = threading.Lock()
@@ -68,7 +75,8 @@ class Admission:
         for uid, pod in sorted(self._offered.items(), key=lambda item: _order(item[1])):
             if _order(pod) > until:
                 return
-            refusal = admit(pod, self._admitted.values(), self._allocatable(), self._node())
+            strict = wants_strict_groups(pod) and self._strict_groups()
+            refusal = admit(pod, self._admitted.values(), self._allocatable(), self._node(), strict_groups=strict)
             del self._offered[uid]
             if refusal is None:
                 self._admitted[uid] = pod

@@ -33,8 +33,16 @@ class Refusal:
     message: str
 
 
-def admit(pod: Pod, admitted: Iterable[Pod], allocatable: Mapping[str, Any], node: Mapping[str, Any]) -> Refusal | None:
-    """None if the node takes the pod beside those admitted. allocatable: amounts by resource name; node: the Node."""
+def admit(
+    pod: Pod,
+    admitted: Iterable[Pod],
+    allocatable: Mapping[str, Any],
+    node: Mapping[str, Any],
+    *,
+    strict_groups: bool = False,
+) -> Refusal | None:
+    """None if the node takes the pod beside those admitted. allocatable: amounts by resource name; node: the Node;
+    strict_groups: whether the runtime can leave out the groups that an image gives its user."""
     try:
         names.check_names(pod)
         _check_mounts(pod)
@@ -43,10 +51,18 @@ def admit(pod: Pod, admitted: Iterable[Pod], allocatable: Mapping[str, Any], nod
     missing = unsupported.unsupported(pod)
     if missing:
         return Refusal(unsupported.REASON, unsupported.message(missing))
+    if wants_strict_groups(pod) and not strict_groups:
+        message = "SupplementalGroupsPolicy=Strict is not supported in this node"
+        return Refusal("SupplementalGroupsPolicyNotSupported", message)
     sysctl = security.forbidden_sysctl(pod)
     if sysctl is not None:
         return Refusal("SysctlForbidden", sysctl)
     return _resources(pod, list(admitted), allocatable) or _place(pod, node)
+
+
+def wants_strict_groups(pod: Pod) -> bool:
+    """Whether the pod asks for what not every runtime can do: no groups but those that it names."""
+    return (pods.spec(pod).get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
 
 
 def _resources(pod: Pod, admitted: list[Pod], allocatable: Mapping[str, Any]) -> Refusal | None:

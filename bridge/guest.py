@@ -20,6 +20,7 @@ from bridge.metrics import Metrics
 from bridge.probes.prober import Prober
 from bridge.runtime import Runtime
 from bridge.spec import Features, Finding
+from bridge.userns import UserNamespaces
 from bridge.volumes import Volumes
 from vkcri.api import pods
 from vkcri.config import RuntimeSettings
@@ -92,7 +93,8 @@ class Guest:
     images: Images
     recorder: EventRecorder
     prober: Prober
-    features: Callable[[], Features] = Features
+    features: Callable[[str], Features] = Features
+    users: UserNamespaces | None = None
     trouble: Callable[[], str] = str
     network_error: Callable[[], str] = str
     clock: Callable[[], float] = time.time

@@ -35,6 +35,7 @@ from bridge.roster import Roster
 from bridge.runtime import Runtime
 from bridge.schedule import Scheduler
 from bridge.stats.assembly import Stats
+from bridge.userns import UserNamespaces
 from bridge.volumes import Volumes
 from bridge.wire.client import Client
 from bridge.wire.loop import Loop
@@ -97,12 +98,15 @@ class Bridge:
             recorder=recorder,
             prober=self.prober,
             features=self.node.features,
+            users=UserNamespaces(instance, lambda: self.relist.listing),
             trouble=self.preparation.trouble,
             network_error=self.node.network_error,
             starts=threading.BoundedSemaphore(settings.parallel_starts),
             metrics=counts,
         )
-        self.admission = Admission(lambda: self.node.allocatable, self.cluster.node)
+        self.admission = Admission(
+            lambda: self.node.allocatable, self.cluster.node, lambda: self.node.features().supplemental_groups_policy
+        )
         self.pods = Subscription(
             instance.queue_socket("watcher"),
             "pods",

@@ -17,7 +17,7 @@ from bridge.runtime import Runtime
 from bridge.spec import Features
 from vkcri.api import times
 from vkcri.config import RuntimeSettings
-from vkcri.errors import VkcriError
+from vkcri.errors import Unavailable, VkcriError
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 
@@ -100,10 +100,17 @@ class NodeStatus:
             status = self._status
         return _condition_error(status, "NetworkReady", "container runtime network not ready")
 
-    def features(self) -> Features:
-        """What the runtime vouches for, as of its last answer."""
+    def features(self, handler: str = "") -> Features:
+        """What the runtime vouches for by that handler, as of its last answer; asked now where there is none yet.
+        Raises Unavailable where the runtime does not answer: a pod must not be refused for that."""
         with self._lock:
-            return features(self._version, self._status)
+            known = bool(self._version.runtime_name)
+        if not known:
+            self.ask()
+        with self._lock:
+            if not self._version.runtime_name:
+                raise Unavailable(f"what the runtime can do is not known yet: {self._error}")
+            return features(self._version, self._status, handler)
 
     def ask(self) -> None:
         """Ask the runtime how it is."""
@@ -181,17 +188,17 @@ class NodeStatus:
         return self._images
 
 
-def features(version: api_pb2.VersionResponse, status: api_pb2.StatusResponse) -> Features:
+def features(version: api_pb2.VersionResponse, status: api_pb2.StatusResponse, handler: str = "") -> Features:
     """What may be asked of this runtime: by Status where it says so, by containerd's version for what Status is silent
     on (image volumes came with 2.1)."""
-    handlers = [item.features for item in status.runtime_handlers if not item.name]
+    handlers = [item.features for item in status.runtime_handlers if item.name == handler]
     number = version.runtime_version.lstrip("v").split(".")[:2]
     since = tuple(int(part) for part in number) if all(part.isdigit() for part in number) else (0, 0)
     return Features(
+        handler=handler,
         user_namespaces=any(item.user_namespaces for item in handlers),
         recursive_read_only=any(item.recursive_read_only_mounts for item in handlers),
         supplemental_groups_policy=status.features.supplemental_groups_policy,
-        stop_signal=False,
         image_volumes=version.runtime_name == "containerd" and since >= (2, 1),
     )
 

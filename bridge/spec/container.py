@@ -31,7 +31,7 @@ def findings(pod: pods.Pod, container: dict[str, Any], ctx: PodContext) -> tuple
 
 def _config(pod: pods.Pod, container: dict[str, Any], ctx: PodContext, attempt: int) -> api_pb2.ContainerConfig:
     names.check_names(pod)
-    _check_supported(container, ctx)
+    _check_supported(container)
     image = ctx.image or ImageRef("", "")
     environment = env.environment(pod, container, ctx)
     config = api_pb2.ContainerConfig(
@@ -47,21 +47,23 @@ def _config(pod: pods.Pod, container: dict[str, Any], ctx: PodContext, attempt: 
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
-        stop_signal=_stop_signal(container),
+        stop_signal=_stop_signal(container),  # looked for in the runtime's answer: bridge.act
         linux=api_pb2.LinuxContainerConfig(
             resources=resources.container_resources(pod, container, ctx),
             security_context=security.container_security(pod, container, ctx),
         ),
     )
+    users = config.linux.security_context.namespace_options.userns_options
+    for mount in config.mounts:  # files of volumes belong to the ids that the container sees
+        mount.uidMappings.extend(users.uids)
+        mount.gidMappings.extend(users.gids)
     for name, value in environment.items():
         config.envs.add(key=name, value=value.encode("utf-8", "surrogateescape"))
     return config
 
 
-def _check_supported(container: Mapping[str, Any], ctx: PodContext) -> None:
-    """Refuse what would be dropped: fields that this node or its runtime does not honour."""
-    if _stop_signal(container) and not ctx.features.stop_signal:
-        raise Invalid(f"container {container['name']}: lifecycle.stopSignal is not supported by this node's runtime")
+def _check_supported(container: Mapping[str, Any]) -> None:
+    """Refuse what would be dropped: fields that this node does not honour."""
     if (container.get("resources") or {}).get("claims"):
         raise Invalid(f"container {container['name']}: resources.claims are not supported by this node")
 

@@ -84,13 +84,13 @@ class CgroupFacts:
 
 @dataclass(frozen=True)
 class Features:
-    """What this runtime vouches for, by CRI's Status and its version. What is not vouched for is refused, since a
-    runtime drops fields that it does not know without a word."""
+    """What this runtime vouches for, by CRI's Status and its version, where a pod runs by `handler` (empty: the default
+    one). What is not vouched for is refused, since a runtime drops fields that it does not know without a word."""
 
+    handler: str = ""
     user_namespaces: bool = False
     recursive_read_only: bool = False
     supplemental_groups_policy: bool = False
-    stop_signal: bool = False
     image_volumes: bool = False
 
 
@@ -125,6 +125,8 @@ class PodContext:
     cgroups: CgroupFacts = field(default_factory=CgroupFacts)
     features: Features = field(default_factory=Features)
     target_container_id: str = ""
+    first_id: int | None = None
+    """On the guest, of the pod's range of ids (bridge.userns); None for a pod in the guest's own user namespace."""
 
     @property
     def all_host_ips(self) -> tuple[str, ...]:

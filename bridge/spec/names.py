@@ -19,6 +19,7 @@ POD_NAMESPACE = "io.kubernetes.pod.namespace"
 POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 INSTANCE = "vkcri.instance"
+FIRST_ID = "vkcri/user-namespace"  # of a sandbox: the first id on the guest of its pod's range
 DELETION_GRACE = "io.kubernetes.pod.deletionGracePeriod"
 TERMINATION_GRACE = "io.kubernetes.pod.terminationGracePeriod"
 HASH = "io.kubernetes.container.hash"
@@ -76,9 +77,11 @@ def sandbox_labels(pod: pods.Pod, instance: Instance) -> dict[str, str]:
     return {**pods.labels(pod), **_identity(pod, instance)}
 
 
-def sandbox_annotations(pod: pods.Pod) -> dict[str, str]:
-    """The pod's annotations, its source, and the grace that an orphan is stopped with."""
-    return {**pods.annotations(pod), pods.SOURCE_ANNOTATION: pods.source(pod), **_grace(pod)}
+def sandbox_annotations(pod: pods.Pod, first_id: int | None = None) -> dict[str, str]:
+    """The pod's annotations, its source, the grace that an orphan is stopped with, and its range of ids."""
+    found = {**pods.annotations(pod), pods.SOURCE_ANNOTATION: pods.source(pod), **_grace(pod)}
+    found.pop(FIRST_ID, None)
+    return found if first_id is None else {**found, FIRST_ID: str(first_id)}
 
 
 def container_labels(pod: pods.Pod, container: Mapping[str, Any], instance: Instance) -> dict[str, str]:

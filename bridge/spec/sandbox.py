@@ -25,7 +25,7 @@ def sandbox_config(pod: pods.Pod, ctx: PodContext, attempt: int) -> api_pb2.PodS
         dns_config=dns.dns_config(pod, ctx),
         port_mappings=port_mappings(pod),
         labels=names.sandbox_labels(pod, ctx.instance),
-        annotations=names.sandbox_annotations(pod),
+        annotations=names.sandbox_annotations(pod, ctx.first_id),
         linux=api_pb2.LinuxPodSandboxConfig(
             cgroup_parent=ctx.cgroup_parent,
             security_context=security.sandbox_security(pod, ctx),

@@ -9,7 +9,7 @@ from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.spec import names
-from bridge.spec.context import ImageRef, PodContext
+from bridge.spec.context import Features, ImageRef, PodContext
 from vkcri.api import pods
 from vkcri.config import Instance
 from vkcri.errors import Invalid
@@ -47,6 +47,7 @@ SAFE_SYSCTLS = frozenset(
 )
 _APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 _MOST_ID = 2**31 - 1
+USER_IDS = 65536  # of a pod with users of its own, from 0 on
 Context = Mapping[str, Any]
 
 
@@ -57,7 +58,7 @@ def sandbox_security(pod: pods.Pod, ctx: PodContext) -> api_pb2.LinuxSandboxSecu
         privileged=any(
             (container.get("securityContext") or {}).get("privileged") for _, container in pods.all_containers(pod)
         ),
-        namespace_options=namespaces(pod),
+        namespace_options=namespaces(pod, ctx),
         supplemental_groups=_groups(pod, ctx),
         supplemental_groups_policy=_groups_policy(context, ctx),
         seccomp=api_pb2.SecurityProfile(profile_type=api_pb2.SecurityProfile.RuntimeDefault),
@@ -141,17 +142,30 @@ def verify_non_root(pod: pods.Pod, container: Mapping[str, Any], effective: Cont
         )
 
 
-def namespaces(pod: pods.Pod) -> api_pb2.NamespaceOption:
-    """Network, PID and IPC of the node or the pod; a PID namespace a container unless shareProcessNamespace."""
+def namespaces(pod: pods.Pod, ctx: PodContext) -> api_pb2.NamespaceOption:
+    """Network, PID and IPC of the node or the pod; a PID namespace a container unless shareProcessNamespace; the pod's
+    users, where they are not the node's. Raises Invalid with the kubelet's message where the runtime has none."""
     spec = pods.spec(pod)
-    if spec.get("hostUsers") is False:
-        raise Invalid("hostUsers: false asks for a user namespace, which this node does not offer")
     pid = api_pb2.POD if spec.get("shareProcessNamespace") else api_pb2.CONTAINER
     return api_pb2.NamespaceOption(
         network=api_pb2.NODE if spec.get("hostNetwork") else api_pb2.POD,
         pid=api_pb2.NODE if spec.get("hostPID") else pid,
         ipc=api_pb2.NODE if spec.get("hostIPC") else api_pb2.POD,
+        userns_options=_own_users(ctx) if spec.get("hostUsers") is False else None,
     )
+
+
+def _own_users(ctx: PodContext) -> api_pb2.UserNamespace:
+    if ctx.first_id is None:
+        raise Invalid(no_user_namespaces(ctx.features))
+    mapping = api_pb2.IDMapping(host_id=ctx.first_id, container_id=0, length=USER_IDS)
+    return api_pb2.UserNamespace(mode=api_pb2.POD, uids=[mapping], gids=[mapping])
+
+
+def no_user_namespaces(features: Features) -> str:
+    """Why hostUsers: false cannot be had, in the kubelet's words."""
+    who = f'RuntimeClass handler "{features.handler}"' if features.handler else "runtime"
+    return f"can't set `spec.hostUsers: false`, {who} does not support user namespaces"
 
 
 def sysctls(pod: pods.Pod) -> dict[str, str]:
@@ -204,7 +218,7 @@ def _set_identity(formed: api_pb2.LinuxContainerSecurityContext, effective: Cont
 
 
 def _container_namespaces(pod: pods.Pod, ctx: PodContext) -> api_pb2.NamespaceOption:
-    options = namespaces(pod)
+    options = namespaces(pod, ctx)
     if ctx.target_container_id and options.pid == api_pb2.CONTAINER:
         options.pid = api_pb2.TARGET
         options.target_id = ctx.target_container_id

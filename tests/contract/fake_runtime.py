@@ -48,6 +48,7 @@ class FakeRuntime(FakeImages):
         self.network_ready = True
         self.has_events = False
         self.stops_on_term = True
+        self.knows_stop_signals = False
         self.exec_answer = cri.ExecSyncResponse()
         self._clock = clock
         self._failures: dict[str, list[Failure]] = defaultdict(list)
@@ -233,6 +234,7 @@ class FakeRuntime(FakeImages):
             labels=config.labels,
             annotations=config.annotations,
             mounts=config.mounts,
+            stop_signal=config.stop_signal if self.knows_stop_signals else cri.SIGNAL_RUNTIME_DEFAULT,
             log_path=f"{folder}/{config.log_path}" if folder and config.log_path else "",
         )
         self.containers[status.id] = status

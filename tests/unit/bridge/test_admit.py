@@ -8,12 +8,34 @@ from bridge.admission import Admission
 from bridge.admit import Refusal, admit
 from bridge.unsupported import unsupported
 from tests.unit.bridge.building import a_pod, spec
+from vkcri.errors import Unavailable
 
 ROOM = {"cpu": "2", "memory": "1Gi", "pods": "3", "ephemeral-storage": "10Gi"}
 
 
 def asking(**requests: str) -> dict[str, Any]:
     return a_pod(spec(resources={"requests": requests}))
+
+
+def test_strict_groups_are_refused_where_the_runtime_would_drop_them() -> None:
+    pod = a_pod(securityContext={"supplementalGroupsPolicy": "Strict"})
+    message = "SupplementalGroupsPolicy=Strict is not supported in this node"
+    assert admit(pod, [], ROOM, {}) == Refusal("SupplementalGroupsPolicyNotSupported", message)
+    assert admit(pod, [], ROOM, {}, strict_groups=True) is None
+    assert admit(a_pod(securityContext={"supplementalGroupsPolicy": "Merge"}), [], ROOM, {}) is None
+
+
+def test_only_a_pod_that_wants_strict_groups_waits_for_a_runtime_that_does_not_answer() -> None:
+    def silent() -> bool:
+        raise Unavailable("what the runtime can do is not known yet")
+
+    admission = Admission(lambda: ROOM, dict, silent)
+    strict = a_pod(securityContext={"supplementalGroupsPolicy": "Strict"})
+    admission.offer("plain", a_pod())
+    assert admission.verdict("plain") is None
+    admission.offer("strict", strict)
+    with pytest.raises(Unavailable):
+        admission.verdict("strict")
 
 
 def test_a_pod_that_fits_is_taken() -> None:

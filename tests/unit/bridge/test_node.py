@@ -124,7 +124,7 @@ class TestFeatures:
 
     def test_an_old_containerd_vouches_for_nothing(self) -> None:
         found = self.of("1.6.20~ds1")
-        assert not any((found.user_namespaces, found.recursive_read_only, found.image_volumes, found.stop_signal))
+        assert not any((found.user_namespaces, found.recursive_read_only, found.image_volumes))
 
     def test_image_volumes_came_with_two_dot_one(self) -> None:
         assert [self.of(version).image_volumes for version in ("v2.0.5", "v2.1.0", "2.1.9", "v3.0.0")] == [
@@ -146,3 +146,10 @@ class TestFeatures:
         )
         found = self.of("2.1.9", status=status)
         assert (found.user_namespaces, found.recursive_read_only, found.supplemental_groups_policy) == (True,) * 3
+
+    def test_another_handler_is_another_matter(self) -> None:
+        able = cri.RuntimeHandlerFeatures(user_namespaces=True)
+        handlers = [cri.RuntimeHandler(name=""), cri.RuntimeHandler(name="crun", features=able)]
+        version = cri.VersionResponse(runtime_name="containerd", runtime_version="2.1.9")
+        found = [features(version, cri.StatusResponse(runtime_handlers=handlers), name) for name in ("", "crun", "x")]
+        assert [item.user_namespaces for item in found] == [False, True, False]

@@ -16,8 +16,8 @@ _CONTAINER = """args command env envFrom image imagePullPolicy lifecycle livenes
     terminationMessagePolicy tty volumeMounts workingDir"""
 IMPLEMENTED = {
     "PodSpec": """activeDeadlineSeconds affinity containers dnsConfig dnsPolicy enableServiceLinks ephemeralContainers
-        hostAliases hostIPC hostNetwork hostPID hostname hostnameOverride imagePullSecrets initContainers nodeSelector
-        os overhead readinessGates resources restartPolicy runtimeClassName securityContext serviceAccount
+        hostAliases hostIPC hostNetwork hostPID hostUsers hostname hostnameOverride imagePullSecrets initContainers
+        nodeSelector os overhead readinessGates resources restartPolicy runtimeClassName securityContext serviceAccount
         serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain terminationGracePeriodSeconds volumes""",
     "Affinity": "nodeAffinity",
     "NodeAffinity": "requiredDuringSchedulingIgnoredDuringExecution",
@@ -35,7 +35,7 @@ IMPLEMENTED = {
     "EnvFromSource": "configMapRef prefix secretRef",
     "ConfigMapEnvSource": "name optional",
     "SecretEnvSource": "name optional",
-    "Lifecycle": "postStart preStop",
+    "Lifecycle": "postStart preStop stopSignal",
     "LifecycleHandler": "exec httpGet sleep",
     "ExecAction": "command",
     "HTTPGetAction": "host httpHeaders path port protocol scheme",
@@ -82,9 +82,7 @@ IMPLEMENTED = {
 }
 # Refused when a container, its configuration or a volume is made: bridge.spec, bridge.volumes, bridge.hooks.
 REFUSED_LATER = {
-    "PodSpec": "hostUsers",
     "EnvVarSource": "fileKeyRef",
-    "Lifecycle": "stopSignal",
     "LifecycleHandler": "tcpSocket",
     "Volume": """awsElasticBlockStore azureDisk azureFile cephfs cinder csi ephemeral fc flexVolume flocker
         gcePersistentDisk gitRepo glusterfs image iscsi nfs persistentVolumeClaim photonPersistentDisk portworxVolume

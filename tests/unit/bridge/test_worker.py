@@ -257,6 +257,16 @@ def test_an_unsynced_watcher_ends_nothing_and_a_synced_one_ends_orphans(node: No
     wait_for("nothing", lambda: not node.fake.sandboxes and not node.fake.containers)
 
 
+def test_a_stop_signal_is_taken_from_a_runtime_that_shows_it_and_from_no_other(node: Node) -> None:
+    asked = pod("signal", containers=[container("main", "x", lifecycle={"stopSignal": "SIGUSR1"})])
+    uid = node.put(asked)
+    node.wait(uid, "the refusal", lambda status: "CreateContainerConfigError" in json.dumps(status))
+    assert (node.fake.containers, node.fake.count("StartContainer")) == ({}, 0)
+    node.fake.knows_stop_signals = True
+    node.wait(uid, "Running", lambda status: status["phase"] == "Running")
+    assert [item.stop_signal for item in node.live()] == [cri.SIGNAL_SIGUSR1]
+
+
 def test_nothing_is_started_before_the_node_is_there(node: Node) -> None:
     node.watcher.delete("node", NODE)
     wait_for("no node", lambda: not node.bridge.cluster.ready)

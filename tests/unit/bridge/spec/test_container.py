@@ -145,13 +145,24 @@ def test_sub_paths_that_leave_the_volume_are_refused(mount: dict[str, str], mess
         mounts_module.subpaths(pod(item), item, context())
 
 
-def test_a_stop_signal_is_passed_on_or_refused() -> None:
-    item = container(lifecycle={"stopSignal": "SIGRTMIN+3"})
-    with pytest.raises(Invalid, match="stopSignal is not supported"):
-        made(item)
-    assert made(item, features=Features(stop_signal=True)).stop_signal == cri.SIGNAL_SIGRTMINPLUS3
+def test_a_stop_signal_is_passed_on() -> None:
+    assert made(container(lifecycle={"stopSignal": "SIGRTMIN+3"})).stop_signal == cri.SIGNAL_SIGRTMINPLUS3
     with pytest.raises(Invalid, match="Unsupported value"):
-        made(container(lifecycle={"stopSignal": "SIGNOPE"}), features=Features(stop_signal=True))
+        made(container(lifecycle={"stopSignal": "SIGNOPE"}))
+
+
+def test_every_mount_of_a_pod_with_its_own_users_shows_files_by_the_ids_that_its_containers_see() -> None:
+    item = container(volumeMounts=[{"name": "data", "mountPath": "/d"}])
+    ctx = context(volumes=VOLUMES, first_id=131072, features=Features(user_namespaces=True))
+    config = container_config(pod(item, hostUsers=False), item, ctx, 0)
+    users = config.linux.security_context.namespace_options.userns_options
+    assert (users.mode, [(item.host_id, item.container_id, item.length) for item in users.uids]) == (
+        cri.POD,
+        [(131072, 0, 65536)],
+    )
+    assert [list(mount.uidMappings) for mount in config.mounts] == [list(users.uids)]
+    assert [list(mount.gidMappings) for mount in config.mounts] == [list(users.gids)]
+    assert not made(item, volumes=VOLUMES).mounts[0].uidMappings
 
 
 def test_block_volumes_and_resource_claims_are_refused_by_name() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
-from bridge.spec import hosts, names, sandbox_config
+from bridge.spec import Features, hosts, names, sandbox_config
 from tests.unit.bridge.spec.make import container, context, pod
 from vkcri.errors import Invalid
 
@@ -88,9 +88,18 @@ def test_namespaces_are_the_nodes_the_pods_or_the_containers(spec: dict[str, Any
 
 
 def test_a_user_namespace_is_refused_not_dropped() -> None:
-    with pytest.raises(Invalid, match="hostUsers"):
+    with pytest.raises(Invalid, match=r"^can't set `spec.hostUsers: false`, runtime does not support user namespaces$"):
         config(pod(hostUsers=False))
-    config(pod(hostUsers=True))
+    with pytest.raises(Invalid, match='RuntimeClass handler "crun" does not'):
+        config(pod(hostUsers=False), features=Features(handler="crun"))
+    assert not config(pod(hostUsers=True)).linux.security_context.namespace_options.HasField("userns_options")
+
+
+def test_a_pods_range_of_ids_stands_in_its_sandbox_and_no_pod_can_claim_one() -> None:
+    assert config(pod(hostUsers=False), first_id=131072).annotations[names.FIRST_ID] == "131072"
+    forger = pod()
+    forger["metadata"]["annotations"] = {names.FIRST_ID: "65536"}
+    assert names.FIRST_ID not in config(forger).annotations
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""What only some runtimes can do, on the one that these tests run on: done where it vouches for it, else refused with a
+reason and never dropped. `make test RUNTIME=1.6` shows the one, RUNTIME=2 the other."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.spec import names
+from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
+from vkcri.config import Instance
+
+pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-vouched")]
+TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
+
+
+@pytest.fixture(scope="module")
+def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
+    node = BridgeNode(claim("vouch").name, tmp_path_factory.mktemp("logs"))
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture(scope="module")
+def modern(node: BridgeNode) -> bool:
+    """Whether this is containerd 2."""
+    version = node.runtime().version(cri.VersionRequest(version="v1")).runtime_version
+    return int(version.lstrip("v").split(".")[0]) >= 2
+
+
+def said(node: BridgeNode, spec: dict[str, Any]) -> list[str]:
+    """The lines of its first container's log."""
+    node.wait_phase(spec, "Succeeded")
+    return node.log(spec, "main").splitlines()
+
+
+def test_strict_groups_are_the_pods_own_or_the_pod_is_refused(node: BridgeNode, modern: bool) -> None:
+    context = {"supplementalGroupsPolicy": "Strict", "supplementalGroups": [4321], "runAsUser": 0, "runAsGroup": 0}
+    spec = pod("strict", "id -G", restartPolicy="Never", securityContext=context)
+    node.put(spec)
+    if modern:
+        assert said(node, spec)[0].endswith("F 0 4321")
+    else:
+        status = node.wait_phase(spec, "Failed")
+        assert status["reason"] == "SupplementalGroupsPolicyNotSupported"
+        message = "SupplementalGroupsPolicy=Strict is not supported in this node"
+        assert status["message"] == f"Pod was rejected: {message}"
+        assert node.reasons(spec)["SupplementalGroupsPolicyNotSupported"] == message
+    node.delete(spec)
+
+
+@pytest.mark.parametrize("mode", ["Enabled", "IfPossible"])
+def test_a_recursive_read_only_mount_is_so_below_too_or_refused(node: BridgeNode, modern: bool, mode: str) -> None:
+    """/dev of the node has file systems of its own below it."""
+    volumes = [{"name": "host", "hostPath": {"path": "/dev"}}]
+    spec = pod("rro", "grep ' /in/' /proc/mounts | cut -d' ' -f4 | cut -d, -f1", restartPolicy="Never", volumes=volumes)
+    mount = {"name": "host", "mountPath": "/in", "readOnly": True, "recursiveReadOnly": mode}
+    spec["spec"]["containers"][0]["volumeMounts"] = [mount]
+    node.put(spec)
+    if modern or mode == "IfPossible":
+        found = {line.rpartition(" ")[2] for line in said(node, spec)}
+        assert found == ({"ro"} if modern else {"rw"})
+    else:
+        wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
+        assert waiting(node, spec)["message"].endswith("but it is not supported by the runtime")
+    node.delete(spec)
+
+
+def test_a_stop_signal_that_the_runtime_drops_is_refused_and_leaves_no_container(node: BridgeNode) -> None:
+    main = container("main", TRAP, lifecycle={"stopSignal": "SIGUSR1"})
+    spec = pod("signal", containers=[main], os={"name": "linux"})
+    uid = node.put(spec)
+    wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
+    message = "container main: lifecycle.stopSignal is not supported by this node's runtime"
+    assert waiting(node, spec)["message"] == message
+    assert node.reasons(spec)["Failed"] == f"Error: {message}"
+    assert node.containers(uid) == []
+    node.delete(spec)
+
+
+def test_a_pod_has_users_of_its_own_or_waits_with_the_reason(node: BridgeNode) -> None:
+    """With volumes on disk and in memory, whose files are root's as the pod sees them. The range outlives the
+    bridge and goes with the pod."""
+    handlers = node.runtime().status(cri.StatusRequest()).runtime_handlers
+    able = any(item.features.user_namespaces for item in handlers if not item.name)
+    volumes = [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}]
+    script = f"cat /proc/self/uid_map; touch /disk/x /memory/x; stat -c %u:%g /disk/x /memory/x /etc/hosts; {TRAP}"
+    spec = pod("users", script, hostUsers=False, volumes=volumes)
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("disk", "memory")]
+    spec["spec"]["containers"][0]["volumeMounts"] = mounts
+    uid = node.put(spec)
+    if not able:
+        message = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
+        event = f"Failed to create pod sandbox: {message}"
+        wait_for("the event", lambda: node.reasons(spec).get("FailedCreatePodSandBox") == event)
+        assert (node.status(spec)["phase"], node.sandboxes(uid)) == ("Pending", [])
+        node.delete(spec)
+        return
+    node.wait_phase(spec, "Running")
+    first = node.sandboxes(uid)[0].annotations[names.FIRST_ID]
+    wait_for("the container's words", lambda: len(node.log(spec, "main").splitlines()) >= 4)
+    lines = [line.partition(" F ")[2].split() for line in node.log(spec, "main").splitlines()]
+    assert lines == [["0", first, "65536"], ["0:0"], ["0:0"], ["0:0"]]
+    assert int(first) // 65536 == 1 + node.instance.index * 655
+    node.end("cri-bridge", kill=True)
+    node.run_bridge()
+    other = pod("others", script, hostUsers=False, volumes=volumes)
+    other["spec"]["containers"][0]["volumeMounts"] = mounts
+    node.put(other)
+    node.wait_phase(other, "Running")
+    assert node.sandboxes(other["metadata"]["uid"])[0].annotations[names.FIRST_ID] == str(int(first) + 65536)
+    for one in (spec, other):
+        node.delete(one)
+
+
+def waiting(node: BridgeNode, spec: dict[str, Any]) -> dict[str, Any]:
+    """Why its first container waits."""
+    found: list[dict[str, Any]] = node.status(spec).get("containerStatuses") or [{}]
+    return dict(found[0].get("state", {}).get("waiting") or {})

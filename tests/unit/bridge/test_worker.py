@@ -359,7 +359,6 @@ class TestAnswers:
             ("port-forward", {"uid": "nobody", "ports": [80]}),
             ("log-path", {"namespace": "default", "pod": "nobody", "container": "main"}),
             ("log-path", {"namespace": "default", "pod": "asked", "container": "other"}),
-            ("stats", {}),
         ):
             with pytest.raises(NotFound):
                 self.ask(name, **body)

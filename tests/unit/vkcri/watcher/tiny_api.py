@@ -24,6 +24,7 @@ class TinyApi:
         self._changed = threading.Condition()
         self._faults: list[tuple[str, str, Callable[[Call], None], int]] = []
         self.withhold = False  # watches send nothing while this is set
+        self.on_review: Callable[[Object], Object] = lambda body: body
         self.server = Server(self._answer)
 
     @property
@@ -41,6 +42,10 @@ class TinyApi:
     def refuse(self, method: str, pattern: str, status: int, times: int = 1, **headers: str) -> None:
         """Answer that many such requests with the status."""
         self._faults.append((method, pattern, lambda call: call.fail(status, "refused by the test", **headers), times))
+
+    def forgive(self) -> None:
+        """Refuse nothing any more."""
+        self._faults.clear()
 
     def put(self, path: str, item: Object) -> Object:
         """Create or replace."""
@@ -113,6 +118,8 @@ class TinyApi:
     def _post(self, call: Call) -> tuple[int, Object]:
         if call.path.endswith("/token"):
             return 201, {**call.body, "status": {"token": "t0ken", "expirationTimestamp": "2026-11-23T13:00:00Z"}}
+        if call.path.endswith("/selfsubjectreviews"):
+            return 201, self.on_review(call.body)
         path = f"{call.path}/{call.body['metadata']['name']}"
         if path in self.objects:
             return 409, status_object(409, f"{path} already exists", "AlreadyExists")

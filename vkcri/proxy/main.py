@@ -79,7 +79,7 @@ class Proxy:
         """Until the process stops: wait for a change, gather what comes with it, make the kernel follow."""
         attempt, due = 0, time.monotonic() + PATIENCE_SECONDS
         while not self._process.stopping.is_set():
-            self._tell()
+            self.tell()
             if not self.synced:
                 due = self._complain(due)
                 self._changed.wait(0.5)
@@ -200,7 +200,7 @@ class Proxy:
             log.error("the rules are not what they should be: %s; trying again", error)
         self._error = error
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Our own notice, as long as the watcher has one about what the rules are made of."""
         raw = next(filter(None, (self._watcher_notices.get(name) for name in _SOURCES)), None)
         if raw is None:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from vkcri.queue.notices import parse
 from vkcri.watcher.services import PATHS, ResourceTopic
 
 
@@ -37,6 +38,10 @@ def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
     until(lambda: topic.reflector.failures == 2)
     assert not around.publisher.synced("endpointslices")
     assert "refused by the test" in topic.reflector.last_error
-    until(lambda: around.publisher.synced("endpointslices"))
     cure = "kubectl create clusterrolebinding vkcri-proxy-n1 --clusterrole=system:node-proxier --user=system:node:n1"
+    held = around.publisher.get("notices", "endpointslices")
+    assert held is not None
+    assert parse(held).command == cure
+    until(lambda: around.publisher.synced("endpointslices"))
+    until(lambda: around.publisher.get("notices", "endpointslices") is None)
     assert caplog.text.count(cure) == 1

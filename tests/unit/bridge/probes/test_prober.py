@@ -1,0 +1,214 @@
+"""The prober on its loop, with the fake runtime for commands and real sockets for the rest."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from bridge.actions import Probed
+from bridge.pb.grpc.health.v1.health_pb2 import HealthCheckResponse
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.probes.prober import Prober
+from bridge.probes.track import Target
+from bridge.probes.view import View
+from bridge.runtime import ExecEnd, Runtime
+from bridge.wire.client import Client
+from bridge.wire.loop import Loop
+from tests.contract.bridge_node import wait_for
+from tests.contract.fake_runtime import FakeRuntime
+from tests.unit.bridge.building import UID, a_pod, spec
+from tests.unit.bridge.wire.servers import answering, health_server, response, serving, unreachable
+from vkcri.config import Instance
+from vkcri.lifecycle import Process
+
+FAST = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 5}
+
+
+class House:
+    """A prober that runs, what it has warned of, and whom it has woken. `ends` says how commands end; None: not yet."""
+
+    def __init__(self) -> None:
+        self.process = Process("test", Instance("wire-44"), end=lambda _: None)
+        self.warned: list[tuple[str, str, str]] = []
+        self.woken: list[str] = []
+        self.commands: list[cri.ExecSyncRequest] = []
+        self.ends: ExecEnd | None = ExecEnd(0)
+        self.prober = Prober(Client(Loop()), self.execute, self.warn, self.woken.append)
+        self.prober.client.start(self.process)
+
+    def execute(self, request: cri.ExecSyncRequest, done: Any) -> None:
+        self.commands.append(request)
+        if self.ends is not None:
+            done(self.ends)
+
+    def warn(self, pod: Any, reason: str, message: str, container: str) -> None:
+        del pod
+        self.warned.append((reason, message, container))
+
+    def show(self, pod: dict[str, Any], *, started: bool = True, container: str = "c1", ending: bool = False) -> None:
+        target = Target("app", container, running=True, started=started, started_at=time.time())
+        self.prober.update(pod["metadata"]["uid"], View(pod, "127.0.0.1", ending, (target,)))
+
+    def said(self, container: str = "c1") -> Probed:
+        return self.prober.results(UID).get(container, Probed())
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.process.drain()
+
+
+def probed(**probes: Any) -> dict[str, Any]:
+    return a_pod(spec(**{f"{kind}Probe": {**FAST, **probe} for kind, probe in probes.items()}))
+
+
+def test_results_are_kept_and_wake_the_pods_worker(house: House) -> None:
+    house.show(probed(readiness={"exec": {"command": ["look"]}}))
+    wait_for("success", lambda: house.said().readiness)
+    assert house.woken == [UID]
+    house.ends = ExecEnd(1, b"sick")
+    wait_for("failure", lambda: house.said().readiness is False)
+    assert house.woken == [UID, UID]
+    assert house.warned[0] == ("Unhealthy", "Readiness probe failed: sick", "app")
+    assert (house.commands[0].container_id, list(house.commands[0].cmd), house.commands[0].timeout) == (
+        "c1",
+        ["look"],
+        5,
+    )
+
+
+def test_a_command_gets_the_values_that_the_spec_gives(house: House) -> None:
+    pod = probed(readiness={"exec": {"command": ["$(GIVEN)", "$(OTHER)", "$$(GIVEN)"]}})
+    pod["spec"]["containers"][0]["env"] = [{"name": "GIVEN", "value": "here"}]
+    house.show(pod)
+    wait_for("the command", lambda: house.commands)
+    assert list(house.commands[0].cmd) == ["here", "$(OTHER)", "$(GIVEN)"]
+
+
+def test_startup_holds_back_the_others(house: House) -> None:
+    probe = {"exec": {"command": ["x"]}}
+    pod = probed(startup=probe, readiness={**probe, "periodSeconds": 60}, liveness=probe)
+    house.show(pod, started=False)
+    wait_for("startup", lambda: house.said() == Probed(startup=True))
+    house.show(pod, started=True)
+    wait_for("the others", lambda: house.said() == Probed(startup=True, readiness=True, liveness=True))
+
+
+def test_a_probe_that_cannot_be_made_is_tried_three_times_and_says_nothing(house: House) -> None:
+    house.ends = ExecEnd(failure="rpc error: code = Unknown desc = gone")
+    house.show(probed(liveness={"exec": {"command": ["x"]}}))
+    wait_for("its warning", lambda: house.warned)
+    assert len(house.commands) == 3
+    assert house.said() == Probed()
+    message = "Liveness probe errored and resulted in unknown state: rpc error: code = Unknown desc = gone"
+    assert house.warned[0] == ("Unhealthy", message, "app")
+
+
+def test_a_port_without_that_name_is_an_error(house: House) -> None:
+    house.show(probed(readiness={"httpGet": {"port": "web"}}))
+    wait_for("its warning", lambda: house.warned)
+    message = 'Readiness probe errored and resulted in unknown state: port "web" not found'
+    assert house.warned[0] == ("Unhealthy", message, "app")
+
+
+def test_every_kind_of_probe(house: House) -> None:
+    with (
+        serving(answering(response())) as port,
+        health_server(lambda *_: HealthCheckResponse(status="SERVING")) as health,
+    ):
+        house.show(
+            probed(
+                readiness={"httpGet": {"port": port, "path": "/"}},
+                liveness={"tcpSocket": {"port": port}},
+            )
+        )
+        wait_for("both", lambda: house.said() == Probed(readiness=True, liveness=True))
+        other = probed(readiness={"grpc": {"port": health, "service": "x"}})
+        other["metadata"] = {**other["metadata"], "uid": "other"}
+        house.show(other, container="c9")
+        wait_for("grpc", lambda: house.prober.results("other").get("c9") == Probed(readiness=True), 30)
+
+
+def test_a_new_container_begins_anew_and_the_old_ones_probe_is_cancelled(house: House) -> None:
+    house.ends = None
+    pod = probed(readiness={"exec": {"command": ["x"]}})
+    house.show(pod)
+    wait_for("the command", lambda: house.commands)
+    house.ends = ExecEnd(0)
+    house.show(pod, container="c2")
+    wait_for("its result", lambda: house.said("c2").readiness)
+    assert set(house.prober.results(UID)) == {"c2"}
+
+
+def test_an_ending_pod_is_probed_for_readiness_only(house: House) -> None:
+    probe = {"exec": {"command": ["x"]}}
+    pod = probed(readiness=probe, liveness=probe)
+    house.show(pod)
+    wait_for("both", lambda: house.said() == Probed(readiness=True, liveness=True))
+    house.ends = ExecEnd(1)
+    house.show(pod, ending=True)
+    wait_for("readiness", lambda: house.said().readiness is False)
+    assert house.said().liveness
+    assert {message.split()[0] for _, message, _ in house.warned} == {"Readiness"}
+
+
+def test_a_pod_that_is_forgotten_is_probed_no_more(house: House) -> None:
+    house.show(probed(readiness={"exec": {"command": ["x"]}}))
+    wait_for("success", lambda: house.said().readiness)
+    assert "prober_probe_total" in house.prober.metrics.text()
+    house.prober.forget(UID)
+    wait_for("nothing", lambda: not house.prober.results(UID))
+    assert "prober_probe_total" not in house.prober.metrics.text()
+    asked = len(house.commands)
+    time.sleep(1.2)
+    assert len(house.commands) == asked
+
+
+def test_metrics_are_the_kubelets(house: House) -> None:
+    house.show(probed(readiness={"exec": {"command": ["x"]}}))
+    wait_for("success", lambda: house.said().readiness)
+    text = house.prober.metrics.text()
+    about = 'container="app",namespace="default",pod="p",probe_type="Readiness"'
+    assert f'prober_probe_total{{{about},pod_uid="{UID}",result="successful"}} 1\n' in text
+    assert f"prober_probe_duration_seconds_count{{{about}}} 1\n" in text
+    assert f'prober_probe_duration_seconds_bucket{{{about},le="+Inf"}} 1\n' in text
+    assert "process_start_time_seconds 1" in text
+
+
+def test_probes_that_hang_take_no_thread_and_hold_up_no_other(house: House) -> None:
+    with unreachable() as port, serving(answering(response())) as good:
+        before = threading.active_count()
+        for number in range(250):
+            pod = probed(
+                startup={"tcpSocket": {"port": port}},
+                readiness={"httpGet": {"port": port, "path": "/"}, "timeoutSeconds": 60},
+                liveness={"httpGet": {"port": port, "path": "/"}, "timeoutSeconds": 60},
+            )
+            pod["metadata"] = {**pod["metadata"], "uid": f"hanging-{number}"}
+            house.show(pod, container=f"h{number}")
+        began = time.monotonic()
+        house.show(probed(readiness={"httpGet": {"port": good, "path": "/"}}))
+        wait_for("the good one", lambda: house.said().readiness)
+        assert time.monotonic() - began < 5
+        assert threading.active_count() - before <= 2  # the good server's own
+
+
+def test_hundreds_of_commands_under_way_wait_on_no_thread(fake: FakeRuntime) -> None:
+    runtime = Runtime(fake.endpoint)
+    ends: list[ExecEnd] = []
+    fake.delay("ExecSync", 1.0)
+    fake.fail_next("ExecSync", "context deadline exceeded", code=grpc.StatusCode.DEADLINE_EXCEEDED, times=100)
+    before = threading.active_count()
+    for number in range(100):
+        runtime.exec_later(cri.ExecSyncRequest(container_id=str(number), cmd=["x"], timeout=1), ends.append)
+    mine = [thread for thread in threading.enumerate() if not thread.name.startswith("fake-cri")]
+    assert len(mine) - before <= 3
+    wait_for("all of them", lambda: len(ends) == 100, 30)
+    assert all(end.timed_out and end.exit_code is None for end in ends)
+    assert ends[0].failure == "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
+    runtime.close()

@@ -1,0 +1,71 @@
+"""postStart and preStop by httpGet, against real servers; by exec they are in the contract tests."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bridge.hooks import run_hook
+from bridge.wire.client import Client
+from bridge.wire.loop import Loop
+from tests.unit.bridge.wire.servers import answering, closed_port, read_head, response, server_context, serving
+from vkcri.config import Instance
+from vkcri.errors import Invalid, Unavailable
+from vkcri.lifecycle import Process
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    process = Process("test", Instance("wire-44"), end=lambda _: None)
+    made = Client(Loop())
+    made.start(process)
+    yield made
+    process.drain()
+
+
+def run(client: Client, address: str = "127.0.0.1", **action: Any) -> str:
+    container = {"name": "app", "ports": [{"name": "web", "containerPort": action.pop("named", 1)}]}
+    hook = {"httpGet": {"path": "/hook", "scheme": "HTTP", **action}}
+    runtime: Any = None
+    return run_hook(runtime, client.get_and_wait, hook, "c1", container, address, 5.0, threading.Event())
+
+
+def test_any_answer_of_the_pod_will_do(client: Client) -> None:
+    heads: list[list[str]] = []
+    with serving(answering(response("500 Oops"), heads=heads)) as port:
+        assert run(client, port="web", named=port) == ""
+    assert heads[0][:3] == ["GET /hook HTTP/1.1", f"Host: 127.0.0.1:{port}", "User-Agent: kube-lifecycle/1.37"]
+
+
+def test_https_without_a_good_certificate(client: Client) -> None:
+    with serving(answering(response()), tls=server_context()) as port:
+        assert run(client, port=port, scheme="HTTPS") == ""
+
+
+def test_https_falls_back_to_http_without_credentials(client: Client) -> None:
+    heads: list[list[str]] = []
+
+    def serve(connection: socket.socket) -> None:
+        if connection.recv(1, socket.MSG_PEEK) == b"G":
+            heads.append(read_head(connection))
+        connection.sendall(response("400 Bad Request"))
+
+    headers = [{"name": "Authorization", "value": "Basic eDp5"}, {"name": "X-Kept", "value": "1"}]
+    with serving(serve) as port:
+        note = run(client, port=port, scheme="HTTPS", httpHeaders=headers)
+    where = f"127.0.0.1:{port}"
+    assert note == f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded"
+    assert "X-Kept: 1" in heads[0]
+    assert not any(line.startswith("Authorization") for line in heads[0])
+
+
+def test_what_cannot_be_reached_is_said(client: Client) -> None:
+    port = closed_port()
+    with pytest.raises(Unavailable, match=f'Get "http://127.0.0.1:{port}/hook": dial tcp .*: connection refused'):
+        run(client, port=port)
+    with pytest.raises(Unavailable, match="the pod has no address"):
+        run(client, "", port=port)
+    with pytest.raises(Invalid, match='port "nobody" not found'):
+        run(client, port="nobody")

@@ -15,6 +15,7 @@ from types import ModuleType
 
 from bridge.admission import Admission
 from bridge.answers import Answers
+from bridge.cgroup_driver import refuse_systemd
 from bridge.cgroups import Cgroups
 from bridge.cluster import Cluster
 from bridge.collect import Collector
@@ -42,7 +43,7 @@ from bridge.wire.loop import Loop
 from bridge.worker import Worker
 from vkcri.api.pods import Pod
 from vkcri.config import RuntimeSettings, load
-from vkcri.errors import ConfigError
+from vkcri.errors import ConfigError, Refused, Unavailable
 from vkcri.lifecycle import Process, program_main
 from vkcri.queue import Publisher, Subscription
 from vkcri.queue.events import EventRecorder
@@ -200,7 +201,23 @@ def check(settings: RuntimeSettings) -> str:
         _provider(settings.provider)
         return f"provider {settings.provider}"
     refuse_rival(settings)
+    _check_driver(settings)
     return f"runtime {settings.runtime_endpoint}"
+
+
+def _check_driver(settings: RuntimeSettings) -> None:
+    """Raises ConfigError where the runtime's cgroup driver is not ours; one that is away is not judged."""
+    if not settings.runtime_socket.exists():
+        return
+    runtime = Runtime(settings.runtime_endpoint)
+    try:
+        refuse_systemd(runtime)
+    except Unavailable:
+        return
+    except Refused as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        runtime.close()
 
 
 def cleanup(settings: RuntimeSettings) -> None:

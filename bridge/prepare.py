@@ -13,6 +13,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from bridge import images_local, network
+from bridge.cgroup_driver import refuse_systemd
 from bridge.runtime import Runtime
 from vkcri.backoff import Backoff
 from vkcri.config import RuntimeSettings
@@ -76,6 +77,7 @@ class Preparation:
         try:
             if ready and cidr == self._cidr and network.not_ready(self._runtime) is None and self._has_pause():
                 return True
+            refuse_systemd(self._runtime)
             network.ensure_network(self._runtime, self._settings, self._subnet(cidr))
             network.wait_ready(self._runtime, process.wait)
             self._pause = images_local.ensure_pause(self._runtime, self._settings.runtime_socket)

@@ -8,6 +8,7 @@ passing.txt             the tests of the default selection that must pass in CI
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,7 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the tests end, too, and clean up
     try:
         main(standalone_mode=False)
     except VkcriError as error:

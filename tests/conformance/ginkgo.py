@@ -65,9 +65,9 @@ def run(words: list[str], environment: Mapping[str, str], folder: Path, say: Cal
                     if time.monotonic() - said >= _PROGRESS_SECONDS:
                         said = time.monotonic()
                         say(f"{progress(log.read_bytes())}, {said - began:.0f} s")
-        except KeyboardInterrupt:
-            _interrupt(process)
-            raise
+        finally:
+            if process.poll() is None:
+                _interrupt(process)
     try:
         return (folder / REPORT).read_text(encoding="utf-8")
     except OSError as error:
@@ -85,7 +85,8 @@ def progress(output: bytes) -> str:
 
 
 def _interrupt(process: "subprocess.Popen[bytes]") -> None:
-    """As a terminal does it: ginkgo then ends its tests, whose clean-up runs, and writes its report."""
+    """For a run that is broken off, as a terminal does it: ginkgo ends its tests, whose clean-up runs, and writes its
+    report."""
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(_END_SECONDS)

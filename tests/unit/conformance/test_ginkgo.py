@@ -60,6 +60,22 @@ def test_a_run_gives_the_report_and_says_how_far_it_is(tmp_path: Path, monkeypat
     assert said[0].startswith("0 of 2 tests ended, 0 failed, ")
 
 
+def test_a_run_that_is_broken_off_ends_the_tests_as_a_terminal_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ginkgo, "_PROGRESS_SECONDS", 0.0)
+    interrupted, began = tmp_path / "interrupted", tmp_path / "began"
+    script = f"trap 'touch {interrupted}; exit 1' INT; touch {began}; while :; do sleep 0.05; done"
+
+    def broken_off(_: str) -> None:
+        if began.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ginkgo.run(["bash", "-c", script], {}, tmp_path, broken_off)
+    assert interrupted.exists()
+
+
 def test_a_run_without_a_report_is_told_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"ended with 3 and no report .*: no such label$"):
         ginkgo.run(["sh", "-c", "echo no such label; exit 3"], {}, tmp_path, print)

@@ -8,7 +8,7 @@ pkg/apis/core/v1/defaults.go and its siblings.
 from collections.abc import Callable
 from typing import Any, Final
 
-from vkcri.api import pods
+from vkcri.api import pods, quantities, resources
 from vkcri.apiserver.resources import Resource
 
 Object = dict[str, Any]
@@ -32,8 +32,8 @@ def pod(obj: Object) -> None:
         _container(container, host_network=bool(spec.get("hostNetwork")), ephemeral=kind == "ephemeral")
     for volume in spec.get("volumes") or []:
         _volume(volume)
-    if spec.get("resources") is not None:
-        _requests_from_limits(spec["resources"])
+    if spec.get("resources"):
+        _pod_level(spec)
 
 
 def _pod_spec(spec: Object) -> None:
@@ -86,10 +86,36 @@ def pull_policy(image: str) -> str:
     return "Always" if tag == "latest" else "IfNotPresent"
 
 
-def _requests_from_limits(resources: Object) -> None:
+def _requests_from_limits(holder: Object) -> None:
     """An absent request is its limit."""
-    for name, amount in (resources.get("limits") or {}).items():
-        resources.setdefault("requests", {}).setdefault(name, amount)
+    for name, amount in (holder.get("limits") or {}).items():
+        holder.setdefault("requests", {}).setdefault(name, amount)
+
+
+def _pod_level(spec: Object) -> None:
+    """What a pod's own resources leave out: the containers' sum of what may be overcommitted, then the limit; a limit
+    where every container has one. Source: DefaultPodLevelResources."""
+    own = spec["resources"]
+    if not own.get("requests") and not own.get("limits"):
+        return
+    containers = {"spec": {key: spec.get(key) for key in ("containers", "initContainers")}}
+    limits = resources.pod_limits(containers, overhead=False)
+    requests, held = own.setdefault("requests", {}), own.setdefault("limits", {})
+    for name, amount in limits.items():
+        if name.startswith("hugepages-") and name not in requests:
+            held.setdefault(name, quantities.format(amount, binary=True))
+    for name, amount in resources.pod_requests(containers, overhead=False).items():
+        if name in ("cpu", "memory"):
+            requests.setdefault(name, quantities.format(amount, binary=name == "memory"))
+    _requests_from_limits(own)
+    listed = [item for field in ("containers", "initContainers") for item in spec.get(field) or []]
+    for name in set(requests) - set(held):
+        if name in limits and all(name in ((item.get("resources") or {}).get("limits") or {}) for item in listed):
+            most = max(limits[name], quantities.parse(requests[name]))
+            held[name] = quantities.format(most, binary=name != "cpu")
+    for part in ("requests", "limits"):
+        if not own[part]:
+            del own[part]
 
 
 def _probe(probe: Object) -> None:

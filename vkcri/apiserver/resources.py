@@ -79,6 +79,7 @@ _POD_SUBRESOURCES: Final = (
     Subresource("exec", "PodExecOptions", ("create", "get")),
     Subresource("log", "Pod", ("get",)),
     Subresource("portforward", "PodPortForwardOptions", ("create", "get")),
+    Subresource("resize", "Pod", STATUS_VERBS),
     _status("Pod"),
 )
 

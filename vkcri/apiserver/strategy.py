@@ -11,7 +11,17 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vkcri.apiserver import admission, defaults, deletion, pod_actions, reviews, schema, token_requests, validation
+from vkcri.apiserver import (
+    admission,
+    defaults,
+    deletion,
+    pod_actions,
+    pod_resize,
+    reviews,
+    schema,
+    token_requests,
+    validation,
+)
 from vkcri.apiserver.context import RequestContext as RequestContext
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import FieldError, StatusError
@@ -43,7 +53,8 @@ def prepare_create(resource: Resource, obj: Mapping[str, Any], ctx: RequestConte
 def prepare_update(
     resource: Resource, new: Mapping[str, Any], old: Mapping[str, Any], ctx: RequestContext, *, subresource: str | None
 ) -> Object:
-    """The object to store in the place of `old`. `subresource`: None, "status", or "finalize" (namespaces).
+    """The object to store in the place of `old`. `subresource`: None, "status", "finalize" (namespaces) or "resize"
+    (pods).
 
     An equal object comes back equal to `old`, so that the store writes nothing. Raises StatusError 400, 403, 409, 422.
     """
@@ -170,7 +181,10 @@ def _kept_metadata(resource: Resource, new: Object, old: Mapping[str, Any]) -> N
 
 
 def _scope_of_update(resource: Resource, new: Object, old: Mapping[str, Any], subresource: str | None) -> None:
-    """A write through `status` changes the status and nothing of the spec; any other leaves the status."""
+    """A write through `status` changes the status and nothing of the spec; any other leaves the status. One through
+    `resize` changes resources only."""
+    if subresource == "resize":
+        pod_resize.keep(new, old)
     kept = "spec" if subresource == "status" else "status"
     if kept in schema.fields(resource.kind):
         _restore(new, old, kept)

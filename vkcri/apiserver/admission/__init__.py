@@ -11,6 +11,7 @@ from vkcri.apiserver.admission import (
     addresses,
     namespaces,
     node_restriction,
+    pod_resize,
     podspec,
     runtime_classes,
     secretdata,
@@ -51,6 +52,8 @@ def admit_update(
         secretdata.merge(obj)
     elif resource.key == "/pods":
         podspec.keep_on_update(obj, old)
+        if subresource == "resize":
+            pod_resize.admit(obj, old, ctx)
 
 
 def admit_delete(resource: Resource, obj: Mapping[str, Any], ctx: RequestContext) -> None:

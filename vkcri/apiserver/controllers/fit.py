@@ -59,6 +59,35 @@ def total_requests(pod: Object) -> Amounts:
     return _sum(peak, _parsed(spec.get("overhead") or {}))
 
 
+def held_requests(pod: Object) -> Amounts:
+    """What a placed pod has of its node: the most of what it asks for, what the node has granted it and what it runs
+    with, while a resize is under way."""
+    found = total_requests(pod)
+    for field in ("allocatedResources", "resources"):
+        found = _most(found, total_requests(_with_status(pod, field)))
+    return found
+
+
+def _with_status(pod: Object, field: str) -> Object:
+    """The pod as if it asked for what a field of its containers' statuses says."""
+    status = pods.status(pod)
+    listed = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    told = {item.get("name"): item[field] for item in listed if item.get(field)}
+    spec = dict(pods.spec(pod))
+    for kind in ("containers", "initContainers"):
+        spec[kind] = [
+            {**item, "resources": {"requests": _requests_told(told[item["name"]], field)}}
+            if item["name"] in told
+            else item
+            for item in spec.get(kind) or []
+        ]
+    return {**pod, "spec": spec}
+
+
+def _requests_told(told: Object, field: str) -> Object:
+    return told if field == "allocatedResources" else told.get("requests") or {}
+
+
 def _requests(holder: Object) -> Amounts:
     return _parsed((holder.get("resources") or {}).get("requests") or {})
 
@@ -171,7 +200,7 @@ def _resources(pod: Object, node: Object, here: Sequence[Object]) -> list[str]:
         found.append("Too many pods")
     used: Amounts = {}
     for item in here:
-        used = _sum(used, total_requests(item))
+        used = _sum(used, held_requests(item))
     for name, amount in sorted(total_requests(pod).items()):
         if amount > 0 and used.get(name, Fraction(0)) + amount > allocatable.get(name, Fraction(0)):
             found.append(f"Insufficient {name}")

@@ -38,9 +38,10 @@ class Scheduler:
         return [_EVERYTHING]
 
     def _of_pod(self, pod: Object, gone: bool) -> Iterable[str]:
-        """A pod that waits, or one that has ended or is gone and so gives back what it had."""
+        """A pod that waits, or one that has ended or is gone and so gives back what it had; while others wait, any: it
+        may have been resized."""
         given_back = gone or pods.is_terminal(pods.status(pod)) or pods.deletion_timestamp(pod)
-        return [_EVERYTHING] if waits(pod) or given_back else []
+        return [_EVERYTHING] if waits(pod) or given_back or self._told else []
 
     def reconcile(self, _key: str) -> float | None:
         found = self._ctx.store.list("/pods")[0]

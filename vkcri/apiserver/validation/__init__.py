@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import cluster, data, metadata, pods, pods_update, services
+from vkcri.apiserver.validation import cluster, data, metadata, pods, pods_resize, pods_update, services
 
 Object = dict[str, Any]
 Errors = Iterator[FieldError]
@@ -31,6 +31,8 @@ def on_update(
     errors = list(metadata.validate_update(resource, new, old))
     if subresource == "status":
         rule = _STATUS_RULES.get(resource.key)
+    elif subresource == "resize":
+        rule = pods_resize.validate
     else:
         rule = _UPDATE_RULES.get(resource.key)
         if resource.key in _RULES and resource.key != "/pods":

@@ -62,7 +62,7 @@ def _container(path: str, container: Mapping[str, Any], spec: Mapping[str, Any],
     yield from volume_mounts(f"{path}.volumeMounts", container.get("volumeMounts") or [], known, container)
     yield from _volume_devices(f"{path}.volumeDevices", container, known)
     yield from resources.validate(f"{path}.resources", container.get("resources") or {})
-    yield from _resize_policies(f"{path}.resizePolicy", container.get("resizePolicy") or [])
+    yield from resize_policies(f"{path}.resizePolicy", container.get("resizePolicy") or [], spec)
     yield from security.validate_container(f"{path}.securityContext", container, spec)
 
 
@@ -74,6 +74,11 @@ def _ordinary_rules(path: str, container: Mapping[str, Any]) -> Errors:
 def _init_rules(path: str, container: Mapping[str, Any]) -> Errors:
     """An init container that is no sidecar ends, so nothing can look after it while it runs."""
     yield from _restart_policy(path, container, init=True)
+    for index, policy in enumerate(container.get("resizePolicy") or []):
+        if policy.get("restartPolicy") == "RestartContainer" and container.get("restartPolicy") != "Always":
+            where = f"{path}.resizePolicy[{index}].restartPolicy"
+            text = "must not be set to 'RestartContainer' for non-sidecar initContainers"
+            yield fields.invalid(where, policy["restartPolicy"], text)
     if container.get("restartPolicy") == "Always":
         yield from _checks(path, container)
         return
@@ -211,7 +216,8 @@ def _volume_devices(path: str, container: Mapping[str, Any], known: Volumes) -> 
             yield from fields.no_backsteps(f"{where}.devicePath", device["devicePath"])
 
 
-def _resize_policies(path: str, policies: Sequence[Mapping[str, Any]]) -> Errors:
+def resize_policies(path: str, policies: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> Errors:
+    """One a resource; none that restarts a container of a pod that never restarts one."""
     seen: set[str] = set()
     for index, policy in enumerate(policies):
         where, name = f"{path}[{index}]", policy.get("resourceName") or ""
@@ -222,3 +228,6 @@ def _resize_policies(path: str, policies: Sequence[Mapping[str, Any]]) -> Errors
         yield from fields.one_of(
             f"{where}.restartPolicy", policy.get("restartPolicy"), ("NotRequired", "RestartContainer")
         )
+        if spec.get("restartPolicy") == "Never" and policy.get("restartPolicy") == "RestartContainer":
+            text = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
+            yield fields.invalid(path, policy["restartPolicy"], text)

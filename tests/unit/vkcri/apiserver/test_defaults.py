@@ -147,3 +147,25 @@ def test_client_affinity_lasts_three_hours() -> None:
 def test_defaults_are_idempotent(house: House) -> None:
     stored = house.pod(hostNetwork=True, containers=[container(ports=[{"containerPort": 80}])])
     assert defaulted("/pods", stored) == house.get("/pods", "default", "p")
+
+
+@pytest.mark.parametrize(
+    ("own", "requests", "limits"),
+    [
+        ({"requests": {"cpu": "1"}}, {"cpu": "1", "memory": "96Mi"}, {"cpu": "1"}),
+        ({"limits": {"memory": "1Gi"}}, {"cpu": "300m", "memory": "96Mi"}, {"cpu": "400m", "memory": "1Gi"}),
+        ({"limits": {"hugepages-2Mi": "4Mi"}}, {"cpu": "300m", "memory": "96Mi", "hugepages-2Mi": "4Mi"}, None),
+    ],
+)
+def test_a_pods_own_resources_are_filled_in_from_its_containers(own: Any, requests: Any, limits: Any) -> None:
+    one = {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"cpu": "200m"}}
+    two = {"requests": {"cpu": "200m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}}
+    given = pod(resources=own, containers=[container(resources=one), container(name="b", resources=two)])
+    found = defaulted("/pods", given)["spec"]["resources"]
+    assert found["requests"] == requests
+    assert found["limits"] == limits or limits is None
+
+
+def test_a_pod_without_resources_of_its_own_gets_none() -> None:
+    found = defaulted("/pods", pod(containers=[container(resources={"requests": {"cpu": "1"}})]))
+    assert "resources" not in found["spec"]

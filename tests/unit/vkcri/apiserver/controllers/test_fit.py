@@ -185,3 +185,14 @@ def test_requests_count_init_containers_at_their_peak_and_sidecars_for_good() ->
     )
     assert fit.total_requests(what) == {"cpu": Fraction(31, 10)}
     assert fit.total_requests(pod(resources={"requests": {"cpu": "5"}}, containers=asking(cpu="1"))) == {"cpu": 5}
+
+
+def test_a_pod_that_is_being_resized_holds_the_most_of_what_it_asks_for_has_been_granted_and_has() -> None:
+    def placed(asked: str, granted: str, has: str) -> Object:
+        resources = {"requests": {"cpu": asked}}
+        spec = {"containers": [{"name": "main", "resources": resources}]}
+        told = {"name": "main", "allocatedResources": {"cpu": granted}, "resources": {"requests": {"cpu": has}}}
+        return {"metadata": {"name": "p"}, "spec": spec, "status": {"containerStatuses": [told]}}
+
+    for shuffled in (("2", "1", "1"), ("1", "2", "1"), ("1", "1", "2"), ("2", "2", "2")):
+        assert fit.held_requests(placed(*shuffled)) == {"cpu": 2}

@@ -8,18 +8,21 @@ started.
 """
 
 import contextlib
+import json
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bridge import observe
+from bridge import observe, resizing
 from bridge.actions import (
     Desired,
+    Prior,
     Problem,
     RemoveAll,
     RemoveContainer,
+    ResizePod,
     RunSandbox,
     StartContainer,
     StopContainer,
@@ -31,8 +34,11 @@ from bridge.guest import NORMAL, WARNING, Failure, Guest, Scope
 from bridge.hooks import run_hook
 from bridge.images import ImageProblem, pull_secrets
 from bridge.kubelet_metrics import CONTAINER_TYPES
+from bridge.lives import lives
 from bridge.observe import Observed
 from bridge.pb.runtime.v1 import api_pb2
+from bridge.resize import Resizer
+from bridge.resizing import Resized
 from bridge.spec import (
     ImageRef,
     PodContext,
@@ -44,6 +50,7 @@ from bridge.spec import (
     sandbox_findings,
 )
 from bridge.spec.context import NotHeardOf
+from bridge.spec.resources import container_sizes, measured
 from bridge.volumes import NotReady
 from vkcri.api import pods
 from vkcri.errors import Invalid, NotFound, VkcriError
@@ -175,7 +182,7 @@ class Actor:
         """The container's configuration, with the files on the host that it names."""
         pod, guest, name = desired.pod, self._guest, action.name
         try:
-            parent = guest.cgroups.ensure_pod(pod)
+            parent = guest.cgroups.pod_path(pod)
             target = _target(container, observed)
             context = self._context(
                 desired, ips, volumes=volumes, image=image, target_container_id=target, cgroup_parent=parent
@@ -190,6 +197,7 @@ class Actor:
             guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
             raise Failure(Problem("CreateContainerConfigError", str(error)), str(error)) from error
         config.annotations[observe.BACKOFF] = str(int(action.backoff))
+        config.annotations[resizing.MADE_WITH] = json.dumps(measured(pod, container), separators=(",", ":"))
         return config, context
 
     def _create(
@@ -355,6 +363,18 @@ class Actor:
         folder = names.log_directory(pod, self._guest.settings.instance)
         if folder.parent == self._guest.settings.instance.pod_logs_dir:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def resize_pod(self, desired: Desired, action: ResizePod, observed: Observed, prior: Prior) -> Resized:
+        """The pod's cgroup and those containers' are what was granted; the sizes that they have got. Raises Failure
+        with the kubelet's words where usage or the kernel does not allow it, some steps of it having been taken."""
+        pod = desired.pod
+        resizer = Resizer(self._guest, pod, self._context(desired, ()), observed)
+        changes = []
+        for life in lives(pod, prior, observed):
+            if life.name in action.containers and life.run is not None:
+                has, wants = resizing.running_sizes(prior, life), container_sizes(pod, life.spec)
+                changes.append(resizing.Change(life.run.id, life.name, has or wants, wants))
+        return resizer.resize(changes)
 
     def refresh_volumes(self, desired: Desired) -> float | None:
         """Volumes show what their sources hold now. Seconds until the next refresh is due, None for never."""

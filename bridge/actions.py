@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.spec.resources import Sizes
+
 SANDBOX = "sandbox"
 START = "start"
 TEARDOWN = "teardown"
 REFRESH = "refresh"
 REMOVE = "remove"
+RESIZE = "resize"
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,29 @@ class Probed:
 
 
 @dataclass(frozen=True)
+class Note:
+    """One of the two conditions of a resize, which are there only while they are True. generation: the spec's that it
+    is about; since: RFC 3339."""
+
+    reason: str = ""
+    message: str = ""
+    generation: int | None = None
+    since: str = ""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """pending: the node has not granted what the pod asks for; progress: it has, and it is being carried out."""
+
+    pending: Note | None = None
+    progress: Note | None = None
+
+
+@dataclass(frozen=True)
 class Desired:
-    """What the pod should be. `gone`: the API object is gone, or never was (then `pod` was rebuilt from CRI's
-    annotations). `may_create`: services and node are known, so that containers may be made. host_ips:
-    status.hostIPs."""
+    """What the pod should be, with the resources that the node has granted it. `gone`: the API object is gone, or never
+    was (then `pod` was rebuilt from CRI's annotations). `may_create`: services and node are known, so that containers
+    may be made. host_ips: status.hostIPs."""
 
     pod: Mapping[str, Any]
     gone: bool = False
@@ -53,7 +75,9 @@ class Prior:
     waits. busy: keys of actions under way. retry: key -> not before (seconds since the epoch). stopping: container id
     -> when its grace ends. apart: ids of containers that are stopped by a grace of their own. replaced: ids of
     containers that we stopped to start them anew. down: volumes and cgroup are gone. refresh_at: when volumes are due
-    to be refreshed, None: never. probed: container id -> what its probes say."""
+    to be refreshed, None: never. probed: container id -> what its probes say. notes: the conditions of a resize.
+    pod_sized: what the pod's cgroup is held to, None: not known. sized: container id -> what it was held to last, for a
+    runtime that does not say."""
 
     status: Mapping[str, Any] = field(default_factory=dict)
     problems: Mapping[str, Problem] = field(default_factory=dict)
@@ -65,6 +89,9 @@ class Prior:
     down: bool = False
     refresh_at: float | None = None
     probed: Mapping[str, Probed] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
+    pod_sized: Sizes | None = None
+    sized: Mapping[str, Sizes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +181,14 @@ class RefreshVolumes:
 
 
 @dataclass(frozen=True)
+class ResizePod:
+    """Bring the pod's cgroup, and these running containers' (by name), to what was granted."""
+
+    containers: tuple[str, ...] = ()
+    key: str = RESIZE
+
+
+@dataclass(frozen=True)
 class Forget:
     """Nothing is left of the pod, neither here nor at the API server."""
 
@@ -175,6 +210,7 @@ Action = (
     | TearDown
     | RemoveAll
     | RefreshVolumes
+    | ResizePod
     | Forget
     | Wait
 )

@@ -1,8 +1,11 @@
-"""Which pods the node has taken: admit, asked under one lock in order of creation.
+"""Which pods the node has taken, and what it has granted them: admit, asked under one lock in order of creation.
 
 A pod is offered when it is first heard of; its worker asks before its first action. Whoever asks settles every pod that
 was created before, so that the order in which workers happen to run decides nothing. Pods that already have a sandbox
 are counted first and never refused.
+
+What a pod was granted (bridge.allocation) stays when it asks for other resources, until these fit beside what the
+others were granted. Resizes that wait are looked at in the kubelet's order each time one is asked for or room is made.
 """
 
 import threading
@@ -10,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bridge.admit import Refusal, admit, wants_strict_groups
+from bridge.allocation import Allocation, allocation_of, applied, order, remembered
 from vkcri.api import pods
 
 Pod = Mapping[str, Any]
@@ -17,21 +21,26 @@ Pod = Mapping[str, Any]
 
 class Admission:
     """The one register of admitted pods. Thread-safe. allocatable() and node(): as `admit` takes them; strict_groups()
-    too, and it is asked only for a pod that wants them, since it may raise Unavailable."""
+    too, and it is asked only for a pod that wants them, since it may raise Unavailable. on_granted(uid): a resize that
+    had waited was granted; called on the thread that made the room."""
 
     def __init__(
         self,
         allocatable: Callable[[], Mapping[str, Any]],
         node: Callable[[], Mapping[str, Any]],
         strict_groups: Callable[[], bool] = bool,
+        on_granted: Callable[[str], None] = lambda _uid: None,
     ) -> None:
         self._strict_groups = strict_groups
         self._allocatable = allocatable
         self._node = node
+        self._on_granted = on_granted
         self._lock = threading.Lock()
         self._offered: dict[str, Pod] = {}
         self._admitted: dict[str, Pod] = {}
         self._refused: dict[str, Refusal] = {}
+        self._granted: dict[str, Allocation] = {}
+        self._deferred: dict[str, str] = {}  # since when, RFC 3339
 
     def offer(self, uid: str, pod: Pod) -> None:
         """A pod that is to be judged, unless it was."""
@@ -48,6 +57,7 @@ class Admission:
                 pod = self._offered.pop(uid, None)
                 if pod is not None:
                     self._admitted[uid] = pod
+                    self._granted[uid] = remembered(pod, pods.status(pod))
                     self._refused.pop(uid, None)
 
     def verdict(self, uid: str) -> Refusal | None:
@@ -57,17 +67,40 @@ class Admission:
                 self._settle(self._offered[uid])
             return self._refused.get(uid)
 
-    def release(self, uid: str) -> None:
-        """The pod has ended: what it asked for is free."""
+    def resize(self, uid: str, pod: Pod, since: str) -> tuple[Allocation, Refusal | None]:
+        """What the pod is granted, and why that is not what it asks for now, None where it is. since: when it first
+        asked for it, RFC 3339."""
+        asked = allocation_of(pod)
         with self._lock:
-            for table in (self._offered, self._admitted):
+            if uid not in self._admitted:
+                return self._granted.get(uid, asked), None
+            self._admitted[uid] = pod
+            if self._granted[uid] == asked:
+                self._deferred.pop(uid, None)
+                return asked, None
+            self._deferred[uid] = since
+            refusals, granted = self._settle_resizes()
+            answer = self._granted[uid], refusals.get(uid)
+        for other in granted - {uid}:
+            self._on_granted(other)
+        return answer
+
+    def release(self, uid: str) -> None:
+        """The pod has ended: what it was granted is free."""
+        with self._lock:
+            held = self._admitted.pop(uid, None)
+            for table in (self._offered, self._deferred):
                 table.pop(uid, None)
+            granted = self._settle_resizes()[1] if held is not None else set()
+        for other in granted:
+            self._on_granted(other)
 
     def forget(self, uid: str) -> None:
         """The pod is gone."""
         self.release(uid)
         with self._lock:
             self._refused.pop(uid, None)
+            self._granted.pop(uid, None)
 
     def _settle(self, last: Pod) -> None:
         """Judge every offered pod up to this one."""
@@ -75,13 +108,35 @@ class Admission:
         for uid, pod in sorted(self._offered.items(), key=lambda item: _order(item[1])):
             if _order(pod) > until:
                 return
-            strict = wants_strict_groups(pod) and self._strict_groups()
-            refusal = admit(pod, self._admitted.values(), self._allocatable(), self._node(), strict_groups=strict)
+            refusal = self._admit(uid, pod)
             del self._offered[uid]
             if refusal is None:
                 self._admitted[uid] = pod
+                self._granted[uid] = allocation_of(pod)
             else:
                 self._refused[uid] = refusal
+
+    def _admit(self, uid: str, pod: Pod) -> Refusal | None:
+        """Judge the pod beside the others that were taken, as they were granted. The lock is held."""
+        others = [applied(held, self._granted[other]) for other, held in self._admitted.items() if other != uid]
+        strict = wants_strict_groups(pod) and self._strict_groups()
+        return admit(pod, others, self._allocatable(), self._node(), strict_groups=strict)
+
+    def _settle_resizes(self) -> tuple[dict[str, Refusal], set[str]]:
+        """Grant what fits of the resizes that are asked for: (who is refused and why, who was granted)."""
+        asking = [(uid, self._admitted[uid]) for uid in self._deferred]
+        asking.sort(key=lambda item: order(item[1], self._granted[item[0]], self._deferred[item[0]]))
+        refusals: dict[str, Refusal] = {}
+        granted: set[str] = set()
+        for uid, pod in asking:
+            refusal = self._admit(uid, pod)
+            if refusal is None:
+                self._granted[uid] = allocation_of(pod)
+                del self._deferred[uid]
+                granted.add(uid)
+            else:
+                refusals[uid] = refusal
+        return refusals, granted
 
 
 def _order(pod: Pod) -> tuple[str, str, str]:

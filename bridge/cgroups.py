@@ -22,7 +22,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from bridge.spec import CgroupFacts
-from bridge.spec.resources import MIN_SHARES, PERIOD, hugepage_limits, page_size, quota, shares
+from bridge.spec.resources import MIN_SHARES, PERIOD, Sizes, hugepage_limits, page_size, pod_sizes, shares
 from vkcri.api import pods, resources
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Invalid, Unavailable
@@ -31,14 +31,15 @@ _LEVELS = {"Guaranteed": (), "Burstable": ("burstable",), "BestEffort": ("bestef
 _POD = re.compile(r"pod([A-Za-z0-9][-A-Za-z0-9_.]{0,127})")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 _EMPTY_WITHIN = 2.0
+_UNLIMITED = 1 << 62  # v1 has no word for no limit: it shows the most that a counter of pages can hold
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """One cgroup's amounts; None leaves the kernel's own. quota 0 is unlimited, memory 0 is unlimited."""
+    """One cgroup's amounts; None leaves the kernel's own."""
 
-    shares: int
+    shares: int | None = None
     quota: int | None = None
     memory: int | None = None
     hugepages: Mapping[str, int] | None = None
@@ -80,14 +81,61 @@ class Cgroups:
     def ensure_pod(self, pod: pods.Pod) -> str:
         """Make the pod's cgroup with its limits; the path that CRI takes as cgroup_parent. Raises Unavailable,
         Invalid."""
-        uid, qos = pods.uid(pod), pods.qos_class(pod)
-        name = self._name(uid, qos)
+        name = self._name(pods.uid(pod), pods.qos_class(pod))
         with self._lock:
-            if qos == "Burstable":
-                self._burstable[uid] = resources.pod_requests(pod).get("cpu", Fraction(0))
             self._ensure_levels()
+        self.count(pod)
         self._ensure(name, pod_limits(pod, self.facts))
         return f"/{name}"
+
+    def pod_path(self, pod: pods.Pod) -> str:
+        """As `ensure_pod`, but a cgroup that is there keeps its limits: changing them has an order of its own."""
+        name = self._name(pods.uid(pod), pods.qos_class(pod))
+        if all((root / name).is_dir() for root in self._hierarchies.roots):
+            return f"/{name}"
+        return self.ensure_pod(pod)
+
+    def read(self, pod: pods.Pod) -> Sizes | None:
+        """What the pod's cgroup is held to by the kernel, shares as `pod_sizes` has them where they come to the same
+        on v2. None where there is no such cgroup."""
+        name = self._name(pods.uid(pod), pods.qos_class(pod))
+        try:
+            if self._hierarchies.unified:
+                return _v2_sizes(self._hierarchies.unified / name, pod_sizes(pod).shares)
+            return _v1_sizes({key: root / name for key, root in self._hierarchies.v1.items()})
+        except FileNotFoundError:
+            return None
+
+    def resize(self, pod: pods.Pod, limits: Limits) -> None:
+        """Hold the pod's cgroup to these. Raises Unavailable where the kernel does not take them."""
+        uid, qos = pods.uid(pod), pods.qos_class(pod)
+        name = self._name(uid, qos)
+        try:
+            for file, text in self._files(root_name=name, limits=limits):
+                _write(file, text)
+        except OSError as error:
+            raise Unavailable(f"cgroup {name}: {error}") from error
+        self.count(pod)
+
+    def count(self, pod: pods.Pod) -> None:
+        """Let what a burstable pod requests count for its level's share of the CPU."""
+        if pods.qos_class(pod) != "Burstable":
+            return
+        requested = resources.pod_requests(pod).get("cpu", Fraction(0))
+        with self._lock:
+            if self._burstable.get(pods.uid(pod)) != requested:
+                self._burstable[pods.uid(pod)] = requested
+                self._ensure_levels()
+
+    def memory_usage(self, pod: pods.Pod, container_id: str = "") -> int | None:
+        """Bytes that the pod's cgroup uses, or the container's in it; None where that cannot be told."""
+        name = f"{self._name(pods.uid(pod), pods.qos_class(pod))}/{container_id}".rstrip("/")
+        root = self._hierarchies.unified or self._hierarchies.v1.get("memory")
+        file = "memory.current" if self._hierarchies.unified else "memory.usage_in_bytes"
+        try:
+            return int((root / name / file).read_text()) if root else None
+        except (OSError, ValueError):
+            return None
 
     def remove_pod(self, uid: str) -> None:
         """Kill what is left in the pod's cgroups and remove them. Idempotent. Raises Unavailable where some stay."""
@@ -187,16 +235,9 @@ class Cgroups:
 
 def pod_limits(pod: pods.Pod, facts: CgroupFacts) -> Limits:
     """What the pod's cgroup is held to: limits only where the whole pod is limited. Pure."""
-    qos = pods.qos_class(pod)
-    requests, limits = resources.pod_requests(pod), resources.pod_limits(pod)
-    pages = hugepage_limits(requests, facts)
-    if qos == "BestEffort":
-        return Limits(MIN_SHARES, hugepages=pages)
-    zero = Fraction(0)
-    cpu = quota(limits.get("cpu", zero)) if qos == "Guaranteed" or resources.limits_declared(pod, "cpu") else None
-    bounded = qos == "Guaranteed" or resources.limits_declared(pod, "memory")
-    memory = math.ceil(limits.get("memory", zero)) if bounded else None
-    return Limits(shares(requests.get("cpu", zero)), cpu, memory, pages)
+    sizes = pod_sizes(pod)
+    pages = hugepage_limits(resources.pod_requests(pod), facts)
+    return Limits(sizes.shares, sizes.quota, sizes.memory, pages)
 
 
 def weight(cpu_shares: int) -> int:
@@ -208,6 +249,12 @@ def weight(cpu_shares: int) -> int:
         return 10000
     power = math.log2(cpu_shares)
     return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))
+
+
+def shares_of_weight(amount: int) -> int:
+    """The shares that `weight` makes that weight of; by the curve's inverse, so that it may be off by a little."""
+    root = math.sqrt(125**2 + 4 * 612 * (math.log10(amount) + 7 / 34))
+    return min(max(round(2 ** ((root - 125) / 2)), MIN_SHARES), 262144)
 
 
 def mounted_hierarchies(mountinfo: str | None = None) -> Hierarchies:
@@ -237,12 +284,13 @@ def host_hugepages(folder: Path = Path("/sys/kernel/mm/hugepages")) -> tuple[str
 
 def _v1_files(folders: Mapping[str, Path], limits: Limits) -> Iterator[tuple[Path, str]]:
     if "memory" in folders and limits.memory is not None:
-        yield folders["memory"] / "memory.limit_in_bytes", str(limits.memory or -1)
+        yield folders["memory"] / "memory.limit_in_bytes", str(limits.memory)
     if "cpu" in folders:
-        yield folders["cpu"] / "cpu.shares", str(limits.shares)
+        if limits.shares is not None:
+            yield folders["cpu"] / "cpu.shares", str(limits.shares)
         if limits.quota is not None:
             yield folders["cpu"] / "cpu.cfs_period_us", str(PERIOD)
-            yield folders["cpu"] / "cpu.cfs_quota_us", str(limits.quota or -1)
+            yield folders["cpu"] / "cpu.cfs_quota_us", str(limits.quota)
     if "hugetlb" in folders:
         for size, amount in (limits.hugepages or {}).items():
             yield folders["hugetlb"] / f"hugetlb.{size}.limit_in_bytes", str(amount)
@@ -250,12 +298,36 @@ def _v1_files(folders: Mapping[str, Path], limits: Limits) -> Iterator[tuple[Pat
 
 def _v2_files(folder: Path, limits: Limits) -> Iterator[tuple[Path, str]]:
     if limits.memory is not None:
-        yield folder / "memory.max", str(limits.memory or "max")
-    yield folder / "cpu.weight", str(weight(limits.shares))
+        yield folder / "memory.max", str(limits.memory)
+    if limits.shares is not None:
+        yield folder / "cpu.weight", str(weight(limits.shares))
     if limits.quota is not None:
-        yield folder / "cpu.max", f"{limits.quota or 'max'} {PERIOD}"
+        yield folder / "cpu.max", f"{limits.quota} {PERIOD}"
     for size, amount in (limits.hugepages or {}).items():
         yield folder / f"hugetlb.{size}.max", str(amount)
+
+
+def _v1_sizes(folders: Mapping[str, Path]) -> Sizes:
+    cpu, memory = folders.get("cpu"), folders.get("memory")
+    shares_, quota, limit = MIN_SHARES, -1, _UNLIMITED
+    if cpu is not None:
+        shares_ = int((cpu / "cpu.shares").read_text())
+        quota, period = (int((cpu / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        quota = quota * PERIOD // period
+    if memory is not None:
+        limit = int((memory / "memory.limit_in_bytes").read_text())
+    return Sizes(shares_, quota if quota > 0 else None, limit if limit < _UNLIMITED else None)
+
+
+def _v2_sizes(folder: Path, expected: int) -> Sizes:
+    found = int((folder / "cpu.weight").read_text())
+    quota, period = (folder / "cpu.max").read_text().split()
+    limit = (folder / "memory.max").read_text().strip()
+    return Sizes(
+        expected if weight(expected) == found else shares_of_weight(found),
+        None if quota == "max" else int(quota) * PERIOD // int(period),
+        None if limit == "max" else int(limit),
+    )
 
 
 def _make(root: Path, name: str, *, unified: bool) -> None:

@@ -7,6 +7,7 @@ is carried over as long as a condition's status stays the same.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bridge.allocation import IN_PROGRESS, PENDING
 from vkcri.api import pods
 
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
@@ -17,7 +18,8 @@ def conditions(
     pod: Mapping[str, Any], prior: Status, status: Status, *, sandbox_ready: bool, now: str
 ) -> list[dict[str, Any]]:
     """status: the new PodStatus, complete but for its conditions; prior: the one before; now: RFC 3339."""
-    foreign = [dict(item) for item in pods.status(pod).get("conditions") or [] if item.get("type") not in OWNED]
+    listed = pods.status(pod).get("conditions") or []
+    foreign = [dict(item) for item in listed if item.get("type") not in (*OWNED, PENDING, IN_PROGRESS)]
     containers_ready = _containers_ready(pod, status)
     own = [
         _condition("PodReadyToStartContainers", sandbox_ready),

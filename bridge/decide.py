@@ -8,9 +8,10 @@ twice while it is under way (`prior.busy`), save a stop with a shorter grace.
 
 from collections.abc import Iterable, Mapping
 
-from bridge import outcome
+from bridge import outcome, resizing
 from bridge.actions import (
     REFRESH,
+    RESIZE,
     SANDBOX,
     START,
     Action,
@@ -23,6 +24,7 @@ from bridge.actions import (
     RefreshVolumes,
     RemoveAll,
     RemoveContainer,
+    ResizePod,
     RunSandbox,
     StartContainer,
     StopContainer,
@@ -31,6 +33,7 @@ from bridge.actions import (
 )
 from bridge.lives import Life, initialized, lives
 from bridge.observe import Container, Observed, Sandbox
+from bridge.resizing import RESTART
 from bridge.spec import names
 from bridge.wire.words import duration
 from vkcri.api import pods
@@ -87,7 +90,9 @@ def _run(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Li
     actions = _refresh(prior, now)
     actions += _stale(prior, all_lives)
     actions += _unfit(desired, prior, all_lives, now)
-    if not desired.may_create or START in prior.busy:
+    resize = _resize(desired, prior, all_lives, now)
+    actions += resize
+    if not desired.may_create or START in prior.busy or _holds_up(resize, prior):
         return actions
     for life in _startable(all_lives, sandbox.id):
         action = _start(desired, life, prior, sandbox, now)
@@ -183,6 +188,30 @@ def _stop_unfit(desired: Desired, life: Life, run: str, why: str, keeps_pod: boo
             seconds = float((life.spec.get(field) or {}).get("terminationGracePeriodSeconds") or seconds)
     replace = life.kind == "sidecar" or _restarts(life, why)
     return StopContainer(run, life.name, max(MINIMUM_GRACE, seconds), message, replace=replace)
+
+
+def _resize(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: float) -> list[Action]:
+    """Bring what runs to what was granted: first stop the containers whose policy wants a restart, then change the
+    pod's cgroup and the others'."""
+    restarts = resizing.restarts(desired.pod, all_lives)
+    if restarts:
+        found: list[Action] = []
+        for life in restarts:
+            if life.run and not _why_unfit(life):
+                stop = StopContainer(life.run.id, life.name, grace(desired), RESTART.format(life.name), replace=True)
+                if stop.key not in prior.busy and prior.retry.get(stop.key, 0.0) <= now:
+                    found.append(stop)
+        return found
+    updates = resizing.updates(desired.pod, prior, all_lives)
+    if RESIZE in prior.busy or not (updates or resizing.pod_differs(desired.pod, prior)):
+        return []
+    retry = prior.retry.get(RESIZE, 0.0)
+    return [Wait(retry)] if retry > now else [ResizePod(tuple(life.name for life in updates))]
+
+
+def _holds_up(resize: list[Action], prior: Prior) -> bool:
+    """Whether a start waits for a resize, in whose cgroup it is to fit. One that has just failed holds up nothing."""
+    return RESIZE in prior.busy or any(isinstance(action, ResizePod) for action in resize)
 
 
 def _startable(all_lives: tuple[Life, ...], sandbox_id: str) -> list[Life]:

@@ -106,7 +106,10 @@ class Bridge:
             metrics=counts,
         )
         self.admission = Admission(
-            lambda: self.node.allocatable, self.cluster.node, lambda: self.node.features().supplemental_groups_policy
+            lambda: self.node.allocatable,
+            self.cluster.node,
+            lambda: self.node.features().supplemental_groups_policy,
+            lambda uid: self.roster.wake(uid),
         )
         self.pods = Subscription(
             instance.queue_socket("watcher"),

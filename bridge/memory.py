@@ -18,7 +18,10 @@ from bridge.actions import (
     StopContainer,
     TearDown,
 )
+from bridge.allocation import Allocation
 from bridge.observe import Observed
+from bridge.resizing import Resized, notes_of
+from bridge.spec.resources import Sizes
 from vkcri.api import pods
 from vkcri.backoff import BackoffTable
 
@@ -41,6 +44,10 @@ class Memory:
         self.probed: Mapping[str, Probed] = {}
         self.down = False
         self.refresh_at: float | None = 0.0
+        self.allocation: Allocation | None = None
+        self.notes = notes_of(status)
+        self.pod_sized: Sizes | None = None
+        self.sized: dict[str, Sizes] = {}
         self._backoff = BackoffTable(RETRY_FIRST, RETRY_MOST)
         self._news = 0
         self._began: dict[str, int] = {}
@@ -57,6 +64,9 @@ class Memory:
             down=self.down,
             refresh_at=self.refresh_at,
             probed=self.probed,
+            notes=self.notes,
+            pod_sized=self.pod_sized,
+            sized=dict(self.sized),
         )
 
     def seen(self, pod: Mapping[str, Any], observed: Observed) -> None:
@@ -65,6 +75,7 @@ class Memory:
         self.stopping = {key: value for key, value in self.stopping.items() if key in alive}
         self.apart &= alive
         self.replaced &= {item.id for item in observed.containers}
+        self.sized = {key: value for key, value in self.sized.items() if key in alive}
         if not _refreshable(pod):
             self.refresh_at = None
 
@@ -80,8 +91,10 @@ class Memory:
             if action.replace:
                 self.replaced.add(action.id)
 
-    def done(self, action: Action, key: str, now: float, due: float | None = None) -> None:
-        """It succeeded. due: seconds until volumes are to be refreshed."""
+    def done(
+        self, action: Action, key: str, now: float, due: float | None = None, sized: Resized | None = None
+    ) -> None:
+        """It succeeded. due: seconds until volumes are to be refreshed. sized: what cgroups are held to by it."""
         news = self._ends(key)
         name = retry_key(action)
         self.retry.pop(name, None)
@@ -95,6 +108,9 @@ class Memory:
             self.refresh_at = 0.0 if news else None if due is None else now + due
         elif isinstance(action, TearDown):
             self.down = True
+        if sized is not None:
+            self.pod_sized = sized.pod
+            self.sized |= sized.containers
 
     def failed(self, action: Action, key: str, now: float, problem: Problem | None, delay: float | None) -> float:
         """It failed; the time of the next try. problem: what the container's (or the pod's) status shows."""

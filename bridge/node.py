@@ -28,6 +28,8 @@ CALL_SECONDS = 10.0
 RELIST_MOST = 180.0
 MOST_IMAGES = 50
 MOST_NAMES = 5
+DECLARED = ("InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers")
+"""By which the API server knows what it may ask of this node (status.declaredFeatures), in order."""
 _GOOD = {
     "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     "DiskPressure": ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -155,6 +157,7 @@ class NodeStatus:
             "images": self._list_images(),
             "runtimeHandlers": [_handler(item) for item in status.runtime_handlers],
             "features": {"supplementalGroupsPolicy": status.features.supplemental_groups_policy},
+            "declaredFeatures": list(DECLARED),
             "relisted": times.seconds(times.of(relisted if relisted is not None else self._began)),
             "reported": times.seconds(times.of(self._clock())),
         }

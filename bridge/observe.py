@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.spec import names
+from bridge.spec.resources import PERIOD, Sizes
 from vkcri.api import loglines
 from vkcri.errors import Invalid, NotFound
 
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Container:
-    """One container in CRI. Times are nanoseconds since the epoch, 0 where it has not happened."""
+    """One container in CRI. Times are nanoseconds since the epoch, 0 where it has not happened. sizes: what its cgroup
+    is held to, None where the runtime does not say."""
 
     id: str
     name: str
@@ -50,6 +52,7 @@ class Container:
     image: str = ""
     image_ref: str = ""
     log_path: str = ""
+    sizes: Sizes | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -171,6 +174,7 @@ def container_of(status: api_pb2.ContainerStatus, sandbox_id: str) -> Container:
         image=status.image.image,
         image_ref=status.image_ref,
         log_path=status.log_path,
+        sizes=_sizes(status.resources),
         annotations=annotations,
     )
     if found.state != "exited":
@@ -178,6 +182,16 @@ def container_of(status: api_pb2.ContainerStatus, sandbox_id: str) -> Container:
     mounted = {mount.container_path: mount.host_path for mount in status.mounts}
     own = termination_message(found, mounted.get(annotations.get(names.MESSAGE_PATH, ""), ""))
     return replace(found, message=": ".join(filter(None, (found.message, own))))
+
+
+def _sizes(resources: api_pb2.ContainerResources) -> Sizes | None:
+    """containerd tells what it was last told since 1.6.9; 0 and -1 are no limit."""
+    linux = resources.linux
+    if linux.cpu_shares <= 0:
+        return None
+    scaled = linux.cpu_quota * PERIOD // linux.cpu_period if linux.cpu_period > 0 else 0
+    memory = linux.memory_limit_in_bytes
+    return Sizes(linux.cpu_shares, scaled if scaled > 0 else None, memory if memory > 0 else None)
 
 
 def _start_broke_off(status: api_pb2.ContainerStatus) -> bool:

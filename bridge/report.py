@@ -12,7 +12,7 @@ is `rejected`, which needs no observation.
 from collections.abc import Mapping
 from typing import Any
 
-from bridge import conditions
+from bridge import conditions, granted, resizing
 from bridge.actions import SANDBOX, START, Desired, Prior
 from bridge.decide import ending, usable
 from bridge.lives import Life, lives
@@ -51,8 +51,11 @@ def report(desired: Desired, prior: Prior, observed: Observed, now: float) -> St
         _close(status, desired.pod)
     _limit_messages(status, len(all_lives))
     _set_phase(status, desired, prior, end, all_lives, over)
+    status.update(granted.of_pod(desired.pod, prior, running=status["phase"] == "Running"))
     ready = usable(desired, observed) is not None
-    status["conditions"] = conditions.conditions(desired.pod, prior.status, status, sandbox_ready=ready, now=stamp)
+    own = conditions.conditions(desired.pod, prior.status, status, sandbox_ready=ready, now=stamp)
+    resize = [] if pods.is_terminal(status) else resizing.conditions(prior.notes)
+    status["conditions"] = own + resize
     return status
 
 
@@ -88,7 +91,7 @@ def _base(desired: Desired, prior: Prior, observed: Observed, stamp: str) -> Sta
     if addresses:
         status["podIP"] = addresses[0]
         status["podIPs"] = [{"ip": address} for address in addresses]
-    for carried in ("nominatedNodeName", "resize", "resourceClaimStatuses", "allocatedResources"):
+    for carried in ("nominatedNodeName", "resourceClaimStatuses"):
         if known.get(carried):
             status[carried] = known[carried]
     return status
@@ -122,26 +125,18 @@ def _container(life: Life, prior: Prior, waiting: str, is_ending: bool) -> Statu
         status.update({key: life.prior[key] for key in ("image", "imageID", "containerID") if life.prior.get(key)})
     elif life.run is not None:
         status.update(image=life.run.image, imageID=life.run.image_ref, containerID=container_id(life.run))
-    return {**status, **_from_spec(life)}
+    return {**status, **granted.of_container(life, prior), **_mounts(life)}
 
 
-def _from_spec(life: Life) -> Status:
-    """Resources and mounts as they were asked for, which is what the container has got."""
-    found: Status = {}
-    resources = {key: value for key, value in (life.spec.get("resources") or {}).items() if value}
-    if resources and life.run is not None:
-        found["resources"] = resources
-        if resources.get("requests"):
-            found["allocatedResources"] = resources["requests"]
+def _mounts(life: Life) -> Status:
+    """As they were asked for, which is what the container has got."""
     mounts = []
     for mount in life.spec.get("volumeMounts") or []:
         shown = {"name": mount["name"], "mountPath": mount["mountPath"]}
         if mount.get("readOnly"):
             shown |= {"readOnly": True, "recursiveReadOnly": "Disabled"}
         mounts.append(shown)
-    if mounts:
-        found["volumeMounts"] = mounts
-    return found
+    return {"volumeMounts": mounts} if mounts else {}
 
 
 def _restart_count(life: Life) -> int:

@@ -246,6 +246,21 @@ class Runtime:
             _RUNTIME + "UpdateContainerResources", request, cri.UpdateContainerResourcesResponse, seconds
         )
 
+    def update_pod_sandbox_resources(
+        self, request: cri.UpdatePodSandboxResourcesRequest, *, seconds: float = DEFAULT_SECONDS
+    ) -> bool:
+        """Tell the runtime of a pod's new sizes. Whether it knows that call: containerd up to 2.1 has none, and 2.2
+        says so in words."""
+        try:
+            self._unary(_RUNTIME + "UpdatePodSandboxResources", request, cri.UpdatePodSandboxResourcesResponse, seconds)
+        except Refused:
+            return False
+        except Unavailable as error:
+            if "not implemented" not in str(error):
+                raise
+            return False
+        return True
+
     def reopen_container_log(
         self, request: cri.ReopenContainerLogRequest, *, seconds: float = DEFAULT_SECONDS
     ) -> cri.ReopenContainerLogResponse:

@@ -28,6 +28,7 @@ from bridge.actions import (
     RefreshVolumes,
     RemoveAll,
     RemoveContainer,
+    ResizePod,
     RunSandbox,
     StartContainer,
     StopContainer,
@@ -38,11 +39,14 @@ from bridge.admission import Admission
 from bridge.conditions import OWNED
 from bridge.decide import decide, ending
 from bridge.events import STARTED, Hint
+from bridge.grants import Grants
 from bridge.guest import WARNING, Cancelled, Failure, Guest, Scope
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
 from bridge.probes.view import View, is_probed, view
+from bridge.resizing import Resized
 from bridge.schedule import Scheduler
+from bridge.spec.resources import pod_sizes
 from vkcri.api import pods
 from vkcri.backoff import Backoff
 from vkcri.errors import Unavailable, VkcriError
@@ -87,6 +91,7 @@ class Worker:
         self._pod = pod
         self._gone = False
         self._memory = Memory(dict(pods.status(pod)))
+        self._grants = Grants(guest, admission, self._memory, self._lock, lambda when: scheduler.wake_at(self, when))
         self._scopes: dict[str, Scope] = {}
         self._observed = Observed()
         self._view: View | None = None
@@ -195,6 +200,7 @@ class Worker:
             self._memory.seen(desired.pod, observed)
         if not self._admit(desired, observed, now):
             return
+        desired = self._grants.grant(desired, observed, now)
         self._report(desired, observed, now)
         with self._lock:
             prior = self._memory.prior()
@@ -318,7 +324,14 @@ class Worker:
 
     def _begin(
         self,
-        action: RunSandbox | StartContainer | StopContainer | RemoveContainer | TearDown | RemoveAll | RefreshVolumes,
+        action: RunSandbox
+        | StartContainer
+        | StopContainer
+        | RemoveContainer
+        | TearDown
+        | RemoveAll
+        | RefreshVolumes
+        | ResizePod,
         desired: Desired,
         observed: Observed,
         now: float,
@@ -345,9 +358,15 @@ class Worker:
     ) -> None:
         """The body of an operation's thread: do it, note how it ended, wake the worker."""
         due: float | None = None
+        sized: Resized | None = None
         failure: tuple[Problem | None, float | None] | None = None
         try:
-            due = self._perform(action, desired, observed, scope, again=again)
+            if isinstance(action, ResizePod):
+                sized = self._grants.carry_out(self._actor, action, desired, observed)
+            else:
+                due = self._perform(action, desired, observed, scope, again=again)
+            if isinstance(action, RunSandbox):
+                sized = Resized(pod_sizes(desired.pod))
         except Cancelled:
             failure = (None, 0.0)
         except Failure as error:
@@ -367,7 +386,7 @@ class Worker:
                 return  # left behind
             del self._scopes[key]
             if failure is None:
-                self._memory.done(action, key, now, due)
+                self._memory.done(action, key, now, due, sized)
             else:
                 self._memory.failed(action, key, now, *failure)
         self.wake()

@@ -3,6 +3,8 @@
 The arithmetic is the kubelet's (cm/helpers_linux.go, qos/policy.go), on cgroup v1's scale; runc converts for v2.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +22,16 @@ _HUGE = "hugepages-"
 _ZERO = Fraction(0)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """What a cgroup is held to that can change in place: CPU shares, microseconds of CPU in each PERIOD, bytes of
+    memory. None: not held to anything."""
+
+    shares: int
+    quota: int | None = None
+    memory: int | None = None
+
+
 def shares(amount: Fraction) -> int:
     """CPU shares of a request in CPUs; no request is the kernel's least."""
     return min(max(int(_millis(amount) * 1024 // 1000), MIN_SHARES), MAX_SHARES)
@@ -34,16 +46,59 @@ def container_resources(pod: pods.Pod, container: dict[str, Any], ctx: PodContex
     """For CreateContainer and UpdateContainerResources. A limit that the container lacks is the pod's, where it has
     one."""
     limits = resources.container_amounts(container, "limits")
-    level = resources.pod_limits({"metadata": {}, "spec": _level_only(pod)})
-    cpu_limit = limits.get("cpu") or level.get("cpu", _ZERO)
-    requested = (container.get("resources") or {}).get("requests") or {}
-    cpu_request = quantities.parse(requested["cpu"]) if "cpu" in requested else cpu_limit
-    formed = _formed(cpu_request, cpu_limit, limits.get("memory") or level.get("memory", _ZERO))
+    request, cpu_limit, memory = _amounts(pod, container)
+    formed = _formed(request, cpu_limit, memory)
     formed.oom_score_adj = oom_score_adj(pod, container, quantities.value(ctx.capacity.get("memory", "0")))
     for size, limit in hugepage_limits(limits, ctx.cgroups).items():
         formed.hugepage_limits.add(page_size=size, limit=limit)
     _set_cgroup_extras(formed, ctx.cgroups)
     return formed
+
+
+def container_sizes(pod: pods.Pod, container: Mapping[str, Any]) -> Sizes:
+    """What `container_resources` holds the container to."""
+    request, cpu_limit, memory = _amounts(pod, container)
+    return Sizes(shares(request), quota(cpu_limit) or None, _ceil(memory) or None)
+
+
+def pod_sizes(pod: pods.Pod) -> Sizes:
+    """What the pod's cgroup is held to: limits only where the whole pod is limited (ResourceConfigForPod)."""
+    qos = pods.qos_class(pod)
+    if qos == "BestEffort":
+        return Sizes(MIN_SHARES)
+    requests, limits = resources.pod_requests(pod), resources.pod_limits(pod)
+    limited = {name: qos == "Guaranteed" or resources.limits_declared(pod, name) for name in ("cpu", "memory")}
+    cpu = quota(limits.get("cpu", _ZERO)) if limited["cpu"] else 0
+    memory = _ceil(limits.get("memory", _ZERO)) if limited["memory"] else 0
+    return Sizes(shares(requests.get("cpu", _ZERO)), cpu or None, memory or None)
+
+
+def _amounts(pod: pods.Pod, container: Mapping[str, Any]) -> tuple[Fraction, Fraction, Fraction]:
+    """(CPU requested, CPU limit, memory limit) of a container; 0: none. A limit that it lacks is the pod's."""
+    limits = resources.container_amounts(container, "limits")
+    level = resources.pod_limits({"metadata": {}, "spec": _level_only(pod)})
+    cpu_limit = limits.get("cpu") or level.get("cpu", _ZERO)
+    requested = (container.get("resources") or {}).get("requests") or {}
+    request = quantities.parse(requested["cpu"]) if "cpu" in requested else cpu_limit
+    return request, cpu_limit, limits.get("memory") or level.get("memory", _ZERO)
+
+
+def measured(pod: pods.Pod, container: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What a container is made with, by resource: [request, limit], with the pod's limit for one that it lacks."""
+    requests = resources.container_amounts(container, "requests")
+    _, cpu, memory = _amounts(pod, container)
+    limits = {"cpu": cpu, "memory": memory}
+    return {name: [quantities.format(requests.get(name, _ZERO)), quantities.format(limits[name])] for name in limits}
+
+
+def millis_of_shares(amount: int) -> int:
+    """Thousandths of a CPU for shares (SharesToMilliCPU)."""
+    return -(-amount * 1000 // 1024)
+
+
+def millis_of_quota(amount: int) -> int:
+    """Thousandths of a CPU for microseconds in each PERIOD (QuotaToMilliCPU)."""
+    return amount * 1000 // PERIOD
 
 
 def sandbox_resources(pod: pods.Pod) -> api_pb2.LinuxContainerResources:

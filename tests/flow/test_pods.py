@@ -237,3 +237,28 @@ def test_a_runtime_class_gives_a_pod_its_handler_and_overhead(node: LiveNode) ->
     assert 'RuntimeClass "ghost" not found' in node.kubectl("create", "-f", "-", text=ghost, check=False)
     node.kubectl("delete", "pod", "heavy", "foreign", "--wait=true")
     node.kubectl("delete", "runtimeclass", "heavy", "foreign")
+
+
+def resize(node: LiveNode, pod: str, *, check: bool = True, **resources: dict[str, str | None]) -> str:
+    patch = {"spec": {"containers": [{"name": "main", "resources": resources}]}}
+    return node.kubectl("patch", "pod", pod, "--subresource", "resize", "-p", json.dumps(patch), check=check)
+
+
+def test_a_pod_is_resized_in_place_and_told_why_not(node: LiveNode) -> None:
+    small = {"requests": {"cpu": "50m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}
+    files = "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max"
+    script = f"while true; do cat {files} 2>/dev/null; sleep 0.2; done"
+    node.apply(shell_pod("resized", script, container={"resources": small}))
+    before = node.wait_ready("resized")
+    resize(node, "resized", requests={"memory": "32Mi"}, limits={"memory": "64Mi"})
+    after = node.wait_pod("resized", lambda it: container(it)["resources"]["limits"]["memory"] == "64Mi")
+    assert container(after)["containerID"] == container(before)["containerID"]
+    assert container(after)["allocatedResources"] == {"cpu": "50m", "memory": "32Mi"}
+    wait_for("the new limit", lambda: node.kubectl("logs", "resized", "--tail=1").strip() == str(64 << 20))
+    told = wait_for("the events", lambda: "ResizeCompleted" in (text := events(node, "resized")) and text)
+    assert "ResizeStarted" in str(told)
+    assert "resource limits cannot be removed" in resize(node, "resized", check=False, limits={"cpu": None})
+    assert "allocatable resources: cpu" in resize(
+        node, "resized", check=False, requests={"cpu": "9k"}, limits={"cpu": "9k"}
+    )
+    node.kubectl("delete", "pod", "resized", "--wait=true")

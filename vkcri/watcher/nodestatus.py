@@ -17,9 +17,9 @@ RELIST_SECONDS = 180.0
 HEARTBEAT_SECONDS = 300.0
 MOST_IMAGES = 50  # as the kubelet's nodeStatusMaxImages
 OWN_CONDITIONS = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
-_COPIED = ("capacity", "allocatable", "nodeInfo", "runtimeHandlers", "features")
+_COPIED = ("capacity", "allocatable", "nodeInfo", "runtimeHandlers", "features", "declaredFeatures")
 _MAPS = ("capacity", "allocatable", "nodeInfo", "daemonEndpoints", "features")
-_LISTS = ("images", "runtimeHandlers")
+_LISTS = ("images", "runtimeHandlers", "declaredFeatures")
 
 
 @dataclass(frozen=True)

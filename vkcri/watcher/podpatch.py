@@ -24,6 +24,7 @@ OWN_CONDITIONS = frozenset(
     )
 )
 _REMOVABLE_CONDITIONS = OWN_CONDITIONS - {"PodScheduled"}
+_DATED_BY_REASON = ("PodResizePending", "PodResizeInProgress")  # there only while True: a transition is a new reason
 _CLEARED = ("reason", "message", "podIP", "podIPs", "resize")  # absent here means gone, not unknown
 _MERGED_BY_IP = ("podIPs", "hostIPs")
 _NOT_OURS = ("conditions", "resourceClaimStatuses", "nominatedNodeName")
@@ -82,7 +83,8 @@ def _condition_patches(base: list[Status], reported: list[Status]) -> list[dict[
         if kind not in OWN_CONDITIONS and not _is_disruption(condition, held):
             continue
         wanted = dict(condition)
-        if held and held.get("status") == condition.get("status") and held.get("lastTransitionTime"):
+        same = held is not None and held.get("status") == condition.get("status")
+        if held and same and held.get("lastTransitionTime") and kind not in _DATED_BY_REASON:
             wanted["lastTransitionTime"] = held["lastTransitionTime"]
         if _content(wanted) != _content(held or {}):
             patches.append(_whole(wanted, held or {}))

@@ -6,6 +6,7 @@ import pytest
 
 from bridge.admission import Admission
 from bridge.admit import Refusal, admit
+from bridge.allocation import allocation_of
 from bridge.unsupported import unsupported
 from tests.unit.bridge.building import a_pod, spec
 from vkcri.errors import Unavailable
@@ -181,3 +182,56 @@ class TestAdmission:
         admission.forget("a")
         admission.offer("a", self.pod("a", "2026-01", "1"))
         assert admission.verdict("a") is None
+
+    def test_a_resize_waits_for_room_and_is_granted_when_there_is_some(self) -> None:
+        woken: list[str] = []
+        admission = Admission(lambda: ROOM, dict, woken.append)
+        for uid, created in (("a", "2026-01"), ("b", "2026-02")):
+            admission.offer(uid, self.pod(uid, created, "900m"))
+            assert admission.verdict(uid) is None
+        wanted = self.pod("a", "2026-01", "1500m")
+        granted, refusal = admission.resize("a", wanted, "2026-03-01T00:00:00Z")
+        assert refusal is not None
+        assert refusal.message.endswith("requested: 1500, used: 900, capacity: 2000")
+        assert granted == allocation_of(self.pod("a", "2026-01", "900m"))
+        admission.release("b")
+        assert woken == ["a"]
+        assert admission.resize("a", wanted, "2026-03-01T00:00:00Z") == (allocation_of(wanted), None)
+
+    def test_what_was_granted_counts_and_not_what_is_asked_for(self) -> None:
+        admission = self.admission()
+        admission.offer("a", self.pod("a", "2026-01", "1"))
+        assert admission.verdict("a") is None
+        admission.resize("a", self.pod("a", "2026-01", "3"), "")
+        admission.offer("b", self.pod("b", "2026-02", "1"))
+        assert admission.verdict("b") is None
+        smaller = self.pod("a", "2026-01", "500m")
+        assert admission.resize("a", smaller, "") == (allocation_of(smaller), None)
+        admission.offer("c", self.pod("c", "2026-03", "500m"))
+        assert admission.verdict("c") is None
+
+    def test_room_goes_to_the_more_important_pod(self) -> None:
+        admission = self.admission()
+        for uid in ("a", "b", "c"):
+            admission.offer(uid, self.pod(uid, "2026-01", "600m"))
+            assert admission.verdict(uid) is None
+        important = self.pod("b", "2026-01", "1")
+        important["spec"]["priority"] = 10
+        assert admission.resize("a", self.pod("a", "2026-01", "1"), "2026-03-01T00:00:00Z")[1] is not None
+        assert admission.resize("b", important, "2026-03-02T00:00:00Z")[1] is not None
+        admission.release("c")
+        assert admission.resize("b", important, "2026-03-02T00:00:00Z")[1] is None
+        assert admission.resize("a", self.pod("a", "2026-01", "1"), "2026-03-01T00:00:00Z")[1] is None
+
+    def test_a_pod_that_was_there_has_what_its_status_says(self) -> None:
+        admission = self.admission()
+        wanted = self.pod("a", "2026-01", "3")
+        has = {"requests": {"cpu": "1"}}
+        wanted["status"] = {
+            "containerStatuses": [{"name": "app", "resources": has, "allocatedResources": {"cpu": "1"}}]
+        }
+        admission.offer("a", wanted)
+        admission.count(["a"])
+        granted, refusal = admission.resize("a", wanted, "")
+        assert granted.containers == {"app": has}
+        assert refusal is not None

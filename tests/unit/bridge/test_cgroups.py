@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from bridge.cgroups import Cgroups, Hierarchies, Limits, host_hugepages, mounted_hierarchies, pod_limits, weight
+from bridge.cgroups import (
+    Cgroups,
+    Hierarchies,
+    Limits,
+    host_hugepages,
+    mounted_hierarchies,
+    pod_limits,
+    shares_of_weight,
+    weight,
+)
 from bridge.spec import CgroupFacts
+from bridge.spec.resources import Sizes, pod_sizes
 from tests.instances import own
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import Invalid
@@ -229,3 +239,50 @@ def test_what_is_left_in_a_pods_cgroup_is_killed(real: Cgroups) -> None:
         real.remove_pod("uid-1")
         assert process.wait(timeout=10) == -9
     assert not any(folder.exists() for folder in folders(path))
+
+
+@pytest.mark.container
+def test_the_kernel_is_read_back_and_changed_amount_by_amount(real: Cgroups) -> None:
+    given = pod({"requests": {"cpu": "100m"}, "limits": FULL})
+    assert real.read(given) is None
+    real.ensure_pod(given)
+    assert real.read(given) == pod_sizes(given)
+    real.resize(given, Limits(quota=100000))
+    real.resize(given, Limits(memory=128 << 20))
+    real.resize(given, Limits(shares=204))
+    found = real.read(given)
+    assert found is not None
+    assert (found.quota, found.memory) == (100000, 128 << 20)
+    assert found.shares == 204 or mounted_hierarchies().version == 2
+    unlimited = pod({"requests": {"cpu": "100m"}}, uid="uid-2")
+    real.ensure_pod(unlimited)
+    assert real.read(unlimited) == Sizes(102)
+
+
+@pytest.mark.container
+def test_a_cgroup_that_is_there_keeps_its_limits_at_a_start(real: Cgroups) -> None:
+    given = pod({"limits": FULL})
+    path = real.pod_path(given)
+    assert real.read(given) == pod_sizes(given)
+    assert real.pod_path(pod({"limits": {"cpu": "1", "memory": "1Gi"}})) == path
+    assert real.read(given) == pod_sizes(given)
+
+
+@pytest.mark.container
+def test_what_a_pods_processes_use_is_told(real: Cgroups) -> None:
+    given = pod({"limits": FULL})
+    assert real.memory_usage(given) is None
+    real.ensure_pod(given)
+    assert real.memory_usage(given) == 0
+
+
+def test_weights_come_back_as_the_shares_that_they_were_made_of() -> None:
+    assert [weight(shares_of_weight(amount)) for amount in (1, 2, 39, 100, 5000, 10000)] == [1, 2, 39, 100, 5000, 10000]
+
+
+def test_a_resize_counts_for_the_level_at_once(v2: Cgroups, tmp_path: Path) -> None:
+    v2.ensure_pod(pod({"requests": {"cpu": "1"}}))
+    v2.resize(pod({"requests": {"cpu": "2"}}), Limits(shares=2048))
+    burstable = tmp_path / "vk-cri-speccg-59/kubepods/burstable"
+    assert (burstable / "cpu.weight").read_text() == str(weight(2048))
+    assert (burstable / "poduid-1/cpu.weight").read_text() == str(weight(2048))

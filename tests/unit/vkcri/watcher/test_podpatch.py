@@ -131,3 +131,17 @@ def test_once_the_patch_is_applied_no_other_follows(base: dict[str, Any], report
 @given(_json)
 def test_a_plain_value_is_its_own_plain_value(value: Any) -> None:
     assert plain(plain(value)) == plain(value)
+
+
+def test_a_resize_condition_is_dated_by_its_reason() -> None:
+    held = {
+        "type": "PodResizePending",
+        "status": "True",
+        "reason": "Deferred",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    told = {**held, "reason": "Infeasible", "lastTransitionTime": "2026-01-02T00:00:00Z"}
+    assert status_patch({"conditions": [held]}, {"conditions": [told]})["conditions"] == [told]
+    assert status_patch({"conditions": [held]}, {"conditions": []})["conditions"] == [
+        {"$patch": "delete", "type": "PodResizePending"}
+    ]

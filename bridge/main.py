@@ -109,7 +109,7 @@ class Bridge:
             lambda: self.node.allocatable,
             self.cluster.node,
             lambda: self.node.features().supplemental_groups_policy,
-            lambda uid: self.roster.wake(uid),
+            on_granted=lambda uid: self.roster.wake(uid),
         )
         self.pods = Subscription(
             instance.queue_socket("watcher"),

@@ -185,7 +185,7 @@ class TestAdmission:
 
     def test_a_resize_waits_for_room_and_is_granted_when_there_is_some(self) -> None:
         woken: list[str] = []
-        admission = Admission(lambda: ROOM, dict, woken.append)
+        admission = Admission(lambda: ROOM, dict, on_granted=woken.append)
         for uid, created in (("a", "2026-01"), ("b", "2026-02")):
             admission.offer(uid, self.pod(uid, created, "900m"))
             assert admission.verdict(uid) is None

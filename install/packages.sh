@@ -41,6 +41,7 @@ fi
 if [ "$purpose" = test ]; then
     have docker-registry || want docker-registry # pull, pull secret and pull policy tests, on loopback
     have skopeo || want skopeo
+    have chromium || want chromium # the page's tests; the node itself needs no browser
 fi
 
 if [ "$purpose" = guest ]; then

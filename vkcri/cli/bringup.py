@@ -151,6 +151,7 @@ def next_steps(settings: KubeletSettings, token: str) -> list[str]:
         ("kubectl describe pod hello", ""),
         ("kubectl logs -f hello", ""),
         (f"curl -H 'Authorization: Bearer {token}' '{base}/logs/default/hello?follow=1'", "the same log over HTTP"),
+        (f"{base}/#token={token}", "the node's page, for a browser"),
         (f"supervisorctl -c {conf} restart cri-bridge", "the container goes on: same id, restartCount 0"),
         (make(instance, "stop"), "everything that vkcri started is gone"),
     ]

@@ -10,6 +10,7 @@ logs      CRI log files: tail, since, limits                    follow   a log t
 options   a log request's query, as Kubernetes decodes it       streams  exec, attach, port-forward
 use       Summary and container metrics, from the provider      resource /metrics/resource made of a Summary
 metrics   own metrics, joined with the other processes'         logapi   the log API for people
+webpage   the node's page and what it asks                      programs supervisord's programs, restarted from it
 
 It holds no credentials for the API server and does not subscribe to `objects`.
 """

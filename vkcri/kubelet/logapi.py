@@ -21,21 +21,27 @@ from vkcri import certs
 from vkcri.api import times
 from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid, NotFound, VkcriError
+from vkcri.kubelet import webpage
 from vkcri.kubelet.logs import Blocks, Options
 from vkcri.kubelet.parts import Parts, stopped, text
 from vkcri.kubelet.pods import Pod
+from vkcri.kubelet.programs import Programs
+from vkcri.kubelet.webpage import Happened
 
 _STATUS = {NotFound: 404, Invalid: 400}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_INDEX = """vkcri: logs of this node
+_INDEX = """vkcri: logs of this node (a browser finds the node's page here)
 
 GET /pods                                  pods and containers with their state, as JSON
 GET /logs/NAMESPACE/POD[/CONTAINER]        a log as text; CONTAINER may be left out when the pod has one
@@ -64,8 +70,8 @@ def load_token(path: Path) -> str:
     return token
 
 
-def make_app(parts: Parts, settings: KubeletSettings, token: str) -> Flask:
-    """The log API as a WSGI application."""
+def make_app(parts: Parts, settings: KubeletSettings, token: str, programs: Programs, happened: Happened) -> Flask:
+    """The log API and the web page as a WSGI application."""
     app = Flask("vkcri.kubelet.logapi", static_folder=None)
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -75,13 +81,20 @@ def make_app(parts: Parts, settings: KubeletSettings, token: str) -> Flask:
     app.register_error_handler(VkcriError, lambda error: text(f"{error}\n", _STATUS.get(type(error), 503)))
     app.register_error_handler(HTTPException, lambda error: text(f"{error.code} {error.name}\n", error.code or 500))
 
+    def described() -> list[dict[str, Any]]:
+        return [describe(pod) for pod in parts.pods.all()]
+
+    webpage.add_routes(app, parts, programs, happened, described)
+
     @app.get("/")
     def index() -> Response:
+        if "text/html" in request.headers.get("Accept", ""):
+            return webpage.file("page.html")
         return text(_INDEX.format(token_file=settings.instance.log_api_token_file, host=request.host))
 
     @app.get("/pods")
     def pods() -> Response:
-        body = json.dumps([describe(pod) for pod in parts.pods.all()], indent=2)
+        body = json.dumps(described(), indent=2)
         return Response(body + "\n", content_type="application/json")
 
     @app.get("/logs/<namespace>/<name>")
@@ -101,13 +114,16 @@ def make_app(parts: Parts, settings: KubeletSettings, token: str) -> Flask:
 def _admit(settings: KubeletSettings, token: str) -> Response | None:
     if not host_is_ours(request.headers.get("Host", ""), settings, request.environ["werkzeug.socket"].getsockname()):
         return text("this server does not go by that name\n", 421)
-    if request.method != "GET":
+    if request.method not in ("GET", "POST"):
         return text("405 Method Not Allowed\n", 405)
-    if request.path == "/":
+    acts = request.method == "POST"
+    if request.path in webpage.PUBLIC and not acts:
         return None
+    if acts and not webpage.comes_from_here():
+        return text("actions are asked for by this server's own page only\n", 403)
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        given = request.args.get("token", "")
+        given = "" if acts else request.args.get("token", "")
     if hmac.compare_digest(given.strip().encode(), token.encode()):
         return None
     refused = text(f"the token in {settings.instance.log_api_token_file} is wanted\n", 401)

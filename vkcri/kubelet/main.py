@@ -18,8 +18,10 @@ from vkcri.kubelet.locate import ContainerLogs
 from vkcri.kubelet.metrics import Counters
 from vkcri.kubelet.parts import Parts
 from vkcri.kubelet.pods import Pods
+from vkcri.kubelet.programs import Programs
 from vkcri.kubelet.tls import ServingTls
 from vkcri.kubelet.use import NodeUse
+from vkcri.kubelet.webpage import Happened
 from vkcri.lifecycle import Process, program_main
 from vkcri.queue import Publisher, request, request_bytes
 from vkcri.queue.notices import TOPIC as NOTICES
@@ -59,7 +61,10 @@ def run(process: Process, settings: KubeletSettings) -> None:
     publisher.start(process)
     pods.start(process)
     token = logapi.load_token(instance.log_api_token_file)
-    kubelet_app, people_app = app.make_app(parts), logapi.make_app(parts, settings, token)
+    happened = Happened(instance)
+    happened.start(process)
+    programs = Programs(instance.supervisor_socket)
+    kubelet_app, people_app = app.make_app(parts), logapi.make_app(parts, settings, token, programs, happened)
 
     def listen_kubelet() -> Server:
         port, limit = settings.kubelet_port, KUBELET_CONNECTIONS

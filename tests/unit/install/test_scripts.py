@@ -13,7 +13,7 @@ from vkcri.config import ClusterSettings, load
 INSTALL = Path(__file__).resolve().parents[3] / "install"
 TOOLS = ("sh", "awk", "sed", "cat", "tr", "readlink", "mktemp", "rm", "tail", "id", "dirname")
 PRESENT = ("containerd", "runc", "nft", "iptables", "ip", "conntrack", "catatonit", "busybox", "curl", "kubectl")
-PRESENT_FOR_TESTS = (*PRESENT, "docker-registry", "skopeo")
+PRESENT_FOR_TESTS = (*PRESENT, "docker-registry", "skopeo", "chromium")
 
 
 @pytest.fixture

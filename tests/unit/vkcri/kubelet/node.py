@@ -63,9 +63,9 @@ class Node:
         return self._start("watcher", watcher)
 
     def start_provider(self) -> Publisher:
-        provider = Publisher(self.instance.queue_socket("provider"), ("pod-status", "node-status"))
+        provider = Publisher(self.instance.queue_socket("provider"), ("pod-status", "node-status", "events"))
         provider.serve("log-path", self._log_path)
-        for name in ("stats", "container-metrics", "running-pods", "run", "checkpoint", "configz"):
+        for name in ("stats", "container-metrics", "running-pods", "run", "checkpoint", "configz", "usage"):
             provider.serve(name, lambda body, _left, name=name: self._answer(name, body))  # type: ignore[misc]
         for name in ("exec", "attach", "port-forward"):
             provider.serve(name, lambda body, _left, name=name: self._stream(name, body))  # type: ignore[misc]
@@ -224,9 +224,11 @@ class Node:
         finally:
             client.close()
 
-    def people(self, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> http.client.HTTPResponse:
+    def people(
+        self, path: str, headers: dict[str, str] | None = None, method: str = "GET", seconds: float = DEADLINE
+    ) -> http.client.HTTPResponse:
         """The log API's answer; the caller reads it."""
-        client = http.client.HTTPConnection("127.0.0.1", self.settings.log_api_port, timeout=DEADLINE)
+        client = http.client.HTTPConnection("127.0.0.1", self.settings.log_api_port, timeout=seconds)
         try:
             client.request(
                 method, path, headers={"Connection": "close", **(self.bearer if headers is None else headers)}

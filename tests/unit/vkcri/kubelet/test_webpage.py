@@ -1,0 +1,185 @@
+"""The node's page: in a real browser, over a real supervisord, and what no other site may do with it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Browser
+from tests.unit.vkcri.kubelet.node import Node, eventually, running, waiting
+from tests.unit.vkcri.kubelet.test_logs import record
+
+SCREENSHOTS = os.environ.get("VKCRI_SCREENSHOTS")  # a folder that keeps what the browser showed
+CONF = """
+[unix_http_server]
+file={socket}
+[supervisord]
+logfile={folder}/supervisord.log
+pidfile={folder}/supervisord.pid
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[program:cri-bridge]
+command=sleep 1000
+startsecs=0
+[program:kube-proxy]
+command=sleep 1000
+startsecs=0
+"""
+
+
+@pytest.fixture
+def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
+    """A node whose programs are two that sleep, under a supervisord of its own."""
+    conf = tmp_path / "supervisor.conf"
+    conf.write_text(CONF.format(socket=node.instance.supervisor_socket, folder=tmp_path))
+    command = [str(Path(sys.executable).parent / "supervisord"), "-n", "-c", str(conf)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: node.instance.supervisor_socket.exists())
+        yield node
+        process.terminate()
+    node.instance.supervisor_socket.unlink(missing_ok=True)
+
+
+def fill(node: Node) -> Path:
+    """Pods, their use, an event; the log of the pod `web`."""
+    path = node.run_pod("web", b"".join(record(number, b"line %d of the log" % number) for number in range(30)))
+    node.put_pod("worker", "main", "sidecar")
+    broken = waiting("CrashLoopBackOff", "main", restartCount=7)
+    node.put_status("worker", [broken, running("sidecar")], phase="Pending")
+    now = time.time()
+    history = [[now - 10 * at, 1e8 * (2 + at % 7), 5e7 + 1e6 * at] for at in range(40, 0, -1)]
+    pods = {"uid-web": {"main": history}, "uid-worker": {"sidecar": history[::-1]}}
+    node.answers["usage"] = {"node": history, "pods": pods}
+    event = {
+        "involvedObject": {"kind": "Pod", "name": "worker", "namespace": "default"},
+        "type": "Warning",
+        "reason": "BackOff",
+        "message": "Back-off restarting failed container main",
+        "count": 12,
+        "lastTimestamp": "2026-11-25T10:00:00Z",
+    }
+    node.publisher("provider").put("events", "one", json.dumps(event).encode())
+    node.until_known("worker")
+    return path
+
+
+def test_page_shows_pods_follows_a_log_and_restarts_a_program(supervised: Node, tmp_path: Path) -> None:
+    log = fill(supervised)
+    shots = Path(SCREENSHOTS) if SCREENSHOTS else tmp_path
+    base = f"http://127.0.0.1:{supervised.settings.log_api_port}/"
+    with Browser(tmp_path) as browser:
+        browser.look(1280, 800)
+        browser.open(f"{base}#token={supervised.token}")
+        browser.until(
+            "document.querySelectorAll('.pod').length == 2 && document.querySelectorAll('#programs li').length == 2"
+        )
+        browser.until("document.querySelectorAll('.pod svg').length == 4")
+        assert browser.evaluate("location.href") == base  # the token is not left in the address
+        assert "CrashLoopBackOff · 7 restarts" in browser.evaluate("document.body.innerText")
+        assert "Back-off restarting" in browser.evaluate("document.querySelector('#events').innerText")
+        browser.screenshot(shots / "page-light.png")
+        browser.look(1280, 800, dark=True)
+        browser.screenshot(shots / "page-dark.png")
+        browser.look(390, 844)
+        assert browser.evaluate("document.documentElement.scrollWidth") == 390  # nothing is wider than a phone
+        browser.screenshot(shots / "page-phone.png")
+        browser.look(1280, 800)
+
+        browser.evaluate("document.querySelector('[data-logs=\"/logs/default/web/main\"]').click()")
+        browser.until("document.querySelectorAll('#lines div').length == 30")
+        with log.open("ab") as file:
+            file.write(record(31, b"a line that arrives"))
+        browser.until("document.querySelector('#lines').innerText.includes('a line that arrives')")
+        browser.screenshot(shots / "log.png")
+        search = "const s = document.querySelector('#search'); s.value = '{}'; s.dispatchEvent(new Event('input'));"
+        browser.evaluate(f"(() => {{ {search.format('ARRIVES')} }})()")
+        assert browser.evaluate(
+            "[...document.querySelectorAll('#lines div:not(.hidden)')].map(row => row.textContent)"
+        ) == ["a line that arrives"]
+        browser.evaluate(f"(() => {{ {search.format('')} }})()")
+        browser.evaluate("document.querySelector('#pause').click()")
+        with log.open("ab") as file:
+            file.write(record(32, b"one that waits"))
+        browser.until("document.querySelector('#logstate').innerText.includes('1 lines wait')")
+        assert browser.evaluate("document.querySelectorAll('#lines div').length") == 31
+        browser.evaluate("document.querySelector('#pause').click()")
+        browser.until("document.querySelectorAll('#lines div').length == 32")
+        browser.evaluate("document.querySelector('#close').click()")
+        eventually(lambda: 'vkcri_log_followers{process="log-server"} 0' in supervised.get("/metrics")[1])
+
+        row = "document.querySelector('[data-program=\"kube-proxy\"]')"
+        pid = browser.evaluate(f"{row}.dataset.pid")
+        browser.evaluate(f"{row}.querySelector('button').click()")
+        browser.until(f"{row}.dataset.state == 'RUNNING' && {row}.dataset.pid != '{pid}'")
+        assert browser.complaints == []
+
+
+def test_browser_without_the_token_is_asked_for_it(node: Node, tmp_path: Path) -> None:
+    fill(node)
+    with Browser(tmp_path) as browser:
+        browser.open(f"http://127.0.0.1:{node.settings.log_api_port}/")
+        browser.until("document.querySelector('#enter') && !document.querySelector('#enter').hidden")
+        assert browser.evaluate("document.querySelectorAll('.pod').length") == 0
+        browser.evaluate(
+            f"(() => {{ document.querySelector('#token').value = '{node.token}'; "
+            "document.querySelector('#enter').requestSubmit(); })()"
+        )
+        browser.until("document.querySelectorAll('.pod').length == 2")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_action_is_its_own_pages_alone(supervised: Node, headers: dict[str, str], status: int) -> None:
+    port = supervised.settings.log_api_port
+    own = {name: value.format(port=port) for name, value in headers.items()}
+    with supervised.people("/programs/cri-bridge/restart", {**supervised.bearer, **own}, "POST", 60.0) as answer:
+        assert answer.status == status
+
+
+def test_action_wants_the_token_in_a_header(supervised: Node) -> None:
+    path = "/programs/cri-bridge/restart"
+    for where, headers in ((f"{path}?token={supervised.token}", {}), (path, {"Authorization": "Bearer x"}), (path, {})):
+        with supervised.people(where, headers, "POST", 60.0) as answer:
+            assert answer.status == 401
+    with supervised.people("/programs/absent/restart", None, "POST") as answer:
+        assert answer.status == 404
+    with supervised.people("/overview", {}) as answer:
+        assert answer.status == 401
+
+
+def test_page_is_for_browsers_and_loads_nothing_from_elsewhere(calm_node: Node) -> None:
+    with calm_node.people("/", {"Accept": "text/html,*/*"}) as answer:
+        page = answer.read().decode()
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
+    for path in ("/page.css", "/page.js"):
+        with calm_node.people(path, {}) as answer:
+            assert answer.status == 200
+            page += answer.read().decode()
+    assert [part for part in page.split('"') if part.startswith(("http:", "https:", "//"))] == [
+        "http://www.w3.org/2000/svg"
+    ]
+    with calm_node.people("/", {}) as answer:
+        assert answer.read().decode().startswith("vkcri: logs of this node")
+
+
+def test_overview_lives_without_supervisord(calm_node: Node) -> None:
+    with calm_node.people("/overview") as answer:
+        found = json.load(answer)
+    assert (found["node"], found["programs"]) == ("n1", None)

@@ -1,0 +1,156 @@
+"use strict";
+// The page of one node. Everything comes from this server; the token stays in this tab and travels in a header only.
+const $ = id => document.getElementById(id);
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) { sessionStorage.setItem("token", given); history.replaceState(null, "", location.pathname); }
+const headers = () => ({ Authorization: "Bearer " + (sessionStorage.getItem("token") || "") });
+const MOST_LINES = 5000;
+let usage = { node: [], pods: {} }, stream = null, paused = false, waiting = [];
+
+function element(tag, more = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(more)) name in made ? made[name] = value : made.setAttribute(name, value);
+  made.append(...children.filter(child => child !== null && child !== undefined));
+  return made;
+}
+async function ask(path, options = {}) {
+  const answer = await fetch(path, { headers: headers(), ...options });
+  if (answer.status === 401) { $("enter").hidden = false; throw new Error("the token is wanted"); }
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer;
+}
+function ago(time) {
+  const seconds = Math.max(0, (Date.now() - new Date(time)) / 1000);
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60]]) if (seconds >= 2 * size) return Math.floor(seconds / size) + unit;
+  return Math.floor(seconds) + "s";
+}
+const cores = nano => nano >= 1e9 ? (nano / 1e9).toFixed(2) + " cores" : Math.round(nano / 1e6) + "m";
+const bytes = size => size >= 2 ** 30 ? (size / 2 ** 30).toFixed(1) + " GiB" : size >= 2 ** 20 ? Math.round(size / 2 ** 20) + " MiB" : Math.round(size / 1024) + " KiB";
+
+function plot(points, index, kind, show) {
+  const values = points.map(point => point[index]), most = Math.max(...values, 1), width = Math.max(points.length - 1, 1);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), path = document.createElementNS(svg.namespaceURI, "path");
+  svg.setAttribute("viewBox", `0 -1 ${width} 22`); svg.setAttribute("preserveAspectRatio", "none"); svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", values.map((value, at) => `${at ? "L" : "M"}${at} ${20 - 20 * value / most}`).join(""));
+  svg.append(path);
+  return element("span", { className: kind, title: kind + " over the last minutes" }, svg, show(values[values.length - 1]));
+}
+function use(points) {
+  return points && points.length ? [plot(points, 1, "cpu", cores), plot(points, 2, "memory", bytes)] : [];
+}
+function podCard(pod) {
+  const ready = pod.containers.length && pod.containers.every(item => item.ready);
+  const look = ready ? "good" : pod.phase === "Succeeded" ? "" : pod.phase === "Failed" ? "bad" : "wait";
+  const meta = [pod.deleting ? "Terminating" : pod.reason || pod.phase, ago(pod.created), pod.podIP].filter(Boolean).join(" · ");
+  return element("article", { className: "pod" },
+    element("h3", {}, element("span", { className: "dot " + look }), pod.name, " ", element("small", {}, pod.namespace)),
+    element("p", { className: "meta" }, meta),
+    ...pod.containers.map(item => container(pod, item)));
+}
+function container(pod, item) {
+  const bad = item.exitCode || /BackOff|Err/.test(item.reason || "");
+  const look = item.state === "running" ? (item.ready ? "good" : "wait") : bad ? "bad" : item.state === "waiting" ? "wait" : "";
+  const state = [item.reason || item.state, item.startedAt && ago(item.startedAt), item.restartCount && item.restartCount + " restarts"];
+  const made = element("button", { type: "button", className: "container" },
+    element("span", {}, element("span", { className: "dot " + look }), item.name, item.type === "container" ? null : ` (${item.type})`),
+    element("span", { className: "use" }, ...use((usage.pods[pod.uid] || {})[item.name])),
+    element("span", { className: "what" }, state.filter(Boolean).join(" · ")));
+  made.dataset.logs = item.logs;
+  made.addEventListener("click", () => openLog(`${pod.namespace}/${pod.name}/${item.name}`, item.logs));
+  return made;
+}
+function program(item) {
+  const look = item.state === "RUNNING" ? "good" : item.state === "EXITED" ? "" : item.state === "FATAL" ? "bad" : "wait";
+  const button = element("button", { type: "button" }, "restart");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try { await ask(`programs/${item.name}/restart`, { method: "POST" }); } catch (error) { say(error.message); }
+    refresh();
+  });
+  const made = element("li", {}, element("span", { className: "dot " + look }), element("span", { className: "name" }, item.name),
+    element("small", {}, item.state === "RUNNING" ? ago(item.started) : item.state.toLowerCase()), button);
+  made.dataset.program = item.name; made.dataset.pid = item.pid; made.dataset.state = item.state;
+  return made;
+}
+function event(item) {
+  return element("li", { className: item.type }, element("strong", {}, item.reason), " ", item.object, " ",
+    element("small", {}, ago(item.last) + (item.count > 1 ? ` · ${item.count} times` : "")), element("div", {}, item.message));
+}
+const say = text => { $("trouble").textContent = text; };
+async function refresh() {
+  try {
+    const found = await (await ask("overview")).json();
+    $("enter").hidden = true;
+    $("node").textContent = found.node;
+    document.title = "vkcri " + found.node;
+    $("pods").replaceChildren(...(found.pods.length ? found.pods.map(podCard) : [element("p", { className: "empty" }, "No pods on this node.")]));
+    if (found.programs) $("programs").replaceChildren(...found.programs.map(program));
+    $("events").replaceChildren(...(found.events.length ? found.events.map(event) : [element("li", { className: "empty" }, "None in the last hour.")]));
+    say("");
+  } catch (error) { say(error.message); }
+}
+async function refreshUse() {
+  try { usage = await (await ask("usage")).json(); $("nodeuse").replaceChildren(...use(usage.node)); } catch { /* the overview says what is wrong */ }
+}
+
+function openLog(name, path) {
+  $("logname").textContent = name;
+  $("log").dataset.path = path;
+  if (!$("log").open) $("log").showModal();
+  readLog();
+}
+async function readLog() {
+  if (stream) stream.abort();
+  const mine = stream = new AbortController(), decoder = new TextDecoder();
+  $("lines").replaceChildren(); waiting = []; setPaused(false);
+  const query = new URLSearchParams({ tail: 1000 });
+  if ($("follow").checked && !$("previous").checked) query.set("follow", 1);
+  if ($("previous").checked) query.set("previous", 1);
+  $("logstate").textContent = "reading …";
+  try {
+    const answer = await ask($("log").dataset.path.slice(1) + "?" + query, { signal: mine.signal });
+    $("logstate").textContent = query.has("follow") ? "following" : "read";
+    let rest = "";
+    for (const reader = answer.body.getReader(); ;) {
+      const { done, value } = await reader.read();
+      const lines = (rest + (done ? decoder.decode() : decoder.decode(value, { stream: true }))).split("\n");
+      rest = done ? "" : lines.pop();
+      add(done ? lines.filter((line, at) => line || at < lines.length - 1) : lines);
+      if (done) break;
+    }
+    $("logstate").textContent = "the log has ended";
+  } catch (error) { if (!mine.signal.aborted) $("logstate").textContent = error.message; }
+}
+function add(lines) {
+  if (paused) { waiting.push(...lines); waiting = waiting.slice(-MOST_LINES); $("logstate").textContent = `paused, ${waiting.length} lines wait`; return; }
+  const view = $("lines"), atEnd = view.scrollHeight - view.scrollTop - view.clientHeight < 40;
+  view.append(...lines.map(line => mark(element("div", {}), line)));
+  while (view.childElementCount > MOST_LINES) view.firstChild.remove();
+  if (atEnd) view.scrollTop = view.scrollHeight;
+}
+function mark(row, line) {
+  const wanted = $("search").value, at = wanted ? line.toLowerCase().indexOf(wanted.toLowerCase()) : -1;
+  row.classList.toggle("hidden", Boolean(wanted) && at < 0);
+  row.replaceChildren(...(at < 0 ? [line || "​"] : [line.slice(0, at), element("mark", {}, line.slice(at, at + wanted.length)), line.slice(at + wanted.length)]));
+  return row;
+}
+function setPaused(value) {
+  paused = value;
+  $("pause").textContent = paused ? "go on" : "pause";
+  if (!paused && waiting.length) { const lines = waiting; waiting = []; add(lines); $("logstate").textContent = "following"; }
+}
+$("pause").addEventListener("click", () => setPaused(!paused));
+$("search").addEventListener("input", () => { for (const row of $("lines").children) mark(row, row.textContent); });
+for (const id of ["follow", "previous"]) $(id).addEventListener("change", readLog);
+$("close").addEventListener("click", () => $("log").close());
+$("log").addEventListener("close", () => { if (stream) stream.abort(); stream = null; });
+$("download").addEventListener("click", async () => {
+  const whole = await (await ask($("log").dataset.path.slice(1) + ($("previous").checked ? "?previous=1" : ""))).blob();
+  const link = element("a", { href: URL.createObjectURL(whole), download: $("logname").textContent.replaceAll("/", "_") + ".log" });
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+$("enter").addEventListener("submit", submitted => { submitted.preventDefault(); sessionStorage.setItem("token", $("token").value.trim()); refresh(); refreshUse().then(refresh); });
+refreshUse().then(refresh);
+setInterval(refresh, 3000);
+setInterval(refreshUse, 10000);

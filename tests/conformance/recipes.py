@@ -131,11 +131,10 @@ def recipe_of(image: str) -> Recipe | None:
 
 @functools.cache
 def _shell() -> Sequence[Entry]:
-    """busybox, but with bash as its shell: that of Debian's busybox does not hand on variables whose names no shell can
-    set (`data-1`), which an image's shell is expected to."""
+    """busybox, with two shells, since tests want both: /bin/sh is busybox' own, whose words about errors they compare;
+    `sh` in PATH is bash, since Debian's busybox does not hand on variables whose names no shell can set (`data-1`)."""
     bash = program_in(root_file_system(["bash-static"]), "bash-static")
-    entries = [entry for entry in shell_entries() if entry.path != "bin/sh"]
-    return (*entries, Entry("bin/sh", 0o755, bash.content))
+    return (*shell_entries(), Entry("usr/bin/sh", 0o755, bash.content))
 
 
 def _run(**parameters: Any) -> dict[str, Any]:

@@ -96,10 +96,12 @@ def test_an_archive_tells_its_manifest_and_its_id() -> None:
 
 def test_a_shell_that_hands_on_every_variable_is_in_the_busybox_image(programs: dict[str, Path]) -> None:
     entries = by_path(recipes.busybox(programs))
-    content = entries["bin/sh"].content
+    content = entries["usr/bin/sh"].content
     assert content is not None
     assert b"GNU bash" in content
-    assert entries["bin/env"].link == "/bin/busybox"
+    (path,) = recipes.busybox(programs).config["Env"]
+    assert path.split(":").index("/usr/bin") < path.split(":").index("/bin")
+    assert (entries["bin/sh"].link, entries["bin/env"].link) == ("/bin/busybox", "/bin/busybox")
 
 
 def test_the_program_without_new_privileges_belongs_to_root_with_the_bit_set(programs: dict[str, Path]) -> None:

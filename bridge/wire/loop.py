@@ -81,9 +81,9 @@ class Loop:
     def watch(self, sock: socket.socket, events: int, function: Callable[[int], None]) -> None:
         """Call it with READ or WRITE or both whenever the socket is ready for them; again to change either."""
         selector = self._open()
-        try:
+        if sock.fileno() in selector.get_map():
             selector.modify(sock, events, function)
-        except KeyError:
+        else:
             selector.register(sock, events, function)
 
     def unwatch(self, sock: socket.socket) -> None:

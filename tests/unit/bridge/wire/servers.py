@@ -117,6 +117,7 @@ def health_server(
     *,
     service: str = "grpc.health.v1.Health",
     tls: bool = False,
+    host: str = "127.0.0.1",
 ) -> Iterator[int]:
     """grpc's own server with that method Check."""
     pool = ThreadPoolExecutor(4, "health")
@@ -128,9 +129,9 @@ def health_server(
     if tls:
         pair: Any = trustme.CA().issue_cert("elsewhere.test")
         key, chain = pair.private_key_pem.bytes(), b"".join(item.bytes() for item in pair.cert_chain_pems)
-        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
+        port = server.add_secure_port(f"{host}:0", grpc.ssl_server_credentials([(key, chain)]))
     else:
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"{host}:0")
     server.start()
     try:
         yield port

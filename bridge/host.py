@@ -8,7 +8,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from bridge.cgroups import host_hugepages
+from bridge.cgroupfs import host_hugepages, reserved_hugepages
 from vkcri.api import quantities
 
 EVICT_MEMORY = 100 * 1024 * 1024
@@ -28,7 +28,9 @@ def capacity(disk: Path, max_pods: int) -> dict[str, str]:
         "pods": str(max_pods),
     }
     for size in host_hugepages():
-        found[f"hugepages-{size[:-2]}{_PAGE_UNITS[size[-2:]]}"] = _hugepages(size)
+        found[f"hugepages-{size[:-2]}{_PAGE_UNITS[size[-2:]]}"] = quantities.format(
+            reserved_hugepages(size), binary=True
+        )
     return found
 
 
@@ -108,14 +110,6 @@ def _meminfo() -> dict[str, int]:
         if amount and amount[0].isdigit():
             found[name] = int(amount[0])
     return found
-
-
-def _hugepages(size: str) -> str:
-    """All pages of that size ("2MB") as an amount."""
-    unit = _PAGE_UNITS[size[-2:]]
-    each = quantities.value(f"{size[:-2]}{unit}")
-    pages = _text(f"/sys/kernel/mm/hugepages/hugepages-{each // 1024}kB/nr_hugepages")
-    return quantities.format(int(pages or 0) * each, binary=True)
 
 
 def _text(path: str) -> str:

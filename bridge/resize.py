@@ -7,7 +7,7 @@ be repeated, so that what breaks off is taken up where it stands.
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.cgroups import Limits
+from bridge.cgroupfs import Limits
 from bridge.guest import Failure, Guest
 from bridge.observe import Observed
 from bridge.pb.runtime.v1 import api_pb2

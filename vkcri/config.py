@@ -382,6 +382,9 @@ class RuntimeSettings(ClusterSettings):
         4, "sandbox starts at a time: measured, 8 in parallel are slower than 4 on two cores"
     )
     max_pods: int = setting(110, "pods that the node takes, as the kubelet's default")
+    pod_pids_limit: int = setting(
+        -1, "processes that a pod may have; -1: no limit of its own, as the kubelet's default"
+    )
     runtime_handlers: str = setting(
         "",
         "further handlers of our own containerd, for RuntimeClasses: NAME or NAME=/PATH/OF/AN/OCI/RUNTIME, by comma",

@@ -49,7 +49,8 @@ def container_resources(pod: pods.Pod, container: dict[str, Any], ctx: PodContex
     request, cpu_limit, memory = _amounts(pod, container)
     formed = _formed(request, cpu_limit, memory)
     formed.oom_score_adj = oom_score_adj(pod, container, quantities.value(ctx.capacity.get("memory", "0")))
-    for size, limit in hugepage_limits(limits, ctx.cgroups).items():
+    level = resources.pod_limits({"metadata": {}, "spec": _level_only(pod)})
+    for size, limit in hugepage_limits({**level, **limits}, ctx.cgroups).items():
         formed.hugepage_limits.add(page_size=size, limit=limit)
     _set_cgroup_extras(formed, ctx.cgroups)
     return formed
@@ -118,7 +119,7 @@ def overhead_resources(pod: pods.Pod) -> api_pb2.LinuxContainerResources:
 
 
 def hugepage_limits(limits: resources.Amounts, cgroups: CgroupFacts) -> dict[str, int]:
-    """Bytes by page size ("2MB"), for every size that the guest has: 0 where the container asks for none."""
+    """Bytes by page size ("2MB"), for every size that the guest has: 0 where nothing asks for any."""
     found = dict.fromkeys(cgroups.hugepages, 0)
     for name, amount in limits.items():
         if name.startswith(_HUGE):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bridge.cgroups import Hierarchies
+from bridge.cgroupfs import Hierarchies
 from bridge.stats import detail, network, usage
 from bridge.stats.detail import Detail
 from bridge.stats.network import Traffic

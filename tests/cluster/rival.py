@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge import cleanup, containerd, images_local, network
-from bridge.cgroups import mounted_hierarchies
+from bridge.cgroupfs import mounted_hierarchies
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.volumes import mounting

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.cgroups import mounted_hierarchies
+from bridge.cgroupfs import mounted_hierarchies
 from tests.contract.bridge_node import BridgeNode, pod, wait_for
 from vkcri.config import Instance
 

@@ -1,5 +1,6 @@
 """Pods' cgroups: pure amounts, v2 in a folder that plays the kernel, and the real tree of this guest."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.cgroups import (
-    Cgroups,
-    Hierarchies,
-    Limits,
-    host_hugepages,
-    mounted_hierarchies,
-    pod_limits,
-    shares_of_weight,
-    weight,
-)
+from bridge.cgroupfs import Hierarchies, Limits, host_hugepages, mounted_hierarchies, shares_of_weight, weight
+from bridge.cgroups import Cgroups, pod_limits
 from bridge.spec import CgroupFacts
 from bridge.spec.resources import Sizes, pod_sizes
 from tests.instances import own
@@ -286,3 +279,24 @@ def test_a_resize_counts_for_the_level_at_once(v2: Cgroups, tmp_path: Path) -> N
     burstable = tmp_path / "vk-cri-speccg-59/kubepods/burstable"
     assert (burstable / "cpu.weight").read_text() == str(weight(2048))
     assert (burstable / "poduid-1/cpu.weight").read_text() == str(weight(2048))
+
+
+def test_all_pods_together_are_held_to_what_the_node_has(v2: Cgroups, tmp_path: Path) -> None:
+    v2.ensure_pod(pod())
+    kubepods = tmp_path / "vk-cri-speccg-59/kubepods"
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert (kubepods / "memory.max").read_text() == str(total)
+    assert (kubepods / "cpu.weight").read_text() == str(weight(1024 * (os.cpu_count() or 1)))
+
+
+@pytest.mark.container
+def test_a_pod_may_be_held_to_a_number_of_processes() -> None:
+    settings = RuntimeSettings(instance=own("speccg"), node_name="n", pod_pids_limit=100)
+    held = Cgroups(settings)
+    try:
+        path = held.ensure_pod(pod()).strip("/")
+        hierarchies = mounted_hierarchies()
+        root = hierarchies.unified or hierarchies.v1["pids"]
+        assert (root / path / "pids.max").read_text().strip() == "100"
+    finally:
+        held.cleanup()

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.cgroups import Cgroups, mounted_hierarchies
+from bridge.cgroupfs import mounted_hierarchies
+from bridge.cgroups import Cgroups
 from bridge.images import Images
 from bridge.images_local import SHELL_IMAGE
 from bridge.pb.runtime.v1 import api_pb2 as cri

@@ -58,6 +58,13 @@ def test_huge_pages_are_limited_for_every_size_of_the_guest() -> None:
     assert [(item.page_size, item.limit) for item in found.hugepage_limits] == [("2MB", 4 << 20), ("1GB", 0)]
 
 
+def test_huge_pages_that_only_the_pod_asks_for_are_every_containers() -> None:
+    facts = CgroupFacts(hugepages=("2MB", "1GB"))
+    level = {"limits": {"hugepages-2Mi": "8Mi", "hugepages-1Gi": "1Gi"}}
+    found = made({"limits": {"hugepages-2Mi": "4Mi"}}, facts, resources=level)
+    assert {item.page_size: item.limit for item in found.hugepage_limits} == {"2MB": 4 << 20, "1GB": GIB}
+
+
 def test_a_page_size_that_the_guest_lacks_is_no_limit() -> None:
     assert hugepage_limits({"hugepages-1Gi": Fraction(GIB)}, CgroupFacts(hugepages=("2MB",))) == {"2MB": 0}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bridge.cgroups import mounted_hierarchies
+from bridge.cgroupfs import mounted_hierarchies
 from bridge.stats.answers import StatsAnswers
 from bridge.stats.inventory import Box, Running
 from bridge.stats.processes import ProcessGroup, listening_at, locked_by, own_cgroup

@@ -368,6 +368,8 @@ def test_an_image_changed_in_place_restarts_the_container(node: BridgeNode) -> N
 
 
 def test_a_dead_sandbox_is_replaced_with_its_containers(node: BridgeNode) -> None:
+    """A start that falls into the dying sandbox counts as a run: containerd 2 takes the container and fails to start
+    it, where 1.x refuses it."""
     spec = pod("sandbox", TRAP, initContainers=[container("init", "echo init")])
     uid = node.put(spec)
     node.wait_phase(spec, "Running")
@@ -376,9 +378,10 @@ def test_a_dead_sandbox_is_replaced_with_its_containers(node: BridgeNode) -> Non
     status = node.wait_status(
         spec,
         "a second run",
-        lambda status: status["containerStatuses"][0]["restartCount"] == 1 and conditions(status)["Ready"] == "True",
+        lambda status: status["containerStatuses"][0]["restartCount"] >= 1 and conditions(status)["Ready"] == "True",
     )
     assert status["initContainerStatuses"][0]["restartCount"] == 1
+    assert status["containerStatuses"][0]["restartCount"] <= 2
     assert "SandboxChanged" in node.reasons(spec)
     node.delete(spec)
     gone(node, spec)

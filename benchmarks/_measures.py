@@ -122,14 +122,14 @@ class Work:
 
     def follow_lag(self, node: Contender, repeats: int) -> list[float]:
         """From the byte on which a container prints a line to that line in a followed log."""
-        script = "while read line </work/fifo; do echo $line; done"
+        script = "exec 3<>/work/fifo; while read line <&3; do echo $line; done"  # open for both, it never ends
         with self._fifo() as fifo, self._pod(node, script, fifo) as (name, _):
             stream = self._client.watch(f"{PODS}/{name}/log", params={"follow": "true"}, read_timeout=30.0)
             lags = []
             with stream as lines:
                 answers = iter(lines)
                 for number in range(repeats + 1):
-                    time.sleep(0.2)  # the reader of the fifo has come back, and nothing else is under way
+                    time.sleep(0.2)  # nothing else is under way
                     began = time.monotonic()
                     fifo.write_text(f"{number}\n")
                     assert next(answers) == str(number).encode()

@@ -128,7 +128,7 @@ class Pair:
         So it is the same again after a restart. Raises OSError where it cannot be kept."""
         try:
             held = self._pending.read_bytes()
-            if _requested(held) == wanted:
+            if requested(held) == wanted:
                 return held[held.index(_REQUEST) :]
         except (OSError, Invalid, ValueError):
             pass  # none, or none that can be used
@@ -143,7 +143,7 @@ class Pair:
         Raises Invalid, and changes nothing, where it is not the one that was asked for or has ended; OSError."""
         held = self._pending.read_bytes()
         made = read(pem)
-        if made.key != certs.public_key(held) or not made.satisfies(_requested(held)):
+        if made.key != certs.public_key(held) or not made.satisfies(requested(held)):
             raise Invalid("the issued certificate is not the one that was asked for")
         if made.not_after <= now:
             raise Invalid("the issued certificate has ended already")
@@ -170,7 +170,7 @@ def read(pem: bytes) -> Certificate:
     )
 
 
-def _requested(pem: bytes) -> Subject:
+def requested(pem: bytes) -> Subject:
     """What the request in a PEM text asks for. Raises Invalid."""
     from cryptography import x509
 

@@ -1,0 +1,403 @@
+"""How a node joins: by a bootstrap token, certificates by request, their renewal; what an administrator is told to do.
+
+The programs are real processes, api-watcher, log-server and kube-proxy, without supervisord and without a runtime: the
+Node is registered and stays not ready, which is enough here. The control plane signs for two minutes, of which a
+certificate has some forty seconds until it is renewed, and trusts only kubelets whose certificate its CA has signed.
+"""
+
+import base64
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.control import Cluster, claimed
+from tests.flow.live import wait_for
+from tests.instances import claimed as instance_claimed
+from tests.unit.vkcri.apiserver.node_access import ROWS, VERBS, Row
+from vkcri import signing
+from vkcri.config import Instance
+from vkcri.errors import Unavailable, VkcriError
+from vkcri.kube.client import Client
+from vkcri.kube.kubeconfig import Kubeconfig
+from vkcri.queue import request
+from vkcri.queue.tail import snapshot
+from vkcri.watcher.certificates import COLLECTION
+from vkcri.watcher.credentials import BOOTSTRAPPERS
+
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("joining"), pytest.mark.timeout(400)]
+BIN = Path(sys.executable).parent
+ROLES = {"api-watcher": "watcher", "log-server": "kubelet", "kube-proxy": "proxy"}
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Cluster]:
+    """A control plane that signs for two minutes and verifies its kubelets."""
+    with claimed() as found:
+        authority = str(found.place.pki / "ca.crt")
+        flags = {
+            "kube-controller-manager": {"cluster-signing-duration": "2m"},
+            "kube-apiserver": {"kubelet-certificate-authority": authority},
+        }
+        cluster = Cluster(found.place.number, flags=flags)
+        cluster.start()
+        yield cluster
+
+
+class Guest:
+    """A node's programs on an instance of its own, named as the instance; nothing is left of it."""
+
+    def __init__(self, cluster: Cluster, name: str, **environ: str) -> None:
+        self.cluster = cluster
+        self.client = cluster.client()
+        self.name = name
+        self.instance = Instance(name)
+        self.environ = environ
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *programs: str) -> None:
+        """As supervisord does it: under the calling thread, output into the log folder."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("VK", "KUBE", "BOOT"))}
+        own = {"VKCRI_INSTANCE": self.name, "VKUBELET_NODE_NAME": self.name}
+        self.instance.log_dir.mkdir(parents=True, exist_ok=True)
+        for program in programs or ROLES:
+            with self.log(program).open("ab") as output:
+                self._running[program] = subprocess.Popen(
+                    [BIN / f"vkcri-{program}"], env={**inherited, **own, **self.environ}, stdout=output, stderr=output
+                )
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        for child in self._running.values():
+            child.send_signal(number)
+        for child in self._running.values():
+            child.wait(30)
+        self._running.clear()
+
+    def log(self, program: str) -> Path:
+        return self.instance.log_dir / f"{program}.log"
+
+    def said(self, program: str, text: str) -> int:
+        return self.log(program).read_text(errors="replace").count(text)
+
+    def notices(self, program: str) -> dict[str, dict[str, str]]:
+        """Those that hold now; {} while the program is away."""
+        try:
+            return snapshot(self.instance.queue_socket(ROLES[program]), "notices", 0.5)
+        except VkcriError:
+            return {}
+
+    def told(self, program: str, key: str, word: str = "") -> str:
+        """The command of a notice, once it is there."""
+
+        def probe() -> str:
+            held = self.notices(program).get(key, {})
+            return (held.get("command") or held.get("message") or "") if word in str(held) else ""
+
+        return wait_for(f"{program}'s notice {key}\n{self.tails()}", probe)
+
+    def node(self) -> dict[str, Any]:
+        """The registered Node."""
+
+        def probe() -> dict[str, Any]:
+            try:
+                return self.client.get(f"/api/v1/nodes/{self.name}")
+            except VkcriError:
+                return {}
+
+        return wait_for(f"Node {self.name}\n{self.tails()}", probe)
+
+    def requests(self, signer: str = "") -> list[dict[str, Any]]:
+        """The CertificateSigningRequests for this node, oldest first."""
+        found = self.client.get(COLLECTION)["items"]
+        asked = [(item, signing.requested(_request(item)).common_name) for item in found]
+        mine = [item for item, name in asked if name == f"system:node:{self.name}"]
+        mine = [item for item in mine if signer in item["spec"]["signerName"]]
+        return sorted(mine, key=lambda item: str(item["metadata"]["creationTimestamp"]))
+
+    def kubectl(self, line: str) -> str:
+        """Type what we were told to, as an administrator."""
+        command = [*line.split(), f"--kubeconfig={self.cluster.admin_kubeconfig}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+    def unreachable(self) -> str:
+        """Why the API server, which verifies the serving certificate, gets no answer of this kubelet; "" when it does."""
+        try:
+            self.client.request("GET", f"/api/v1/nodes/{self.name}/proxy/configz", timeout=15.0)
+        except VkcriError as error:
+            return str(error)
+        return ""
+
+    def wait_reachable(self) -> None:
+        seen = [""]
+
+        def probe() -> bool:
+            seen[0] = self.unreachable()
+            return not seen[0]
+
+        try:
+            wait_for("the API server takes the serving certificate", probe)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {seen[0]}\n{self.tails()}") from error
+
+    def tails(self) -> str:
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in self.instance.log_dir.glob("*.log"))
+
+    def close(self) -> None:
+        self.end()
+        own = {**os.environ, "VKCRI_INSTANCE": self.name}
+        subprocess.run([BIN / "vkcri-kube-proxy", "--cleanup"], env=own, capture_output=True, timeout=60, check=False)
+        for path in (f"/api/v1/nodes/{self.name}", COLLECTION):
+            try:
+                self.client.delete(path)
+            except VkcriError:
+                pass  # not there
+        for folder in (self.instance.run_dir, self.instance.state_dir, self.instance.log_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _request(item: dict[str, Any]) -> bytes:
+    return base64.b64decode(item["spec"]["request"])
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    with instance_claimed("join") as instance:
+        yield instance.name
+
+
+@pytest.fixture
+def guest(strict: Cluster, name: str) -> Iterator[Guest]:
+    made = Guest(strict, name, BOOTSTRAP_KUBECONFIG=str(strict.bootstrap_kubeconfig))
+    yield made
+    made.close()
+
+
+def test_a_token_makes_a_node_whose_certificates_are_signed_renewed_and_verified(guest: Guest) -> None:
+    guest.start()
+    taint = {"key": "virtual-kubelet.io/provider", "value": "cri", "effect": "NoSchedule"}
+    assert taint in guest.node()["spec"]["taints"]
+    pem = guest.instance.certificates_dir / "kubelet-client-current.pem"
+    first = pem.read_bytes()
+    assert signing.read(first).subject.common_name == f"system:node:{guest.name}"
+    assert [item["spec"]["username"] for item in guest.requests("client-kubelet")] == ["system:bootstrap:vkcri0"]
+
+    line = guest.told("log-server", "serving-certificate")
+    (asked,) = guest.requests("kubelet-serving")
+    assert line == f"kubectl certificate approve {asked['metadata']['name']}"
+    assert asked["spec"]["username"] == f"system:node:{guest.name}"
+    assert guest.said("log-server", line) == 1
+    assert "x509" in guest.unreachable()  # self-signed
+    guest.kubectl(line)
+    guest.wait_reachable()
+    wanted = signing.Subject.of_node(guest.name, guest.node()["status"]["addresses"])
+    assert signing.read(guest.instance.certificates_dir.joinpath("kubelet-server-current.pem").read_bytes()).satisfies(
+        wanted
+    )
+    assert _issuer_is_trusted(guest)
+
+    guest.end(signal.SIGKILL)
+    count = len(guest.requests())
+    guest.start()
+    guest.wait_reachable()  # with the same certificate
+    assert len(guest.requests()) == count or signing.read(first).renewal < time.time()
+
+    wait_for(f"a renewed certificate\n{guest.tails()}", lambda: pem.read_bytes() != first, 120)
+    newest = guest.requests("client-kubelet")[-1]
+    assert newest["spec"]["username"] == f"system:node:{guest.name}"  # by itself, not by the token
+    wait_for("it is used", lambda: guest.said("api-watcher", "its credentials are used from here on"))
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{guest.name}"
+    renewed = guest.client.get(lease)["spec"]["renewTime"]
+    wait_for("the Lease goes on", lambda: guest.client.get(lease)["spec"]["renewTime"] > renewed)
+    assert guest.said("api-watcher", "Unauthorized") == 0
+    assert len([item for item in guest.requests() if not (item.get("status") or {}).get("conditions")]) <= 1
+
+
+def _issuer_is_trusted(guest: Guest) -> bool:
+    """Whether a client that trusts the cluster's CA alone takes the kubelet API under the node's address."""
+    context = ssl.create_default_context(cafile=str(guest.cluster.place.pki / "ca.crt"))
+    context.check_hostname = True
+    address = next(item["address"] for item in guest.node()["status"]["addresses"] if item["type"] == "InternalIP")
+    with socket.create_connection((address, guest.instance.kubelet_port), 10) as plain:
+        with context.wrap_socket(plain, server_hostname=address) as secure:
+            return secure.version() is not None
+
+
+def test_without_the_proxiers_role_its_line_is_said_and_the_binding_cures_it_by_itself(guest: Guest) -> None:
+    guest.start("api-watcher", "kube-proxy")
+    line = (
+        f"kubectl create clusterrolebinding vkcri-proxy-{guest.name} --clusterrole=system:node-proxier "
+        f"--user=system:node:{guest.name}"
+    )
+    assert guest.told("kube-proxy", "rules") == line
+    assert guest.notices("api-watcher")["endpointslices"]["command"] == line
+    for program in ("api-watcher", "kube-proxy"):
+        assert guest.said(program, line) == 1
+    assert _proxy_state(guest) == ["forbidden"]
+    snapshot(guest.instance.queue_socket("watcher"), "services", 5.0)  # synced: pods need no more
+    guest.kubectl(line)
+    wait_for(f"EndpointSlices can be read\n{guest.tails()}", lambda: _proxy_state(guest) == ["synced"])
+    wait_for("nothing is left to do", lambda: guest.notices("kube-proxy") == {})
+    wait_for("rules", lambda: guest.said("kube-proxy", " built: "))
+    guest.kubectl(f"kubectl delete clusterrolebinding vkcri-proxy-{guest.name}")
+
+
+def _proxy_state(guest: Guest) -> list[str]:
+    try:
+        text = request(guest.instance.queue_socket("proxy"), "metrics", {}, timeout=2.0)["text"]
+    except Unavailable:
+        return []
+    lines = [line for line in text.splitlines() if line.startswith("vkcri_proxy_state{") and line.endswith(" 1")]
+    return [line.split('"')[1] for line in lines]
+
+
+def test_a_token_that_has_expired_is_said_and_a_new_one_goes_on(guest: Guest) -> None:
+    secret = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-vkcri0"
+    held = guest.client.get(secret)
+    guest.client.delete(secret)
+    wait_for("the token is refused", lambda: _forgotten(guest))
+    guest.start("api-watcher")
+    assert "it has expired or was deleted" in guest.told("api-watcher", "client-certificate", "expired")
+    metadata = {key: held["metadata"][key] for key in ("name", "namespace")}
+    guest.client.create(secret.rpartition("/")[0], {**held, "metadata": metadata})
+    assert guest.node()["metadata"]["name"] == guest.name
+    assert guest.notices("api-watcher").get("client-certificate") is None
+
+
+def _forgotten(guest: Guest) -> bool:
+    try:
+        Client(Kubeconfig(guest.cluster.bootstrap_kubeconfig, "vkcri-test")).get("/api")
+    except VkcriError:
+        return True
+    return False
+
+
+def test_a_token_that_may_not_ask_and_an_approval_that_does_not_come_are_lines_to_type(guest: Guest) -> None:
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    held = {
+        name: guest.client.get(f"{bindings}/{name}")
+        for name in ("vkcri:kubelet-bootstrap", "vkcri:node-autoapprove-bootstrap")
+    }
+    for binding in held:
+        guest.client.delete(f"{bindings}/{binding}")
+    guest.start("api-watcher")
+    try:
+        line = guest.told("api-watcher", "client-certificate", "may not ask")
+        assert line == BOOTSTRAPPERS
+        guest.kubectl(line)
+        approve = guest.told("api-watcher", "client-certificate", "approval")
+        (asked,) = guest.requests()
+        assert approve == f"kubectl certificate approve {asked['metadata']['name']}"
+        guest.end(signal.SIGKILL)
+        guest.start("api-watcher")
+        assert guest.told("api-watcher", "client-certificate", "approval") == approve  # the same, after a kill
+        guest.kubectl(approve)
+        assert guest.node()["metadata"]["name"] == guest.name
+        assert len(guest.requests()) == 1
+    finally:
+        guest.kubectl("kubectl delete clusterrolebinding vkcri-bootstrap --ignore-not-found")
+        for binding, item in held.items():
+            guest.client.create(bindings, {**item, "metadata": {"name": binding}})
+
+
+def test_an_administrators_kubeconfig_joins_with_a_warning(strict: Cluster, name: str) -> None:
+    guest = Guest(strict, name, KUBECONFIG=str(strict.admin_kubeconfig))
+    try:
+        guest.start("api-watcher")
+        text = guest.told("api-watcher", "identity")
+        assert f"joined as kubernetes-admin (system:masters), not as system:node:{name}" in text
+        assert "better: BOOTSTRAP_KUBECONFIG=FILE" in text
+        assert guest.node()["metadata"]["name"] == name
+        assert guest.requests() == []
+    finally:
+        guest.close()
+
+
+def test_a_taint_is_set_at_registration_and_one_that_differs_is_a_line_to_type(strict: Cluster, name: str) -> None:
+    guest = Guest(strict, name, KUBECONFIG=str(strict.node_kubeconfig(name)))
+    try:
+        guest.start("api-watcher")
+        taints = guest.node()["spec"]["taints"]
+        assert {"key": "virtual-kubelet.io/provider", "value": "cri", "effect": "NoSchedule"} in taints
+        guest.end()
+        guest.environ["VKUBELET_DISABLE_TAINT"] = "true"
+        guest.start("api-watcher")
+        off = guest.told("api-watcher", "taint")
+        assert off == f"kubectl taint nodes {name} virtual-kubelet.io/provider:NoSchedule-"
+        assert guest.node()["spec"]["taints"] == taints
+        guest.kubectl(off)
+        wait_for("the taint is as configured", lambda: "taint" not in guest.notices("api-watcher"))
+        guest.end()
+        del guest.environ["VKUBELET_DISABLE_TAINT"]
+        guest.start("api-watcher")
+        on = guest.told("api-watcher", "taint")
+        assert on == f"kubectl taint nodes {name} --overwrite virtual-kubelet.io/provider=cri:NoSchedule"
+        guest.kubectl(on)
+        wait_for("the taint is as configured", lambda: "taint" not in guest.notices("api-watcher"))
+    finally:
+        guest.close()
+
+
+def test_the_real_api_server_confirms_what_a_node_may(strict: Cluster) -> None:
+    """The table that the embedded one is held to, asked row by row."""
+    client, core = strict.client(), "/api/v1/namespaces/default/pods"
+    strict.node_kubeconfig("n1")  # binds system:node-proxier
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    volumes = [
+        {"name": "c", "configMap": {"name": "wanted"}},
+        {"name": "p", "persistentVolumeClaim": {"claimName": "claimed"}},
+        {"name": "made", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}},
+    ]
+    main = {"name": "main", "image": "none", "envFrom": [{"secretRef": {"name": "wanted"}}]}
+    foreign = [{"name": "c", "configMap": {"name": "foreign"}}]
+    plain = {"name": "main", "image": "none"}
+    client.create(core, _pod("mine", nodeName="n1", volumes=volumes, containers=[main]))
+    client.create(core, _pod("other", nodeName="n2", volumes=foreign, containers=[plain]))
+    try:
+        wait_for("the authorizer has seen the pod", lambda: _allowed(client, ROWS[0], "get"))
+        wait_for("the binding holds", lambda: _allowed(client, Row("", "nodes", "", "", ""), "list"))
+        wrong = {
+            row[:4]: found
+            for row in ROWS
+            if (found := [verb for verb in VERBS if _allowed(client, row, verb)])
+            != [verb for verb in VERBS if verb in row.allowed.split()]
+        }
+        assert wrong == {}
+    finally:
+        for pod in ("mine", "other"):
+            client.delete(f"{core}/{pod}", {"gracePeriodSeconds": 0})
+
+
+def _pod(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def _allowed(client: Client, row: Row, verb: str) -> bool:
+    resource, subresource = row.parts
+    asked = {
+        "verb": verb,
+        "group": row.group,
+        "version": "v1",
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": row.namespace,
+        "name": row.name,
+    }
+    user = {"user": "system:node:n1", "groups": ["system:nodes", "system:authenticated"]}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {**user, "resourceAttributes": {key: value for key, value in asked.items() if value}},
+    }
+    found = client.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(found["status"]["allowed"])

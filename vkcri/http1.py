@@ -265,6 +265,7 @@ class Answer:
     def _begin(self) -> bytes:
         """The head's bytes; decides how the body ends."""
         names = {name.lower(): value for name, value in self._headers}
+        self.keep_alive = self.keep_alive and names.get("connection", "").lower() != "close"
         headers = [(name, value) for name, value in self._headers if name.lower() not in ("connection", "server")]
         self._bodiless = self._bodiless or int(self.status[:3]) in _BODILESS
         if self._bodiless:

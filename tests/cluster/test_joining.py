@@ -131,7 +131,7 @@ class Guest:
         return done.stdout
 
     def unreachable(self) -> str:
-        """Why the API server, which verifies the serving certificate, gets no answer of this kubelet; "" when it does."""
+        """Why the API server, which verifies the serving certificate, gets no answer here; "" when it gets one."""
         try:
             self.client.request("GET", f"/api/v1/nodes/{self.name}/proxy/configz", timeout=15.0)
         except VkcriError as error:

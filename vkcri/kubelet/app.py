@@ -56,7 +56,10 @@ def _admit(gate: Gate) -> Response | None:
         LOG.error("unable to authenticate a request: %s", error)
         user = None
     if user is None:
-        return text("Unauthorized", 401)
+        refused = text("Unauthorized", 401)
+        # A handshake from before the client CA was known has no certificate for as long as its connection lives.
+        refused.headers["Connection"] = "close"
+        return refused
     try:
         decision = gate.authorize(user, request.method, request.path)
     except Unavailable as error:

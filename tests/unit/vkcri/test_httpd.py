@@ -38,6 +38,9 @@ class App:
         if path == "/length":
             start("200 OK", [("Content-Length", "5")])
             return [b"hello"]
+        if path == "/last":
+            start("200 OK", [("Content-Length", "5"), ("Connection", "close")])
+            return [b"hello"]
         if path == "/echo":
             data = environ["wsgi.input"].read()
             start("200 OK", [("Content-Length", str(len(data)))])
@@ -421,6 +424,12 @@ def test_context_is_swapped_live(
     assert _get(server, context=_trust(other)) == (200, b"hello")
     with pytest.raises(ssl.SSLCertVerificationError):
         _get(server, context=_trust(authority))
+
+
+def test_an_answer_that_closes_is_the_connections_last(server: httpd.Server) -> None:
+    answer = _send(server, b"GET /last HTTP/1.1\r\nHost: a\r\n\r\nGET /length HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert answer.lower().count(b"connection: close") == 1
 
 
 def test_close_says_close_notify(

@@ -71,15 +71,21 @@ def running(folder: Path) -> Mapping[str, list[int]]:
 def stop(folder: Path, program: str, seconds: float = 15.0) -> None:
     """End every process of `program`, by SIGTERM and after `seconds` by SIGKILL; returns once they are gone. Raises
     TimeoutError where one outlives that too."""
-    for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, _KILL_SECONDS)):
-        held = _signalled(folder, program, number)
-        deadline = time.monotonic() + patience
-        left = [descriptor for descriptor in held if not _ended(descriptor, deadline)]
-        for descriptor in held:
-            os.close(descriptor)
-        if not left:
-            return
-    raise TimeoutError(f"{program} of {folder} does not end: {running(folder).get(program)}")
+    _signalled_ended(folder, program, signal.SIGTERM, seconds)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while program in running(folder):  # a child may be born while its parent is signalled
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{program} of {folder} does not end: {running(folder).get(program)}")
+        _signalled_ended(folder, program, signal.SIGKILL, _KILL_SECONDS)
+
+
+def _signalled_ended(folder: Path, program: str, number: signal.Signals, seconds: float) -> None:
+    """Signal the program's processes and wait, at most so long, until those have ended."""
+    held = _signalled(folder, program, number)
+    deadline = time.monotonic() + seconds
+    for descriptor in held:
+        _ended(descriptor, deadline)
+        os.close(descriptor)
 
 
 def _signalled(folder: Path, program: str, number: signal.Signals) -> list[int]:

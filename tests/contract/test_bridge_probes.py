@@ -1,12 +1,13 @@
 """Probes of cri-bridge on a real containerd: what they say of a container, and what becomes of it then."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2
 from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
+from vkcri.config import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-probes")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
@@ -14,8 +15,8 @@ STUBBORN = 'trap "" TERM; while true; do sleep 0.1; done'
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode("core-46", tmp_path_factory.mktemp("logs"))
+def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
+    node = BridgeNode(claim("core").name, tmp_path_factory.mktemp("logs"))
     try:
         node.start()
         yield node

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
 from tests.contract.fake_runtime import SHELL_IMAGE
 from vkcri.errors import Conflict, Invalid, NotFound, Unavailable, VkcriError
@@ -223,7 +224,12 @@ def test_a_stopped_container_ends_by_its_own_code_within_the_grace(guest: Guest)
 def test_a_container_that_ignores_the_signal_is_killed_after_the_grace(guest: Guest) -> None:
     if guest.fake:
         guest.fake.stops_on_term = False
-    container = guest.start(guest.run(), command=("sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"))
+    container = guest.start(
+        guest.run(), command=("sh", "-c", "trap '' TERM; echo trapped; while :; do sleep 0.05; done")
+    )
+    if guest.fake is None:
+        log = guest.logs / "pod" / "main" / "0.log"
+        wait_for("the trap is set", lambda: log.exists() and "trapped" in log.read_text())
     guest.stop(container, 1)
     status = guest.container(container)
     assert (status.state, status.exit_code, status.reason) == (cri.CONTAINER_EXITED, 137, "Error")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flow.live import LiveNode, live_node
-from tests.flow.planes import EmbeddedPlane, Plane
+from tests.flow.planes import EmbeddedPlane, Plane, real_plane
 
 LONGEST_FIRST = (
     "test_selfwatch",
@@ -39,7 +39,8 @@ def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     if request.config.getoption("cluster") == "embedded":
         yield EmbeddedPlane()
         return
-    raise pytest.UsageError("--cluster=real: there is no control plane to join yet")
+    with real_plane() as plane:
+        yield plane
 
 
 @pytest.fixture(scope="session")

@@ -17,38 +17,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.cluster.control import Cluster, claimed
 from vkcri.config import Instance, default_address
 
 _NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"  # the annotation that PodNodeSelector reads
-
-
-class ControlPlane(Protocol):
-    """What a real control plane does for these tests; tests.cluster's Cluster does it."""
-
-    @property
-    def server(self) -> str: ...
-
-    @property
-    def admin_kubeconfig(self) -> Path: ...
-
-    def node_kubeconfig(self, node: str) -> Path: ...
-
-    def pid(self, program: str) -> int: ...
-
-    def start_program(self, program: str) -> None: ...
 
 
 @dataclass(frozen=True)
 class Place:
     """One node's place at an API server: what its programs get, and how the test speaks to that server.
 
-    `kubeconfig` is an administrator's. `control_plane`: the real one, where it is one."""
+    `kubeconfig` is an administrator's. `cluster`: the real control plane, where it is one."""
 
     kubeconfig: Path
     server: str
     namespace: str = "default"
     environment: Mapping[str, str] = field(default_factory=dict)
-    control_plane: ControlPlane | None = None
+    cluster: Cluster | None = None
 
     @property
     def embedded(self) -> bool:
@@ -75,35 +60,43 @@ class EmbeddedPlane:
         yield embedded_place(instance)
 
 
+@contextmanager
+def real_plane() -> Iterator["RealPlane"]:
+    """A control plane on a number of its own, gone at the end."""
+    with claimed(flags={"kube-apiserver": {"enable-admission-plugins": "NodeRestriction,PodNodeSelector"}}) as cluster:
+        cluster.start()
+        yield RealPlane(cluster)
+
+
 class RealPlane:
     """Every node joins one control plane, without vkcri's taint, as end-to-end tests want their nodes."""
 
-    def __init__(self, control_plane: ControlPlane) -> None:
-        self._control_plane = control_plane
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
 
     @contextmanager
     def place(self, instance: Instance) -> Iterator[Place]:
         node = instance.name
         namespace = f"{node}-{secrets.token_hex(2)}"  # the one of an earlier node may still be emptied
-        self._apply(_namespace(namespace, node), _binding(node))
+        self._apply(_namespace(namespace, node))
         with tempfile.TemporaryDirectory(prefix=f"{node}-") as folder:
             yield Place(
                 self._kubeconfig(Path(folder), namespace),
-                self._control_plane.server,
+                self._cluster.server,
                 namespace,
-                {"KUBECONFIG": str(self._control_plane.node_kubeconfig(node)), "VKUBELET_DISABLE_TAINT": "true"},
-                self._control_plane,
+                {"KUBECONFIG": str(self._cluster.node_kubeconfig(node)), "VKUBELET_DISABLE_TAINT": "true"},
+                self._cluster,
             )
         self._kubectl("delete", "pods", "--all", "-n", namespace, "--force", "--grace-period=0")
         self._kubectl("delete", "namespace", namespace, "--wait=false")
         self._kubectl("delete", "node", node, "--ignore-not-found")
         self._kubectl("delete", "lease", "-n", "kube-node-lease", node, "--ignore-not-found")
-        self._kubectl("delete", "clusterrolebinding", _binding(node)["metadata"]["name"])
+        self._kubectl("delete", "clusterrolebinding", f"vkcri-proxy-{node}")  # node_kubeconfig made it
 
     def _kubeconfig(self, folder: Path, namespace: str) -> Path:
         """The administrator's kubeconfig with this default namespace."""
         path = folder / "admin.conf"
-        shutil.copy(self._control_plane.admin_kubeconfig, path)
+        shutil.copy(self._cluster.admin_kubeconfig, path)
         self._kubectl("config", "set-context", "--current", f"--namespace={namespace}", kubeconfig=path)
         return path
 
@@ -111,7 +104,7 @@ class RealPlane:
         self._kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def _kubectl(self, *arguments: str, text: str | None = None, kubeconfig: Path | None = None) -> None:
-        command = ["kubectl", f"--kubeconfig={kubeconfig or self._control_plane.admin_kubeconfig}", *arguments]
+        command = ["kubectl", f"--kubeconfig={kubeconfig or self._cluster.admin_kubeconfig}", *arguments]
         done = subprocess.run(
             command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
         )
@@ -121,15 +114,3 @@ class RealPlane:
 def _namespace(name: str, node: str) -> dict[str, Any]:
     metadata = {"name": name, "annotations": {_NODE_SELECTOR: f"kubernetes.io/hostname={node}"}}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
-
-
-def _binding(node: str) -> dict[str, Any]:
-    """What a node needs to read EndpointSlices: `kubectl create clusterrolebinding vkcri-proxy-NODE ...`."""
-    rbac = "rbac.authorization.k8s.io"
-    return {
-        "apiVersion": f"{rbac}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": f"vkcri-proxy-{node}"},
-        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "system:node-proxier"},
-        "subjects": [{"apiGroup": rbac, "kind": "User", "name": f"system:node:{node}"}],
-    }

@@ -125,8 +125,8 @@ def program_pid(node: LiveNode, program: str) -> int:
     """`apiserver` is the one that serves this node, embedded or real."""
     if program == "supervisord":
         return node.supervisord_pid()
-    if program == "apiserver" and node.place.control_plane is not None:
-        return node.place.control_plane.pid("kube-apiserver")
+    if program == "apiserver" and node.place.cluster is not None:
+        return node.place.cluster.running()["kube-apiserver"][0]
     return node.pid(program)
 
 
@@ -136,8 +136,8 @@ def wait_back(node: LiveNode, program: str, killed: int) -> None:
     if program == "supervisord":
         wait_for("supervisord is gone", lambda: "pid" not in node.supervisorctl("status", check=False), 20)
         node.up()
-    elif program == "apiserver" and node.place.control_plane is not None:
-        node.place.control_plane.start_program("kube-apiserver")
+    elif program == "apiserver" and node.place.cluster is not None:
+        node.place.cluster.start()
     else:
         node.wait_running(program, but=killed)
     wait_for("the node is Ready", node.is_node_ready, 90)

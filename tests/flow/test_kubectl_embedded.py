@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,52 +17,13 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.conftest import remove_folders
-from tests.instances import FLOW_NUMBERS, claimed
-from vkcri.config import Instance
+from tests.flow.embedded import Server, embedded_server
 
 pytestmark = [
     pytest.mark.flow,
     pytest.mark.embedded_only("about the program apiserver by itself; tests/comparison has what a real one does alike"),
     pytest.mark.xdist_group("kubectl-embedded"),  # one server for all of them
 ]
-PROJECT = Path(__file__).resolve().parents[2]
-_PROGRAM = "from vkcri.apiserver.main import main; main()"
-
-
-class Server:
-    """The program `apiserver`, started and stopped as supervisord would."""
-
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self, **environment: str) -> None:
-        self.instance.log_dir.mkdir(parents=True, exist_ok=True)
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VKCRI_", "KUBE"))}
-        with open(self.instance.log_dir / "apiserver.log", "ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM],
-                cwd=PROJECT,
-                env={**inherited, "VKCRI_INSTANCE": self.instance.name, **environment},
-                stdout=output,
-                stderr=output,
-            )
-
-    def kill(self, number: int = signal.SIGKILL) -> int:
-        """Send a signal and wait for the end; the exit status."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(20)
-
-    def wait(self, seconds: float) -> int:
-        """The exit status, once it has ended by itself."""
-        assert self._process is not None
-        return self._process.wait(seconds)
-
-    @property
-    def log(self) -> str:
-        return (self.instance.log_dir / "apiserver.log").read_text()
 
 
 class Kubectl:
@@ -118,15 +78,9 @@ def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0) -> Any:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with claimed("apis", FLOW_NUMBERS) as instance:
-        remove_folders(instance)
-        started = Server(instance)
+    with embedded_server("apis") as started:
         started.start()
-        try:
-            yield started
-        finally:
-            started.kill(signal.SIGTERM)
-            remove_folders(instance)
+        yield started
 
 
 def cannot_run(reason: str) -> NoReturn:
@@ -476,10 +430,8 @@ def test_stopping_ends_watches_in_their_middle_and_takes_no_time(kubectl: Kubect
 @pytest.fixture
 def other() -> Iterator[Server]:
     """A server of a test's own, not started yet."""
-    with claimed("apis", FLOW_NUMBERS) as instance:
-        remove_folders(instance)
-        yield Server(instance)
-        remove_folders(instance)
+    with embedded_server("apis") as made:
+        yield made
 
 
 def test_where_a_cluster_is_joined_no_server_is_needed(other: Server) -> None:

@@ -164,7 +164,7 @@ def test_a_deleted_pod_has_its_grace(node: LiveNode) -> None:
     [
         (
             "volume-kind",
-            {"volumes": [{"name": "v", "iscsi": {"targetPortal": "127.0.0.1:3260", "iqn": "iqn.x", "lun": 0}}]},
+            {"volumes": [{"name": "v", "iscsi": {"targetPortal": "127.0.0.1:3260", "iqn": "iqn.2001-04.org.x:y"}}]},
             "ContainerCreating",
             "FailedMount",
         ),
@@ -213,7 +213,7 @@ def test_a_command_that_does_not_exist_is_start_error_128(node: LiveNode) -> Non
             [{"name": "v", "mountPath": "/a"}, {"name": "v", "mountPath": "/a"}],
             "spec.containers[0].volumeMounts[1].mountPath",
         ),
-        ([{"name": "v", "mountPath": "/a", "subPath": "../b"}], "spec.containers[0].volumeMounts[0].subPath"),
+        ([{"name": "v", "mountPath": "/a", "subPath": "../b"}], "spec.containers[0].volumeMounts.subPath"),
         ([{"name": "unknown", "mountPath": "/a"}], "spec.containers[0].volumeMounts[0].name"),
     ],
 )

@@ -44,7 +44,7 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     finally:
         follower.kill()
         follower.communicate()
-    assert first[0].startswith(f"hello from hello on {node.name}, my address is 10.244.")
+    assert first[0].startswith(f"hello from hello on {node.name}, my address is {node.pod_prefix}")
     assert first[1:] == ["line 1\n", "line 2\n", "line 3\n"]
 
     curl = re.search(r"^ *(curl .*)$", printed, re.MULTILINE)

@@ -74,6 +74,12 @@ def canonical(text: str | int | float) -> str:
     return format(amount, binary=written[-2:] in _BINARY)
 
 
+def rounded_up(text: str) -> str:
+    """The quantity with nothing finer than a thousandth, in its own notation: "1n" -> "1m"."""
+    amount = parse(text) * 1000
+    return text if amount.denominator == 1 else format(Fraction(math.ceil(amount), 1000))
+
+
 def is_whole(text: str | int | float) -> bool:
     """Whether the amount is an integer."""
     return parse(text).denominator == 1

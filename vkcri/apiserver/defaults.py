@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from vkcri.api import pods, quantities, resources
 from vkcri.apiserver.resources import Resource
+from vkcri.apiserver.validation import services
 
 Object = dict[str, Any]
 _TERMINATION_PATH: Final = "/dev/termination-log"
@@ -34,6 +35,7 @@ def pod(obj: Object) -> None:
         _volume(volume)
     if spec.get("resources"):
         _pod_level(spec)
+    _round_up(spec.get("overhead"))
 
 
 def _pod_spec(spec: Object) -> None:
@@ -51,8 +53,6 @@ def _pod_spec(spec: Object) -> None:
         spec["serviceAccountName"] = spec["serviceAccount"] = name
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         spec["terminationGracePeriodSeconds"] = 1
-    for constraint in spec.get("topologySpreadConstraints") or []:
-        _fill(constraint, {"nodeAffinityPolicy": "Honor", "nodeTaintsPolicy": "Ignore"})
 
 
 def _container(container: Object, *, host_network: bool, ephemeral: bool) -> None:
@@ -69,6 +69,8 @@ def _container(container: Object, *, host_network: bool, ephemeral: bool) -> Non
     for entry in container.get("env") or []:
         source = entry.get("valueFrom") or {}
         _field_ref(source)
+        if source.get("fileKeyRef") is not None:
+            source["fileKeyRef"].setdefault("optional", False)
     for name in _PROBES:
         if container.get(name) is not None:
             _probe(container[name])
@@ -86,8 +88,16 @@ def pull_policy(image: str) -> str:
     return "Always" if tag == "latest" else "IfNotPresent"
 
 
+def _round_up(amounts: Object | None) -> None:
+    """No amount is finer than a thousandth."""
+    for name, amount in (amounts or {}).items():
+        amounts[name] = quantities.rounded_up(amount)  # type: ignore[index]
+
+
 def _requests_from_limits(holder: Object) -> None:
     """An absent request is its limit."""
+    for amounts in (holder.get("limits"), holder.get("requests")):
+        _round_up(amounts)
     for name, amount in (holder.get("limits") or {}).items():
         holder.setdefault("requests", {}).setdefault(name, amount)
 
@@ -121,8 +131,8 @@ def _pod_level(spec: Object) -> None:
 def _probe(probe: Object) -> None:
     _fill(probe, {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3})
     _http_get(probe)
-    if probe.get("grpc") is not None:
-        probe["grpc"].setdefault("service", "")
+    if probe.get("grpc") is not None and probe["grpc"].get("service") is None:
+        probe["grpc"]["service"] = ""
 
 
 def _http_get(holder: Object) -> None:
@@ -186,7 +196,7 @@ def service(obj: Object) -> None:
         _fill(port, {"protocol": "TCP"})
         if port.get("targetPort") in (None, 0, "") and port.get("port") is not None:
             port["targetPort"] = port["port"]
-    if spec["type"] in ("NodePort", "LoadBalancer"):
+    if services.externally_accessible(spec):
         _fill(spec, {"externalTrafficPolicy": "Cluster"})
     if spec["type"] in ("ClusterIP", "NodePort", "LoadBalancer"):
         _fill(spec, {"internalTrafficPolicy": "Cluster"})
@@ -207,7 +217,13 @@ def namespace(obj: Object) -> None:
 
 def node(obj: Object) -> None:
     """A Node's allocatable follows its capacity where absent."""
-    status = obj.setdefault("status", {})
+    spec, status = obj.setdefault("spec", {}), obj.setdefault("status", {})
+    if spec.get("podCIDR") and (spec.get("podCIDRs") or [None])[0] != spec["podCIDR"]:
+        spec["podCIDRs"] = [spec["podCIDR"]]  # the older field wins, as Kubernetes' conversion has it
+    elif spec.get("podCIDRs"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
+    for amounts in (status.get("capacity"), status.get("allocatable")):
+        _round_up(amounts)
     if status.get("capacity") and not status.get("allocatable"):
         status["allocatable"] = dict(status["capacity"])
 

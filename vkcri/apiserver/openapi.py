@@ -26,6 +26,7 @@ _TYPES: Final[dict[str, Object]] = {
     "boolean": {"type": "boolean"},
     "bytes": {"type": "string", "format": "byte"},
     "time": {"type": "string", "format": "date-time"},
+    "microtime": {"type": "string", "format": "date-time"},
     "quantity": {"type": "string"},
     "int-or-string": {"type": "string", "format": "int-or-string"},
     "any": {"type": "object"},

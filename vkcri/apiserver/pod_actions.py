@@ -86,7 +86,8 @@ def set_condition(pod: Object, condition: Mapping[str, str], now: str) -> None:
     conditions = pod.setdefault("status", {}).setdefault("conditions", [])
     old = next((item for item in conditions if item.get("type") == condition["type"]), None)
     moved = old is None or old.get("status") != condition["status"]
-    new = {**condition, "lastTransitionTime": now if moved or old is None else old.get("lastTransitionTime", now)}
+    since = now if moved or old is None else old.get("lastTransitionTime") or now
+    new = {**condition, "lastProbeTime": None, "lastTransitionTime": since}
     if old is None:
         conditions.append(new)
     else:

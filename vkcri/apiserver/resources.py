@@ -35,6 +35,7 @@ class Resource:
     verbs: tuple[str, ...] = ALL_VERBS
     subresources: tuple[Subresource, ...] = ()
     categories: tuple[str, ...] = ()
+    deprecated: str = ""  # what every request for it is warned of
 
     @property
     def singular(self) -> str:
@@ -89,7 +90,14 @@ _AUTHORIZATION: Final = ("authorization.k8s.io", "v1")
 
 RESOURCES: Final[tuple[Resource, ...]] = (
     Resource("", "v1", "ConfigMap", "configmaps", short_names=("cm",)),
-    Resource("", "v1", "Endpoints", "endpoints", short_names=("ep",)),
+    Resource(
+        "",
+        "v1",
+        "Endpoints",
+        "endpoints",
+        short_names=("ep",),
+        deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    ),
     Resource("", "v1", "Event", "events", short_names=("ev",)),
     Resource(
         "",

@@ -182,14 +182,13 @@ class Api:
         if target.subresource == "proxy":
             return self._kubelet.node(target, request)
         ctx = self._context(query, user)
+        if target.resource.deprecated:
+            ctx.warnings.append(target.resource.deprecated)
         if target.verb == "watch":
-            return _watch(Call(target, query, ctx))
+            return _warned(_watch(Call(target, query, ctx)), ctx)
         form = negotiate.choose(request.headers.get("Accept", ""), transforms=_transforms(target))
         code, obj = _VERBS[target.verb](self._call(target, query, ctx))
-        response = _response(form, code, _shaped(target, query, form, obj))
-        for text in dict.fromkeys(ctx.warnings):
-            response.headers.add("Warning", _warning(text))
-        return response
+        return _warned(_response(form, code, _shaped(target, query, form, obj)), ctx)
 
     def _context(self, query: Mapping[str, str], user: User) -> RequestContext:
         dry_run, validation = query.get("dryRun", ""), query.get("fieldValidation") or "Warn"
@@ -286,6 +285,13 @@ def _body(given: Request) -> bytes:
     if len(data) > negotiate.LARGEST_BODY:
         raise StatusError.too_large(f"the request's body has more than {negotiate.LARGEST_BODY} bytes")
     return data
+
+
+def _warned(response: Response, ctx: RequestContext) -> Response:
+    """The response with what the client is to be told besides."""
+    for text in dict.fromkeys(ctx.warnings):
+        response.headers.add("Warning", _warning(text))
+    return response
 
 
 def _warning(text: str) -> str:

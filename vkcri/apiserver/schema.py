@@ -8,6 +8,7 @@ does not tell: merge keys and patch strategies, quantities, int-or-string. Any t
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vkcri.api import quantities, times
+from vkcri.apiserver import zeros
 from vkcri.errors import Invalid
 
 _FILE: Final = Path(__file__).with_name("schema.json")
@@ -72,15 +74,22 @@ _QUANTITIES: Final = frozenset(
 _INT_OR_STRING: Final = frozenset(
     {("HTTPGetAction", "port"), ("TCPSocketAction", "port"), ("ServicePort", "targetPort")}
 )
-# Lists that Kubernetes writes even when they are empty.
-_KEPT_EMPTY: Final = frozenset({("EndpointSlice", "endpoints"), ("EndpointSlice", "ports"), ("PodSpec", "containers")})
+_MICRO_TIMES: Final = frozenset(
+    {
+        ("CoreV1EventSeries", "lastObservedTime"),
+        ("Event", "eventTime"),
+        ("LeaseSpec", "acquireTime"),
+        ("LeaseSpec", "renewTime"),
+    }
+)
+_SIX_DIGITS: Final = re.compile(r":\d\d\.\d{6}([Zz]|[+-])")
 _GO_TYPES: Final = {"string": "string", "integer": "int64", "boolean": "bool", "number": "float64", "bytes": "[]uint8"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """`type`: string, integer, number, boolean, bytes (base64), time, quantity, int-or-string, any, or a definition's
-    name. `container`: "", "list", "map" or "map of list" of that type."""
+    """`type`: string, integer, number, boolean, bytes (base64), time, microtime, quantity, int-or-string, any, or a
+    definition's name. `container`: "", "list", "map" or "map of list" of that type."""
 
     type: str
     container: str
@@ -107,6 +116,8 @@ def _field(kind: str, name: str, type_: str, container: str, required: bool) -> 
         type_ = "quantity"
     elif (kind, name) in _INT_OR_STRING:
         type_ = "int-or-string"
+    elif (kind, name) in _MICRO_TIMES:
+        type_ = "microtime"
     return Field(type_, container, required)
 
 
@@ -144,7 +155,8 @@ def unknown_fields(kind: str, obj: Mapping[str, Any]) -> list[str]:
 def decode(kind: str, obj: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A deep copy as a typed server would have read it, and the paths of unknown fields, which it lacks.
 
-    Nulls and empty optional lists and maps are left out, quantities are canonical. Raises TypeMismatch."""
+    What is empty is left out or written as Kubernetes does (zeros); quantities and times are canonical. Raises
+    TypeMismatch."""
     reading = _Reading()
     return reading.definition(kind, obj, "", check=True), reading.unknown
 
@@ -165,9 +177,11 @@ class _Reading:
                 self.unknown.append(where)
             elif item is not None:
                 read = self._contained(kind, field, item, where, check)
-                if read in ([], {}) and _omitted_when_empty(kind, name, field):
-                    continue
-                result[name] = read
+                if not _is_empty(kind, name, field, read):
+                    result[name] = read
+        if check:
+            for name, empty in _written(kind):
+                result.setdefault(name, empty() if callable(empty) else empty)
         return result
 
     def _contained(self, kind: str, field: Field, value: Any, path: str, check: bool) -> Any:
@@ -205,8 +219,31 @@ class _Reading:
         return _READERS[field.type](kind, value, path) if check else value
 
 
-def _omitted_when_empty(kind: str, name: str, field: Field) -> bool:
-    return bool(field.container) and (kind, name) not in _KEPT_EMPTY
+def _is_empty(kind: str, name: str, field: Field, value: Any) -> bool:
+    """Whether a value says no more than its absence."""
+    if field.container:
+        return value in ([], {})
+    plain = not field.nested and field.type not in ("any", "int-or-string", "quantity")
+    return plain and value in ("", 0) and (kind, name) not in zeros.POINTERS
+
+
+@cache
+def _written(kind: str) -> tuple[tuple[str, Any], ...]:
+    """The fields that every answer has, each with its empty value or what makes one."""
+    rows = ((name, field) for name, field in fields(kind).items())
+    return tuple(
+        (name, _empty(kind, name, field))
+        for name, field in rows
+        if zeros.is_written(kind, name, required=field.required)
+    )
+
+
+def _empty(kind: str, name: str, field: Field) -> Any:
+    if field.container or zeros.is_null(kind, name):
+        return None
+    if field.nested:
+        return lambda: {inner: empty() if callable(empty) else empty for inner, empty in _written(field.type)}
+    return zeros.scalar(kind, name, field.type)
 
 
 def _mismatch(kind: str, value: Any, path: str, go_type: str) -> TypeMismatch:
@@ -249,13 +286,27 @@ def _quantity(kind: str, value: Any, path: str) -> str:
 
 
 def _time(kind: str, value: Any, path: str) -> str:
+    """metav1.Time: whole seconds in UTC."""
     if not isinstance(value, str):
         raise _mismatch(kind, value, path, "v1.Time")
     try:
-        times.parse(value)
+        return times.seconds(times.parse(value))
     except Invalid as error:
         raise TypeMismatch(f'parsing time "{value}" as "2006-01-02T15:04:05Z07:00": cannot parse "{value}"') from error
-    return value
+
+
+def _micro_time(kind: str, value: Any, path: str) -> str:
+    """metav1.MicroTime: six digits of a second, in UTC; a client must write all six."""
+    if not isinstance(value, str):
+        raise _mismatch(kind, value, path, "v1.MicroTime")
+    try:
+        if not _SIX_DIGITS.search(value):
+            raise Invalid("not six digits")
+        return times.micros(times.parse(value))
+    except Invalid as error:
+        wrong = value[19:] if len(value) > 19 else value
+        text = f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "{wrong}" as ".000000"'
+        raise TypeMismatch(text) from error
 
 
 def _bytes(kind: str, value: Any, path: str) -> str:
@@ -280,6 +331,7 @@ _READERS: Final[dict[str, Callable[[str, Any, str], Any]]] = {
     "int-or-string": _int_or_string,
     "quantity": _quantity,
     "time": _time,
+    "microtime": _micro_time,
     "bytes": _bytes,
     "any": _any,
 }

@@ -39,7 +39,7 @@ class FieldError:
         """The error without its field, as `Invalid value: "x": detail`."""
         text = _TEXTS.get(self.type, self.type)
         if self.type not in _WITHOUT_VALUE:
-            text += ": " + json.dumps(self.value, ensure_ascii=False)
+            text += ": " + json.dumps(self.value, ensure_ascii=False, separators=(",", ":"))
         return f"{text}: {self.detail}" if self.detail else text
 
     def __str__(self) -> str:

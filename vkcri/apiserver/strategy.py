@@ -15,12 +15,15 @@ from vkcri.apiserver import (
     admission,
     defaults,
     deletion,
+    disabled,
+    labelkeys,
     pod_actions,
     pod_resize,
     reviews,
     schema,
     token_requests,
     validation,
+    warnings,
 )
 from vkcri.apiserver.context import RequestContext as RequestContext
 from vkcri.apiserver.resources import Resource
@@ -43,10 +46,14 @@ def prepare_create(resource: Resource, obj: Mapping[str, Any], ctx: RequestConte
     if "status" in schema.fields(resource.kind) and resource.key not in _WITHOUT_STATUS_SUBRESOURCE:
         new.pop("status", None)
     defaults.apply(resource, new)
+    if resource.key == "/pods":
+        disabled.drop(new)
+        labelkeys.apply(new)
     admission.admit_create(resource, new, ctx)
     if resource.key in _WITH_GENERATION:
         new["metadata"]["generation"] = 1
     _refuse(resource, new, validation.on_create(resource, new))
+    ctx.warnings.extend(warnings.on_create(resource, new))
     return new
 
 
@@ -66,6 +73,8 @@ def prepare_update(
     if resource.key in _WITH_GENERATION and _content(resource, result) != _content(resource, old):
         result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     _refuse(resource, result, validation.on_update(resource, result, old, subresource))
+    if subresource is None:
+        ctx.warnings.extend(warnings.on_update(resource, result))
     return result
 
 

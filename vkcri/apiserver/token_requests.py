@@ -28,7 +28,9 @@ def create(namespace: str, name: str, body: Mapping[str, Any], ctx: RequestConte
     account = ctx.store.get("/serviceaccounts", namespace, name)
     if account is None:
         raise StatusError.not_found("serviceaccounts", name)
-    seconds = spec.setdefault("expirationSeconds", _DEFAULT_SECONDS)
+    if spec.get("expirationSeconds") is None:
+        spec["expirationSeconds"] = _DEFAULT_SECONDS
+    seconds = spec["expirationSeconds"]
     if not spec.get("audiences"):
         spec["audiences"] = [tokens.API_AUDIENCE]
     _validate(name, spec)

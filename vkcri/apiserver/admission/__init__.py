@@ -39,6 +39,7 @@ def admit_create(resource: Resource, obj: Object, ctx: RequestContext) -> None:
         secretdata.merge(obj)
     elif resource.key == "/nodes":
         podspec.set_pod_cidr(obj, ctx)
+        podspec.add_not_ready_taint(obj)
 
 
 def admit_update(

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.status import FieldError, StatusError
+from vkcri.apiserver.validation import services
 
 NODE_PORTS: Final = range(30000, 32768)
 _HEADLESS: Final = "None"
@@ -23,17 +24,30 @@ def allocate(service: dict[str, Any], old: Mapping[str, Any] | None, ctx: Reques
     spec = service["spec"]
     if old is None:
         service["status"] = {"loadBalancer": {}}
-    if spec["type"] not in _FAMILIES:
+    if spec.get("clusterIP") and not spec.get("clusterIPs"):
+        spec["clusterIPs"] = [spec["clusterIP"]]
+    if spec["type"] == "ExternalName":
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
             if not spec.get(field) or old is not None:
                 spec.pop(field, None)
         return
     _keep(spec, (old or {}).get("spec") or {})
-    others = [item for item in ctx.store.list("/services")[0] if not _same(item, service)]
-    errors = [*_set_families(spec), *_set_cluster_ip(spec, others, ctx.settings.instance.service_range)]
-    errors += _set_node_ports(spec, others)
-    if errors:
-        raise StatusError.invalid("Service", str(service["metadata"].get("name") or ""), errors)
+    others = [item for item in ctx.store.list("/services")[0] if old is None or not _same(item, service)]
+    for step in (
+        lambda: _prepare_families(spec),
+        lambda: _set_families(spec),
+        lambda: (
+            spec["type"] in _FAMILIES
+            and [
+                *_set_cluster_ip(spec, others, ctx.settings.instance.service_range),
+                *_set_node_ports(spec, others),
+                *_set_health_check_port(spec, others),
+            ]
+        ),
+    ):
+        errors = list(step() or [])
+        if errors:
+            raise StatusError.invalid("Service", str(service["metadata"].get("name") or ""), errors)
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -51,6 +65,8 @@ def _keep(spec: dict[str, Any], old: Mapping[str, Any]) -> None:
     for field in ("ipFamilies", "ipFamilyPolicy"):
         if not spec.get(field) and field in old:
             spec[field] = old[field]
+    if not spec.get("healthCheckNodePort") and services.needs_health_check(spec) and services.needs_health_check(old):
+        spec["healthCheckNodePort"] = old["healthCheckNodePort"]
     ports = {(port.get("protocol"), port.get("port")): port.get("nodePort") for port in old.get("ports") or []}
     if spec["type"] != "ClusterIP":
         for port in spec.get("ports") or []:
@@ -59,14 +75,32 @@ def _keep(spec: dict[str, Any], old: Mapping[str, Any]) -> None:
                 port["nodePort"] = kept
 
 
+def _prepare_families(spec: dict[str, Any]) -> Iterator[FieldError]:
+    """The policy where none is given, and whatever makes no sense before an address is drawn."""
+    free = spec.get("clusterIP") == _HEADLESS and not spec.get("selector")
+    spec.setdefault("ipFamilyPolicy", "RequireDualStack" if free else "SingleStack")
+    wrong = list(services.cluster_addresses(spec))
+    yield from wrong
+    if wrong or spec["ipFamilyPolicy"] != "SingleStack":
+        return
+    for field, what in (("clusterIPs", "cluster IPs"), ("ipFamilies", "IP families")):
+        if len(spec.get(field) or []) == 2:
+            text = f"must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
+            yield FieldError("FieldValueInvalid", "spec.ipFamilyPolicy", text, "SingleStack")
+
+
 def _set_families(spec: dict[str, Any]) -> Iterator[FieldError]:
     """One family, IPv4; a headless service without a selector may name both, as its endpoints are its owner's."""
-    free = _HEADLESS in (spec.get("clusterIP"), *(spec.get("clusterIPs") or [])) and not spec.get("selector")
-    if free:
-        spec.setdefault("ipFamilyPolicy", "RequireDualStack")
-        spec.setdefault("ipFamilies", ["IPv4", "IPv6"] if spec["ipFamilyPolicy"] != "SingleStack" else ["IPv4"])
+    if spec.get("clusterIP") == _HEADLESS and not spec.get("selector"):
+        families = spec.setdefault("ipFamilies", ["IPv4"])
+        if len(families) == 1 and spec["ipFamilyPolicy"] != "SingleStack":
+            families.append("IPv6" if families == ["IPv4"] else "IPv4")
         return
-    if spec.setdefault("ipFamilyPolicy", "SingleStack") == "RequireDualStack":
+    for index, address in enumerate(spec.get("clusterIPs") or []):
+        if address != _HEADLESS and ":" in address and index >= len(spec.get("ipFamilies") or []):
+            text = "IPv6 is not configured on this cluster"
+            yield FieldError("FieldValueInvalid", f"spec.clusterIPs[{index}]", text, spec["clusterIPs"])
+    if spec["ipFamilyPolicy"] == "RequireDualStack":
         text = "this cluster is not configured for dual-stack services"
         yield FieldError("FieldValueInvalid", "spec.ipFamilyPolicy", text, "RequireDualStack")
     for index, family in enumerate(spec.setdefault("ipFamilies", ["IPv4"])):
@@ -123,12 +157,7 @@ def _set_node_ports(spec: dict[str, Any], others: list[dict[str, Any]]) -> Itera
     )
     if spec["type"] == "ClusterIP":
         return
-    taken = {
-        (port.get("protocol"), port.get("nodePort"))
-        for item in others
-        for port in item["spec"].get("ports") or []
-        if port.get("nodePort")
-    }
+    taken = _taken_ports(others)
     for index, port in enumerate(spec.get("ports") or []):
         path, given = f"spec.ports[{index}].nodePort", port.get("nodePort")
         if given and given not in NODE_PORTS:
@@ -143,3 +172,34 @@ def _set_node_ports(spec: dict[str, Any], others: list[dict[str, Any]]) -> Itera
                 continue
             port["nodePort"] = random.choice(free)
         taken.add((port.get("protocol"), port.get("nodePort")))
+
+
+def _taken_ports(others: list[dict[str, Any]]) -> set[tuple[Any, Any]]:
+    """(protocol, node port) of every other service; a health check's port is one of TCP."""
+    ports = [
+        (port.get("protocol"), port["nodePort"])
+        for item in others
+        for port in item["spec"].get("ports") or []
+        if port.get("nodePort")
+    ]
+    return {*ports, *(("TCP", item["spec"].get("healthCheckNodePort")) for item in others)}
+
+
+def _set_health_check_port(spec: dict[str, Any], others: list[dict[str, Any]]) -> Iterator[FieldError]:
+    """Where a load balancer asks each node if it has an endpoint of a service that keeps traffic on its node."""
+    path, given = "spec.healthCheckNodePort", spec.get("healthCheckNodePort")
+    if not services.needs_health_check(spec):
+        return
+    taken = _taken_ports([*others, {"spec": {"ports": spec.get("ports")}}])
+    if given and given not in NODE_PORTS:
+        text = "provided port is not in the valid range. The range of valid ports is 30000-32767"
+        yield FieldError("FieldValueInvalid", path, f"failed to allocate requested HealthCheck NodePort: {text}", given)
+    elif given and ("TCP", given) in taken:
+        text = "failed to allocate requested HealthCheck NodePort: provided port is already allocated"
+        yield FieldError("FieldValueInvalid", path, text, given)
+    elif not given:
+        free = [number for number in NODE_PORTS if ("TCP", number) not in taken]
+        if not free:
+            yield FieldError("InternalError", path, "failed to allocate a HealthCheck NodePort: range is full")
+            return
+        spec["healthCheckNodePort"] = random.choice(free)

@@ -13,6 +13,7 @@ from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.status import StatusError
 
 _CLASSES: Final = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+_PREEMPTION: Final = "PreemptLowerPriority"
 _TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _TOLERATED_SECONDS: Final = 300
 
@@ -30,8 +31,13 @@ def set_priority(pod: dict[str, Any]) -> None:
             f"priority admission controller computed {priority} from the given PriorityClass name"
         )
         raise StatusError.forbidden("pods", name, text)
-    spec["priority"] = priority
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    if spec.get("preemptionPolicy") not in (None, _PREEMPTION):
+        text = (
+            f"the string value of PreemptionPolicy ({spec['preemptionPolicy']}) must not be provided in pod spec; "
+            f"priority admission controller computed {_PREEMPTION} from the given PriorityClass name"
+        )
+        raise StatusError.forbidden("pods", name, text)
+    spec["priority"], spec["preemptionPolicy"] = priority, _PREEMPTION
 
 
 def add_tolerations(pod: dict[str, Any]) -> None:
@@ -54,7 +60,7 @@ def set_status(pod: dict[str, Any], ctx: RequestContext) -> None:
     if pod["spec"].get("schedulingGates"):
         condition = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
         condition["message"] = "Scheduling is blocked due to non-empty scheduling gates"
-        status["conditions"] = [{**condition, "lastTransitionTime": ctx.now()}]
+        status["conditions"] = [{**condition, "lastProbeTime": None, "lastTransitionTime": ctx.now()}]
     pod["status"] = status
 
 
@@ -65,6 +71,15 @@ def keep_on_update(pod: dict[str, Any], old: Mapping[str, Any]) -> None:
             pod["spec"][field] = copy.deepcopy(old["spec"][field])
     if (old.get("status") or {}).get("qosClass"):
         pod.setdefault("status", {})["qosClass"] = old["status"]["qosClass"]
+
+
+def add_not_ready_taint(node: dict[str, Any]) -> None:
+    """A new node takes nobody before its agent has said that it is ready; the node lifecycle controller takes the taint
+    away (the plugin TaintNodesByCondition)."""
+    taints = node.setdefault("spec", {}).setdefault("taints", [])
+    taint = {"key": _TAINTS[0], "effect": "NoSchedule"}
+    if not any((item.get("key"), item.get("effect")) == tuple(taint.values()) for item in taints):
+        taints.append(taint)
 
 
 def set_pod_cidr(node: dict[str, Any], ctx: RequestContext) -> None:

@@ -15,6 +15,7 @@ Object = Mapping[str, Any]
 Amounts = dict[str, Fraction]
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _HARD: Final = ("NoSchedule", "NoExecute")
+_BY_READINESS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _UNSCHEDULABLE: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _NOT_READY: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 
@@ -121,6 +122,8 @@ def _taints(pod: Object, node: Object) -> list[str]:
     if not is_ready(node):
         return [_untolerated(_NOT_READY)]
     for taint in (node.get("spec") or {}).get("taints") or []:
+        if taint.get("key") in _BY_READINESS:
+            continue  # left of a moment ago, when it was not ready
         if taint.get("effect") in _HARD and not tolerates(pod, taint):
             return [_untolerated(taint)]
     return []

@@ -1,7 +1,7 @@
-"""Node lifecycle: a node whose Lease stands still for 40 s is Ready=Unknown.
+"""Node lifecycle: a node whose Lease stands still for 40 s is Ready=Unknown; its taints say what its conditions say.
 
 As in Kubernetes' node lifecycle controller, what counts is when *this process* last saw a renewal, so that a clock that
-jumps or a server that was away blames no node. Taints and evictions need no deciding on a guest with one node.
+jumps or a server that was away blames no node. Nobody is evicted: on a guest with one node there is nowhere to go.
 """
 
 import time
@@ -16,6 +16,16 @@ Object = dict[str, Any]
 GRACE: Final = 40.0  # seconds, as --node-monitor-grace-period was until 1.32
 _LEASES: Final = "coordination.k8s.io/leases"
 _LEASE_NAMESPACE: Final = "kube-node-lease"
+# (condition, status) -> the key of the taint NoSchedule that says so
+_TAINTS: Final = {
+    ("Ready", "False"): "node.kubernetes.io/not-ready",
+    ("Ready", "Unknown"): "node.kubernetes.io/unreachable",
+    ("MemoryPressure", "True"): "node.kubernetes.io/memory-pressure",
+    ("DiskPressure", "True"): "node.kubernetes.io/disk-pressure",
+    ("PIDPressure", "True"): "node.kubernetes.io/pid-pressure",
+    ("NetworkUnavailable", "True"): "node.kubernetes.io/network-unavailable",
+}
+_CORDONED: Final = "node.kubernetes.io/unschedulable"
 _CONDITIONS: Final = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -44,6 +54,8 @@ class NodeController:
         if node is None:
             self._seen.pop(key, None)
             return None
+        if taints(node) != ((node.get("spec") or {}).get("taints") or []):
+            node = internal.update(self._ctx, "/nodes", "", key, _with_taints)
         lease = self._ctx.store.get(_LEASES, _LEASE_NAMESPACE, key)
         renewed = ((lease or {}).get("spec") or {}).get("renewTime"), node["metadata"]["uid"]
         now = self._clock()
@@ -81,3 +93,29 @@ class NodeController:
             else:
                 conditions[conditions.index(old)] = new
         return node if changed else None
+
+
+def taints(node: Object) -> list[Object]:
+    """The node's taints as they should be: those of others in their order, then what its conditions say. A node whose
+    agent has said nothing yet keeps what it was created with."""
+    spec = node.get("spec") or {}
+    given = spec.get("taints") or []
+    said = {(item.get("type"), item.get("status")) for item in (node.get("status") or {}).get("conditions") or []}
+    if not any(kind == "Ready" for kind, _ in said):
+        said.add(("Ready", "False"))
+    wanted = [key for condition, key in _TAINTS.items() if condition in said]
+    wanted += [_CORDONED] if spec.get("unschedulable") else []
+    ours = {*_TAINTS.values(), _CORDONED}
+    kept = [item for item in given if not _is_ours(item, ours) or item["key"] in wanted]
+    there = {item["key"] for item in kept if _is_ours(item, ours)}
+    return kept + [{"key": key, "effect": "NoSchedule"} for key in wanted if key not in there]
+
+
+def _is_ours(taint: Mapping[str, Any], keys: set[str]) -> bool:
+    return taint.get("effect") == "NoSchedule" and taint.get("key") in keys
+
+
+def _with_taints(node: Object) -> Object:
+    found = taints(node)
+    node.setdefault("spec", {})["taints"] = found
+    return node

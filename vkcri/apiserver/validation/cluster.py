@@ -1,6 +1,5 @@
 """Namespaces, nodes, leases, events, runtime classes. Pure."""
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -8,12 +7,12 @@ from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import fields, resources, scheduling
 
 Errors = Iterator[FieldError]
-_EFFECTS: Final = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def namespace(obj: Mapping[str, Any]) -> Errors:
-    for index, finalizer in enumerate((obj.get("spec") or {}).get("finalizers") or []):
-        path = f"spec.finalizers[{index}]"
+    for finalizer in (obj.get("spec") or {}).get("finalizers") or []:
+        path = "spec.finalizers"
         if finalizer != "kubernetes":
             yield from fields.qualified_name(path, finalizer)
             if "/" not in finalizer:
@@ -25,21 +24,19 @@ def node(obj: Mapping[str, Any]) -> Errors:
     spec = obj.get("spec") or {}
     seen: set[tuple[str, str]] = set()
     for index, taint in enumerate(spec.get("taints") or []):
-        path = f"spec.taints[{index}]"
+        path = f"metadata.taints[{index}]"  # so Kubernetes names it
         key, effect = taint.get("key") or "", taint.get("effect") or ""
         yield from fields.qualified_name(f"{path}.key", key)
         yield from fields.label_value(f"{path}.value", taint.get("value") or "")
         yield from fields.one_of(f"{path}.effect", effect, _EFFECTS)
         if (key, effect) in seen:
-            yield fields.duplicate(path, taint)
+            told = {"Key": key, "Value": taint.get("value") or "", "Effect": effect, "TimeAdded": None}
+            text = "taints must be unique by key and effect pair"
+            yield FieldError("FieldValueDuplicate", path, text, told)
         seen.add((key, effect))
     for index, cidr in enumerate(spec.get("podCIDRs") or []):
-        try:
-            ipaddress.ip_network(cidr)
-        except ValueError:
-            text = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
-            yield fields.invalid(f"spec.podCIDRs[{index}]", cidr, text)
-    yield from node_status(obj, obj)
+        yield from fields.network(f"spec.podCIDRs[{index}]", cidr)
+    yield from _node_amounts(obj)
 
 
 def node_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
@@ -60,9 +57,13 @@ def node_status(new: Mapping[str, Any], _old: Mapping[str, Any]) -> Errors:
         if pair in seen:
             yield fields.duplicate(f"status.addresses[{index}]", address)
         seen.add(pair)
+    yield from _node_amounts(new)
+
+
+def _node_amounts(obj: Mapping[str, Any]) -> Errors:
     for part in ("capacity", "allocatable"):
-        for name, amount in (status.get(part) or {}).items():
-            yield from fields.quantity(f"status.{part}[{name}]", amount)
+        for name, amount in ((obj.get("status") or {}).get(part) or {}).items():
+            yield from resources.amount_of(f"status.{part}.{name}", name, amount)
 
 
 def lease(obj: Mapping[str, Any]) -> Errors:
@@ -87,7 +88,9 @@ def event(obj: Mapping[str, Any]) -> Errors:
         value = obj.get(field) or ""
         if not value:
             yield fields.required(field)
-        elif len(value) > most:
+        if field == "reportingComponent":
+            yield from fields.qualified_name(field, value)
+        if len(value) > most:
             yield fields.invalid(field, "", f"can have at most {most} characters")
     if len(obj.get("message") or "") > 1024:
         yield fields.invalid("message", "", "can have at most 1024 characters")

@@ -26,6 +26,9 @@ VOLUME_FIELDS: Final = (
     "metadata.namespace",
     "metadata.uid",
 )
+_POD_FIELDS: Final = frozenset(
+    {*ENV_FIELDS, *VOLUME_FIELDS, "spec.host", "spec.restartPolicy", "spec.schedulerName", "status.phase"}
+)
 _RESOURCES: Final = (
     "limits.cpu",
     "limits.ephemeral-storage",
@@ -44,19 +47,12 @@ def validate(path: str, container: Mapping[str, Any]) -> Errors:
         if entry.get("valueFrom") is not None:
             yield from _value_from(f"{where}.valueFrom", entry)
     for index, entry in enumerate(container.get("envFrom") or []):
-        yield from _env_from(f"{path}.envFrom[{index}]", entry)
+        yield from _env_from(f"{path}.envFrom", index, entry)
 
 
 def _value_from(path: str, entry: Mapping[str, Any]) -> Errors:
     source = entry["valueFrom"]
     given = [name for name in _SOURCES if source.get(name) is not None]
-    if not given:
-        text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
-        yield fields.invalid(path, source, text)
-    elif entry.get("value"):
-        yield fields.invalid(path, source, "may not be specified when `value` is not empty")
-    elif len(given) > 1:
-        yield fields.invalid(path, source, "may not have more than one field specified at a time")
     if source.get("fieldRef") is not None:
         yield from field_ref(f"{path}.fieldRef", source["fieldRef"], ENV_FIELDS)
     if source.get("resourceFieldRef") is not None:
@@ -64,11 +60,17 @@ def _value_from(path: str, entry: Mapping[str, Any]) -> Errors:
     for name in ("configMapKeyRef", "secretKeyRef"):
         if source.get(name) is not None:
             yield from _key_ref(f"{path}.{name}", source[name])
+    if not given:
+        text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        yield fields.invalid(path, "", text)
+    elif entry.get("value"):
+        yield fields.invalid(path, "", "may not be specified when `value` is not empty")
+    elif len(given) > 1:
+        yield fields.invalid(path, "", "may not have more than one field specified at a time")
 
 
 def _key_ref(path: str, reference: Mapping[str, Any]) -> Errors:
-    if reference.get("name"):
-        yield from fields.dns_subdomain(f"{path}.name", reference["name"])
+    yield from fields.dns_subdomain(f"{path}.name", reference.get("name") or "")
     if not reference.get("key"):
         yield fields.required(f"{path}.key")
     else:
@@ -77,53 +79,73 @@ def _key_ref(path: str, reference: Mapping[str, Any]) -> Errors:
 
 def field_ref(path: str, reference: Mapping[str, Any], supported: tuple[str, ...]) -> Errors:
     """A downward reference; labels and annotations also one by one, as metadata.labels['KEY']."""
-    wanted = reference.get("fieldPath") or ""
-    if not reference.get("apiVersion"):
-        yield fields.required(f"{path}.apiVersion")
-    elif reference["apiVersion"] != "v1":
-        yield fields.invalid(f"{path}.apiVersion", reference["apiVersion"], "unsupported version")
-    if not wanted:
-        yield fields.required(f"{path}.fieldPath")
+    version, wanted = reference.get("apiVersion") or "", reference.get("fieldPath") or ""
+    if not version or not wanted:
+        yield fields.required(f"{path}.fieldPath" if version else f"{path}.apiVersion")
         return
+    holder, key = _subscript(wanted)
+    problem = _unknown(version, wanted, holder)
+    if problem:
+        yield fields.invalid(f"{path}.fieldPath", wanted, f"error converting fieldPath: {problem}")
+    elif holder:
+        yield from fields.qualified_name(path, key.lower() if holder == "metadata.annotations" else key)
+    elif wanted not in supported:
+        yield from fields.one_of(f"{path}.fieldPath", "spec.nodeName" if wanted == "spec.host" else wanted, supported)
+
+
+def _subscript(wanted: str) -> tuple[str, str]:
+    """(`metadata.labels`, KEY) of `metadata.labels['KEY']`; two empty texts without a subscript."""
     holder, bracket, key = wanted.partition("['")
-    if bracket and key.endswith("']") and holder in ("metadata.annotations", "metadata.labels"):
-        key = key.removesuffix("']")
-        yield from fields.qualified_name(path, key.lower() if holder.endswith("annotations") else key)
-        return
-    yield from fields.one_of(f"{path}.fieldPath", wanted, supported)
+    return (holder, key.removesuffix("']")) if holder and bracket and key.endswith("']") else ("", "")
+
+
+def _unknown(version: str, wanted: str, holder: str) -> str:
+    """Why a Pod of this version has no such field; empty where it has."""
+    if version != "v1":
+        return f"unsupported pod version: {version}"
+    if holder:
+        known = holder in ("metadata.annotations", "metadata.labels")
+        return "" if known else f"field label does not support subscript: {wanted}"
+    return "" if wanted in _POD_FIELDS else f"field label not supported: {wanted}"
 
 
 def resource_field_ref(path: str, reference: Mapping[str, Any], *, in_volume: bool) -> Errors:
+    wanted = reference.get("resource") or ""
     if in_volume and not reference.get("containerName"):
         yield fields.required(f"{path}.containerName")
-    wanted = reference.get("resource") or ""
-    if not wanted:
+    elif not wanted:
         yield fields.required(f"{path}.resource")
-    elif not wanted.startswith(("limits.hugepages-", "requests.hugepages-")):
+    elif not wanted.startswith(_HUGE_PAGES):
         yield from fields.one_of(f"{path}.resource", wanted, _RESOURCES)
-    divisor = reference.get("divisor") or "0"
-    allowed = ("0", "1", "1m") if wanted.endswith(".cpu") else _BYTES
-    if divisor not in allowed:
-        kind = "cpu" if wanted.endswith(".cpu") else "memory"
-        listed = "1m and 1 are" if kind == "cpu" else "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are"
-        yield fields.invalid(
-            f"{path}.divisor", divisor, f"only divisor's values {listed} supported with the {kind} resource"
-        )
+    yield from _divisor(f"{path}.divisor", wanted, reference.get("divisor") or "0")
 
 
-_BYTES: Final = ("0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+def _divisor(path: str, wanted: str, divisor: str) -> Errors:
+    kind = next((name for end, name in _DIVIDED if wanted.endswith(end)), "")
+    kind = "hugepages" if wanted.startswith(_HUGE_PAGES) else kind
+    allowed = ("1m", "1") if kind == "cpu" else _BYTES
+    if kind and divisor != "0" and divisor not in allowed:
+        listed = " and ".join(allowed) if kind == "cpu" else ", ".join(allowed)
+        text = f"only divisor's values {listed} are supported with the {kind} resource"
+        yield fields.invalid(path, wanted, text)
 
 
-def _env_from(path: str, entry: Mapping[str, Any]) -> Errors:
+_HUGE_PAGES: Final = ("limits.hugepages-", "requests.hugepages-")
+_DIVIDED: Final = ((".cpu", "cpu"), (".memory", "memory"), (".ephemeral-storage", "local ephemeral storage"))
+_BYTES: Final = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+
+
+def _env_from(path: str, index: int, entry: Mapping[str, Any]) -> Errors:
+    where = f"{path}[{index}]"
     if entry.get("prefix"):
-        yield from fields.environment_name(f"{path}.prefix", entry["prefix"])
+        yield from fields.environment_name(f"{where}.prefix", entry["prefix"])
     given = [name for name in ("configMapRef", "secretRef") if entry.get(name) is not None]
+    for name in given:
+        if not entry[name].get("name"):
+            yield fields.required(f"{where}.{name}.name")
+        else:
+            yield from fields.dns_subdomain(f"{where}.{name}.name", entry[name]["name"])
     if not given:
         yield fields.invalid(path, "", "must specify one of: `configMapRef` or `secretRef`")
     elif len(given) > 1:
         yield fields.invalid(path, "", "may not have more than one field specified at a time")
-    for name in given:
-        if not entry[name].get("name"):
-            yield fields.required(f"{path}.{name}.name")
-        else:
-            yield from fields.dns_subdomain(f"{path}.{name}.name", entry[name]["name"])

@@ -3,17 +3,17 @@
 Patterns and wording are those of apimachinery's util/validation and core/validation, since people search for them.
 """
 
+import ipaddress
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from vkcri.api import quantities
 from vkcri.apiserver.status import FieldError
 
 Errors = Iterator[FieldError]
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_1035: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_SEARCH: Final = re.compile(r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*")
 _QUALIFIED: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _ENV_NAME: Final = re.compile(r"[ -<>-~]+")
 _KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
@@ -29,10 +29,10 @@ _SUBDOMAIN_TEXT: Final = (
     "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
     r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
-_LABEL_1035_TEXT: Final = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
+_SEARCH_TEXT: Final = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must "
+    "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    f"'{_SEARCH.pattern}')"
 )
 _QUALIFIED_TEXT: Final = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
@@ -74,13 +74,13 @@ def too_long(path: str, most: int) -> FieldError:
     return FieldError("FieldValueTooLong", path, f"may not be more than {most} bytes")
 
 
-def one_of(path: str, value: Any, supported: Collection[str], *, optional: bool = False) -> Errors:
-    """An enumerated value."""
+def one_of(path: str, value: Any, supported: Sequence[str], *, optional: bool = False) -> Errors:
+    """An enumerated value; `supported` in the order that an error tells them in."""
     if not value:
         if not optional:
             yield required(path)
     elif value not in supported:
-        names = ", ".join(f'"{name}"' for name in sorted(supported))
+        names = ", ".join(f'"{name}"' for name in supported)
         yield FieldError("FieldValueNotSupported", path, f"supported values: {names}", value)
 
 
@@ -100,12 +100,12 @@ def dns_subdomain(path: str, value: str) -> Errors:
         yield invalid(path, value, _SUBDOMAIN_TEXT)
 
 
-def dns_1035_label(path: str, value: str) -> Errors:
-    """A DNS-1035 label: the older rule."""
-    if len(value) > 63:
-        yield invalid(path, value, "must be no more than 63 characters")
-    if not _LABEL_1035.fullmatch(value):
-        yield invalid(path, value, _LABEL_1035_TEXT)
+def dns_search(path: str, value: str) -> Errors:
+    """A search domain: a subdomain whose labels may begin with and hold an underscore."""
+    if len(value) > 253:
+        yield invalid(path, value, "must be no more than 253 characters")
+    if not _SEARCH.fullmatch(value):
+        yield invalid(path, value, _SEARCH_TEXT)
 
 
 def qualified_name(path: str, value: str) -> Errors:
@@ -173,6 +173,14 @@ def config_key(path: str, value: str) -> Errors:
         yield invalid(path, value, "must not start with '..'")
 
 
+def network(path: str, value: str) -> Errors:
+    """An address range in CIDR notation."""
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        yield invalid(path, value, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+
+
 def port_number(path: str, value: Any) -> Errors:
     if not isinstance(value, int) or not 1 <= value <= 65535:
         yield invalid(path, value, "must be between 1 and 65535, inclusive")
@@ -226,11 +234,3 @@ def local_path(path: str, value: str) -> Errors:
 def no_backsteps(path: str, value: str) -> Errors:
     if ".." in value.split("/"):
         yield invalid(path, value, "must not contain '..'")
-
-
-def quantity(path: str, value: str, *, whole: bool = False) -> Errors:
-    """An amount that is not negative, and a whole number where its resource is counted in pieces."""
-    if quantities.parse(value) < 0:
-        yield invalid(path, value, "must be greater than or equal to 0")
-    elif whole and not quantities.is_whole(value):
-        yield invalid(path, value, "must be an integer")

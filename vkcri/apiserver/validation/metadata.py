@@ -11,10 +11,10 @@ Errors = Iterator[FieldError]
 _STANDARD_FINALIZERS: Final = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
 
 
-# A Service's name is a DNS label of the older rule, for it becomes variables; the rest are subdomains.
+# A Service's name becomes a host's; from Kubernetes 1.37 on it may begin with a digit. Most others are subdomains.
 _NAME_RULES: Final[dict[str, Callable[[str, str], Errors]]] = {
     "/namespaces": fields.dns_label,
-    "/services": fields.dns_1035_label,
+    "/services": fields.dns_label,
 }
 
 
@@ -64,13 +64,15 @@ def _common(metadata: Mapping[str, Any]) -> Errors:
         yield from fields.qualified_name(path, finalizer)
         if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             yield fields.invalid(path, finalizer, "name is neither a standard finalizer name nor is it fully qualified")
-    controllers = 0
-    for index, owner in enumerate(metadata.get("ownerReferences") or []):
+    controllers, owners = 0, metadata.get("ownerReferences") or []
+    for index, owner in enumerate(owners):
         path = f"metadata.ownerReferences[{index}]"
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                yield fields.invalid(f"{path}.{field}", owner.get(field) or "", "must not be empty")
+                yield fields.required(f"{path}.{field}", "must not be empty")
         controllers += bool(owner.get("controller"))
     if controllers > 1:
-        text = "Only one reference can have Controller set to true"
+        found = [f"{item.get('kind')}/{item.get('name')}" for item in owners if item.get("controller")]
+        text = "Only one reference can have Controller set to true. "
+        text += f'Found "true" in references for {found[0]} and {found[1]}'
         yield fields.invalid("metadata.ownerReferences", metadata["ownerReferences"], text)

@@ -5,7 +5,6 @@ Fields of features that a kubelet of today supports are looked at; the rest is s
 """
 
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -14,20 +13,19 @@ from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import containers, fields, resources, scheduling, security, volumes
 
 Errors = Iterator[FieldError]
-_RESTART_POLICIES: Final = ("Always", "Never", "OnFailure")
+_RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
 _DNS_POLICIES: Final = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 _PREEMPTION: Final = ("Never", "PreemptLowerPriority")
 _MOST_NAMESERVERS: Final = 3
 _MOST_SEARCHES: Final = 32
 _SEARCH_BYTES: Final = 2048
-_LABEL: Final = re.compile(r"[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?")
 
 
 def validate(pod: Mapping[str, Any]) -> Errors:
     """A new pod."""
     spec = pod.get("spec") or {}
-    known = {volume.get("name") or "": volume for volume in spec.get("volumes") or []}
-    yield from volumes.validate_all(spec.get("volumes") or [])
+    wrong, known = volumes.validate_all(spec.get("volumes") or [])
+    yield from wrong
     yield from containers.validate_all(spec, known)
     if spec.get("ephemeralContainers"):
         text = "cannot be set on create"
@@ -68,7 +66,7 @@ def _names(spec: Mapping[str, Any]) -> Errors:
     # A pull secret without a name is allowed and warned of, as in Kubernetes.
     gates = [gate.get("name") or "" for gate in spec.get("schedulingGates") or []]
     for index, name in enumerate(gates):
-        yield from fields.qualified_name(f"spec.schedulingGates[{index}].name", name)
+        yield from fields.qualified_name(f"spec.schedulingGates[{index}]", name)
         if name in gates[:index]:
             yield fields.duplicate(f"spec.schedulingGates[{index}]", name)
     if gates and spec.get("nodeName"):
@@ -80,8 +78,12 @@ def _dns(spec: Mapping[str, Any]) -> Errors:
     config, path = spec.get("dnsConfig"), "spec.dnsConfig"
     servers = (config or {}).get("nameservers") or []
     if spec.get("dnsPolicy") == "None" and not servers:
-        text = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        yield fields.required(path if config is None else f"{path}.nameservers", text)
+        if config is None:
+            yield fields.required(path, "must provide `dnsConfig` when `dnsPolicy` is None")
+        else:
+            text = "must provide at least one DNS nameserver when `dnsPolicy` is None"
+            yield fields.required(f"{path}.nameservers", text)
+        return
     if config is None:
         return
     if len(servers) > _MOST_NAMESERVERS:
@@ -99,8 +101,8 @@ def _dns(spec: Mapping[str, Any]) -> Errors:
         text = f"must not have more than {_SEARCH_BYTES} characters (including spaces) in the search list"
         yield fields.invalid(f"{path}.searches", searches, text)
     for index, search in enumerate(searches):
-        if search != "." and not _LABEL.fullmatch(search.removesuffix(".")):
-            yield from fields.dns_subdomain(f"{path}.searches[{index}]", search.removesuffix("."))
+        if search != ".":
+            yield from fields.dns_search(f"{path}.searches[{index}]", search.removesuffix("."))
     for index, option in enumerate(config.get("options") or []):
         if not option.get("name"):
             yield fields.required(f"{path}.options[{index}]", "must not be empty")
@@ -114,15 +116,15 @@ def _host(spec: Mapping[str, Any]) -> Errors:
         except ValueError:
             text = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             yield fields.invalid(f"{path}.ip", alias.get("ip") or "", text)
-        for name in alias.get("hostnames") or []:
-            yield from fields.dns_subdomain(f"{path}.hostnames", name)
+        for number, name in enumerate(alias.get("hostnames") or []):
+            yield from fields.dns_subdomain(f"{path}.hostnames[{number}]", name)
     if spec.get("shareProcessNamespace") and spec.get("hostPID"):
         text = "ShareProcessNamespace and HostPID cannot both be enabled"
         yield fields.invalid("spec.shareProcessNamespace", True, text)
     if spec.get("hostUsers") is False:
-        for field in ("hostNetwork", "hostPID", "hostIPC"):
+        for field, told in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
             if spec.get(field):
-                yield fields.forbidden(f"spec.{field}", "when `hostUsers` is false")
+                yield fields.forbidden(f"spec.{told}", "when `hostUsers` is false")
 
 
 def _mirror(pod: Mapping[str, Any]) -> Errors:

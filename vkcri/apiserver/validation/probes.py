@@ -7,8 +7,8 @@ from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import fields
 
 Errors = Iterator[FieldError]
-_ACTIONS: Final = ("exec", "grpc", "httpGet", "tcpSocket")
-_HOOK_ACTIONS: Final = ("exec", "httpGet", "sleep", "tcpSocket")
+_ACTIONS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
+_HOOK_ACTIONS: Final = ("exec", "httpGet", "tcpSocket", "sleep")
 _TIMES: Final = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 
 
@@ -27,22 +27,15 @@ def probe(path: str, given: Mapping[str, Any], *, kind: str) -> Errors:
         yield fields.invalid(f"{path}.successThreshold", given["successThreshold"], "must be 1")
 
 
-def lifecycle(path: str, given: Mapping[str, Any]) -> Errors:
-    """postStart and preStop."""
+def lifecycle(path: str, given: Mapping[str, Any], grace: int | None) -> Errors:
+    """postStart and preStop of a pod with this grace."""
     for name in ("postStart", "preStop"):
         if given.get(name) is not None:
             yield from _action(f"{path}.{name}", given[name], _HOOK_ACTIONS)
-            seconds = (given[name].get("sleep") or {}).get("seconds")
-            if seconds is not None and seconds < 0:
-                text = "must be greater than or equal to 0 and less than terminationGracePeriodSeconds"
-                yield fields.invalid(f"{path}.{name}.sleep", seconds, text)
-    if given.get("stopSignal"):
-        yield from _stop_signal(f"{path}.stopSignal", given["stopSignal"])
-
-
-def _stop_signal(path: str, given: str) -> Errors:
-    if not given.startswith("SIG"):
-        yield fields.invalid(path, given, "must be the name of a signal, such as SIGTERM")
+            sleep = given[name].get("sleep")
+            if sleep is not None and grace is not None and not 0 <= sleep.get("seconds", 0) <= grace:
+                text = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                yield fields.invalid(f"{path}.{name}.sleep", sleep.get("seconds", 0), text)
 
 
 def _action(path: str, given: Mapping[str, Any], actions: tuple[str, ...]) -> Errors:

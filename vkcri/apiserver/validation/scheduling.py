@@ -1,16 +1,15 @@
 """Where a pod may run: node selectors, affinity, tolerations, spread. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from vkcri.api import selectors
 from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import fields
-from vkcri.errors import Invalid
 
 Errors = Iterator[FieldError]
-_EFFECTS: Final = ("NoExecute", "NoSchedule", "PreferNoSchedule")
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NODE_OPERATORS: Final = ("DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn")
+_NO_OPERATOR: Final = "not a valid selector operator"
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -24,8 +23,9 @@ def validate(spec: Mapping[str, Any]) -> Errors:
     for name in ("podAffinity", "podAntiAffinity"):
         if affinity.get(name) is not None:
             yield from _pod_affinity(f"{path}.{name}", affinity[name])
-    for index, constraint in enumerate(spec.get("topologySpreadConstraints") or []):
-        yield from _spread(f"spec.topologySpreadConstraints[{index}]", constraint)
+    constraints = spec.get("topologySpreadConstraints") or []
+    for index, constraint in enumerate(constraints):
+        yield from _spread(f"spec.topologySpreadConstraints[{index}]", constraint, constraints[index + 1 :])
 
 
 def tolerations(path: str, given: list[Mapping[str, Any]]) -> Errors:
@@ -75,24 +75,26 @@ def _node_term(path: str, term: Mapping[str, Any]) -> Errors:
         yield from _node_requirement(f"{path}.matchExpressions[{index}]", expression)
     for index, expression in enumerate(term.get("matchFields") or []):
         where = f"{path}.matchFields[{index}]"
-        if expression.get("key") != "metadata.name":
-            yield fields.invalid(f"{where}.key", expression.get("key"), "not a valid field selector key")
-        if len(expression.get("values") or []) != 1:
+        if expression.get("operator") not in ("In", "NotIn"):
+            yield fields.invalid(f"{where}.operator", expression.get("operator") or "", _NO_OPERATOR)
+        elif len(expression.get("values") or []) != 1:
             text = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"
             yield fields.required(f"{where}.values", text)
-        yield from fields.one_of(f"{where}.operator", expression.get("operator"), ("In", "NotIn"))
+        if expression.get("key") != "metadata.name":
+            yield fields.invalid(f"{where}.key", expression.get("key") or "", "not a valid field selector key")
 
 
 def _node_requirement(path: str, expression: Mapping[str, Any]) -> Errors:
     operator, values = expression.get("operator") or "", expression.get("values") or []
-    yield from fields.qualified_name(f"{path}.key", expression.get("key") or "")
-    yield from fields.one_of(f"{path}.operator", operator, _NODE_OPERATORS)
+    if operator not in _NODE_OPERATORS:
+        yield fields.invalid(f"{path}.operator", operator, _NO_OPERATOR)
     if operator in ("In", "NotIn") and not values:
         yield fields.required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")
     elif operator in ("Exists", "DoesNotExist") and values:
         yield fields.forbidden(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
     elif operator in ("Gt", "Lt") and len(values) != 1:
         yield fields.required(f"{path}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'")
+    yield from fields.qualified_name(f"{path}.key", expression.get("key") or "")
 
 
 def _pod_affinity(path: str, affinity: Mapping[str, Any]) -> Errors:
@@ -105,24 +107,36 @@ def _pod_affinity(path: str, affinity: Mapping[str, Any]) -> Errors:
 
 
 def _pod_term(path: str, term: Mapping[str, Any]) -> Errors:
-    if not term.get("topologyKey"):
-        yield fields.required(f"{path}.topologyKey", "can not be empty")
-    else:
-        yield from fields.qualified_name(f"{path}.topologyKey", term["topologyKey"])
     for name in ("labelSelector", "namespaceSelector"):
         if term.get(name) is not None:
             yield from label_selector(f"{path}.{name}", term[name])
+    for name in term.get("namespaces") or []:
+        yield from fields.dns_label(f"{path}.namespace", name)
+    if not term.get("topologyKey"):
+        yield fields.required(f"{path}.topologyKey", "can not be empty")
+    yield from fields.qualified_name(f"{path}.topologyKey", term.get("topologyKey") or "")
 
 
 def label_selector(path: str, selector: Mapping[str, Any]) -> Errors:
     """A metav1.LabelSelector."""
-    try:
-        selectors.from_object(selector)
-    except Invalid as error:
-        yield fields.invalid(path, selector, str(error))
+    yield from fields.labels(f"{path}.matchLabels", selector.get("matchLabels"))
+    for index, expression in enumerate(selector.get("matchExpressions") or []):
+        where = f"{path}.matchExpressions[{index}]"
+        operator, values = expression.get("operator") or "", expression.get("values") or []
+        if operator in ("In", "NotIn") and not values:
+            yield fields.required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+        elif operator in ("Exists", "DoesNotExist") and values:
+            text = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+            yield fields.forbidden(f"{where}.values", text)
+        elif operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            yield fields.invalid(f"{where}.operator", operator, "not a valid selector operator")
+        yield from fields.qualified_name(f"{where}.key", expression.get("key") or "")
+        for number, value in enumerate(values):
+            yield from fields.label_value(f"{where}.values[{number}]", value)
 
 
-def _spread(path: str, constraint: Mapping[str, Any]) -> Errors:
+def _spread(path: str, constraint: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> Errors:
+    """`later`: the constraints behind this one, each of which must be for another topology or another action."""
     skew = constraint.get("maxSkew", 0)
     if skew <= 0:
         yield fields.invalid(f"{path}.maxSkew", skew, "must be greater than zero")
@@ -130,5 +144,16 @@ def _spread(path: str, constraint: Mapping[str, Any]) -> Errors:
         yield fields.required(f"{path}.topologyKey", "can not be empty")
     actions = ("DoNotSchedule", "ScheduleAnyway")
     yield from fields.one_of(f"{path}.whenUnsatisfiable", constraint.get("whenUnsatisfiable"), actions)
+    kind = (constraint.get("topologyKey") or "", constraint.get("whenUnsatisfiable") or "")
+    if any(kind == (item.get("topologyKey") or "", item.get("whenUnsatisfiable") or "") for item in later):
+        yield fields.duplicate(f"{path}.{{topologyKey, whenUnsatisfiable}}", f"{{{kind[0]}, {kind[1]}}}")
+    least = constraint.get("minDomains")
+    if least is not None and least <= 0:
+        yield fields.invalid(f"{path}.minDomains", least, "must be greater than zero")
+    if least is not None and kind[1] != "DoNotSchedule":
+        text = f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {kind[1]}"
+        yield fields.invalid(f"{path}.minDomains", least, text)
+    for name in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
+        yield from fields.one_of(f"{path}.{name}", constraint.get(name), ("Honor", "Ignore"), optional=True)
     if constraint.get("labelSelector") is not None:
         yield from label_selector(f"{path}.labelSelector", constraint["labelSelector"])

@@ -1,5 +1,6 @@
 """Security contexts of pods and containers. Pure. Whether a host supports what is asked is the bridge's to say."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from vkcri.apiserver.validation import fields
 
 Errors = Iterator[FieldError]
 _MOST_ID: Final = 2**31 - 1
+_SYSCTL: Final = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _PROFILES: Final = ("Localhost", "RuntimeDefault", "Unconfined")
 _IDS: Final = ("runAsUser", "runAsGroup", "fsGroup")
 
@@ -26,9 +28,12 @@ def validate_pod(spec: Mapping[str, Any]) -> Errors:
         where, name = f"{path}.sysctls[{index}].name", sysctl.get("name") or ""
         if not name:
             yield fields.required(where)
+        elif len(name) > 253 or not _SYSCTL.fullmatch(name):
+            text = f"must have at most 253 characters and match regex ^{_SYSCTL.pattern}$"
+            yield fields.invalid(where, name, text)
         elif name in names:
             yield fields.duplicate(where, name)
-        elif (name.startswith("net.") and spec.get("hostNetwork")) or (_is_ipc(name) and spec.get("hostIPC")):
+        if (name.startswith("net.") and spec.get("hostNetwork")) or (_is_ipc(name) and spec.get("hostIPC")):
             namespace = "hostNetwork" if name.startswith("net.") else "hostIPC"
             yield fields.invalid(where, name, f"may not be specified when '{namespace}' is true")
         names.add(name)
@@ -59,7 +64,7 @@ def _common(path: str, context: Mapping[str, Any]) -> Errors:
     for name in _IDS:
         if context.get(name) is not None:
             yield from _identity(f"{path}.{name}", context[name])
-    for name in ("seccompProfile", "appArmorProfile"):
+    for name, told in (("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")):
         profile = context.get(name)
         if profile is None:
             continue
@@ -67,12 +72,11 @@ def _common(path: str, context: Mapping[str, Any]) -> Errors:
         yield from fields.one_of(f"{where}.type", kind, _PROFILES)
         local = profile.get("localhostProfile")
         if kind == "Localhost" and not local:
-            yield fields.required(
-                f"{where}.localhostProfile", f"must be set when {name.removesuffix('Profile')} type is Localhost"
-            )
+            yield fields.required(f"{where}.localhostProfile", f"must be set when {told} type is Localhost")
         elif kind != "Localhost" and local is not None:
-            text = f"can only be set when {name.removesuffix('Profile')} type is Localhost"
-            yield fields.invalid(f"{where}.localhostProfile", local, text)
+            given = {"Type": kind, "LocalhostProfile": local}  # Go's whole struct
+            text = f"can only be set when {told} type is Localhost"
+            yield fields.invalid(f"{where}.localhostProfile", given if name == "seccompProfile" else local, text)
         elif local and name == "seccompProfile":
             yield from fields.local_path(f"{where}.localhostProfile", local)
 

@@ -4,15 +4,17 @@ Sources that only a storage driver can mount are stored when they name what they
 Source: core/validation's ValidateVolumes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from vkcri.api import quantities
 from vkcri.apiserver import schema
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import environment, fields
+from vkcri.apiserver.validation import environment, fields, storage
 
 Errors = Iterator[FieldError]
 _HOST_PATH_TYPES: Final = (
+    "",
     "BlockDevice",
     "CharDevice",
     "Directory",
@@ -21,7 +23,15 @@ _HOST_PATH_TYPES: Final = (
     "FileOrCreate",
     "Socket",
 )
-# What another source cannot do without.
+_PROJECTIONS: Final = (
+    "secret",
+    "configMap",
+    "downwardAPI",
+    "serviceAccountToken",
+    "clusterTrustBundle",
+    "podCertificate",
+)
+# What another source cannot do without; storage has what more it must be.
 _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "awsElasticBlockStore": ("volumeID",),
     "azureDisk": ("diskName", "diskURI"),
@@ -45,20 +55,27 @@ _NEEDED: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def validate_all(volumes: Sequence[Mapping[str, Any]]) -> Errors:
-    """A pod's volumes."""
-    names: set[str] = set()
+def validate_all(volumes: Sequence[Mapping[str, Any]]) -> tuple[list[FieldError], dict[str, Mapping[str, Any]]]:
+    """What is wrong with a pod's volumes, and those that are sound by name: only these can be mounted."""
+    wrong: list[FieldError] = []
+    sound: dict[str, Mapping[str, Any]] = {}
     for index, volume in enumerate(volumes):
-        path = f"spec.volumes[{index}]"
-        name = volume.get("name") or ""
-        if not name:
-            yield fields.required(f"{path}.name")
-        else:
-            yield from fields.dns_label(f"{path}.name", name)
-        if name and name in names:
-            yield fields.duplicate(f"{path}.name", name)
-        names.add(name)
-        yield from _source(path, volume)
+        errors = list(_volume(f"spec.volumes[{index}]", volume, sound))
+        wrong += errors
+        if not errors:
+            sound[volume["name"]] = volume
+    return wrong, sound
+
+
+def _volume(path: str, volume: Mapping[str, Any], others: Collection[str]) -> Errors:
+    name = volume.get("name") or ""
+    yield from _source(path, volume)
+    if not name:
+        yield fields.required(f"{path}.name")
+    else:
+        yield from fields.dns_label(f"{path}.name", name)
+    if name in others:
+        yield fields.duplicate(f"{path}.name", name)
 
 
 def _source(path: str, volume: Mapping[str, Any]) -> Errors:
@@ -68,27 +85,24 @@ def _source(path: str, volume: Mapping[str, Any]) -> Errors:
     for name in known[1:]:
         yield fields.forbidden(f"{path}.{name}", "may not specify more than 1 volume type")
     for name in known[:1]:
-        rule = _RULES.get(name)
-        if rule is not None:
-            yield from rule(f"{path}.{name}", volume[name])
         for field in _NEEDED.get(name, ()):
             if not volume[name].get(field):
                 yield fields.required(f"{path}.{name}.{field}")
+        rule = _RULES.get(name) or storage.RULES.get(name)
+        if rule is not None:
+            yield from rule(f"{path}.{name}", volume[name])
 
 
 def _empty_dir(path: str, source: Mapping[str, Any]) -> Errors:
-    if source.get("sizeLimit") is not None:
-        for error in fields.quantity(f"{path}.sizeLimit", source["sizeLimit"]):
-            yield fields.forbidden(f"{path}.sizeLimit", f"SizeLimit field {error.detail}")
-    if source.get("medium", "") not in ("", "Memory") and not source["medium"].startswith("HugePages"):
-        yield FieldError("FieldValueNotSupported", f"{path}.medium", 'supported values: "", "Memory"', source["medium"])
+    if quantities.parse(source.get("sizeLimit") or "0") < 0:
+        yield fields.forbidden(f"{path}.sizeLimit", "SizeLimit field must be a valid resource quantity")
 
 
 def _host_path(path: str, source: Mapping[str, Any]) -> Errors:
     if not source.get("path"):
         yield fields.required(f"{path}.path")
-    else:
-        yield from fields.no_backsteps(f"{path}.path", source["path"])
+        return
+    yield from fields.no_backsteps(f"{path}.path", source["path"])
     yield from fields.one_of(f"{path}.type", source.get("type"), _HOST_PATH_TYPES, optional=True)
 
 
@@ -125,23 +139,24 @@ def _secret(path: str, source: Mapping[str, Any]) -> Errors:
 
 
 def _downward(path: str, source: Mapping[str, Any]) -> Errors:
+    """Kubernetes names the volume and not the item in its errors."""
     yield from _mode(f"{path}.defaultMode", source.get("defaultMode"))
-    for index, item in enumerate(source.get("items") or []):
-        where = f"{path}.items[{index}]"
+    for item in source.get("items") or []:
         if not item.get("path"):
-            yield fields.required(f"{where}.path")
+            yield fields.required(f"{path}.path")
         else:
-            yield from fields.local_path(f"{where}.path", item["path"])
+            yield from fields.local_path(f"{path}.path", item["path"])
         field, resource = item.get("fieldRef"), item.get("resourceFieldRef")
-        if field is not None and resource is not None:
-            yield fields.invalid(where, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
-        elif field is not None:
-            yield from environment.field_ref(f"{where}.fieldRef", field, environment.VOLUME_FIELDS)
+        if field is not None:
+            yield from environment.field_ref(f"{path}.fieldRef", field, environment.VOLUME_FIELDS)
+            if resource is not None:
+                text = "fieldRef and resourceFieldRef can not be specified simultaneously"
+                yield fields.invalid(path, "resource", text)
         elif resource is not None:
-            yield from environment.resource_field_ref(f"{where}.resourceFieldRef", resource, in_volume=True)
+            yield from environment.resource_field_ref(f"{path}.resourceFieldRef", resource, in_volume=True)
         else:
-            yield fields.required(f"{where}.fieldRef", "one of fieldRef and resourceFieldRef is required")
-        yield from _mode(f"{where}.mode", item.get("mode"))
+            yield fields.required(path, "one of fieldRef and resourceFieldRef is required")
+        yield from _mode(f"{path}.mode", item.get("mode"))
 
 
 def _projected(path: str, source: Mapping[str, Any]) -> Errors:
@@ -150,42 +165,63 @@ def _projected(path: str, source: Mapping[str, Any]) -> Errors:
     for index, projection in enumerate(source.get("sources") or []):
         where = f"{path}.sources[{index}]"
         given = [name for name in schema.fields("VolumeProjection") if projection.get(name) is not None]
-        if not given:
-            yield fields.required(where, "must specify one of: secret, downwardAPI, configMap, serviceAccountToken")
-        for name in given[1:]:
-            yield fields.forbidden(f"{where}.{name}", "may not specify more than 1 volume type")
-        for name in given[:1]:
-            yield from _projection(f"{where}.{name}", name, projection[name])
+        for name in sorted(given, key=_PROJECTIONS.index):
+            yield from _projection(path, where, name, projection[name])
             for place in _places(name, projection[name]):
                 if place in places:
-                    yield fields.invalid(where, place, "conflicting duplicate paths")
+                    told = projection[name].get("name") or "" if name in ("configMap", "secret") else place
+                    yield fields.invalid(path, told, "conflicting duplicate paths")
                 places.add(place)
+        if len(given) > 1:
+            yield fields.forbidden(where, "may not specify more than 1 volume type per source")
 
 
-def _projection(path: str, name: str, given: Mapping[str, Any]) -> Errors:
+def _projection(path: str, where: str, name: str, given: Mapping[str, Any]) -> Errors:
+    """One source; `path` is the volume's, `where` the source's."""
     if name in ("configMap", "secret"):
         if not given.get("name"):
-            yield fields.required(f"{path}.name")
-        yield from _items(path, given)
+            yield fields.required(f"{where}.{name}.name")
+        yield from _items(f"{where}.{name}", given)
     elif name == "downwardAPI":
-        yield from _downward(path, given)
+        yield from _downward(f"{where}.{name}", given)
     elif name == "serviceAccountToken":
-        seconds = given.get("expirationSeconds", 3600)
-        if seconds < 600:
-            text = "may not specify a duration less than 10 minutes"
-            yield fields.invalid(f"{path}.expirationSeconds", seconds, text)
-        elif seconds > 1 << 32:
-            text = "may not specify a duration larger than 2^32 seconds"
-            yield fields.invalid(f"{path}.expirationSeconds", seconds, text)
-        if not given.get("path"):
-            yield fields.required(f"{path}.path")
-        else:
-            yield from fields.local_path(f"{path}.path", given["path"])
+        yield from _token(path, f"{where}.{name}", given)
+    elif name == "clusterTrustBundle":
+        yield from _trust_bundle(f"{where}.{name}", given)
+
+
+def _token(path: str, where: str, given: Mapping[str, Any]) -> Errors:
+    seconds = given.get("expirationSeconds", 3600)
+    if seconds < 600:
+        yield fields.invalid(f"{where}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")
+    if seconds > 1 << 32:
+        text = "may not specify a duration larger than 2^32 seconds"
+        yield fields.invalid(f"{where}.expirationSeconds", seconds, text)
+    if not given.get("path"):
+        yield fields.required(f"{path}.path")
+    else:
+        yield from fields.local_path(f"{path}.path", given["path"])
+
+
+def _trust_bundle(path: str, given: Mapping[str, Any]) -> Errors:
+    name, signer = given.get("name"), given.get("signerName")
+    if name is not None and signer is not None:
+        yield fields.invalid(path, given, "only one of name and signerName may be used")
+    elif name is None and signer is None:
+        yield fields.required(path, "either name or signerName must be specified")
+    elif name == "":
+        yield fields.required(f"{path}.name", "must be a valid object name")
+    if name is not None and given.get("labelSelector") is not None:
+        text = "labelSelector must be unset if name is specified"
+        yield fields.invalid(f"{path}.labelSelector", given["labelSelector"], text)
+    if not given.get("path"):
+        yield fields.required(f"{path}.path")
+    yield from fields.local_path(f"{path}.path", given.get("path") or "")
 
 
 def _places(name: str, given: Mapping[str, Any]) -> Iterator[str]:
     """The files that a projection names."""
-    if name == "serviceAccountToken":
+    if name == "clusterTrustBundle":
         yield given.get("path") or ""
     for item in given.get("items") or []:
         if item.get("path"):

@@ -39,7 +39,7 @@ def test_a_binding_gives_a_pod_its_node_and_says_that_it_is_scheduled(house: Hou
     assert stored is not None
     assert stored["spec"]["nodeName"] == NODE
     assert stored["status"]["conditions"] == [
-        {"type": "PodScheduled", "status": "True", "lastTransitionTime": house.now()}
+        {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": house.now()}
     ]
 
 

@@ -1,6 +1,7 @@
 """Reading objects strictly: unknown fields, wrong types, what a typed server would have kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -50,7 +51,8 @@ def test_unknown_fields_are_named_with_their_path_and_left_out() -> None:
     assert schema.unknown_fields("Pod", pod) == wanted
     read, unknown = schema.decode("Pod", pod)
     assert unknown == wanted
-    assert read == {"metadata": {}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}
+    containers = [{"name": "a", "resources": {}}, {"name": "b", "resources": {}}]
+    assert read == {"metadata": {}, "spec": {"containers": containers}, "status": {}}
 
 
 def test_map_keys_are_never_unknown() -> None:
@@ -89,13 +91,55 @@ def test_a_list_index_is_not_part_of_a_decoders_path() -> None:
     assert str(caught.value) == text
 
 
-def test_a_typed_reading_drops_nulls_and_empty_lists_and_keeps_empty_structs() -> None:
+def test_a_typed_reading_drops_nulls_and_empty_lists_and_keeps_empty_structs_and_what_is_always_written() -> None:
     pod = {
         "metadata": {"labels": {}, "annotations": None, "finalizers": []},
         "spec": {"containers": [], "volumes": [{"name": "v", "emptyDir": {}}], "hostAliases": []},
     }
     read, _ = schema.decode("Pod", pod)
-    assert read == {"metadata": {}, "spec": {"containers": [], "volumes": [{"name": "v", "emptyDir": {}}]}}
+    spec = {"containers": None, "volumes": [{"name": "v", "emptyDir": {}}]}
+    assert read == {"metadata": {}, "spec": spec, "status": {}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "wanted"),
+    [
+        ("ContainerPort", {"containerPort": 80, "hostPort": 0, "name": ""}, {"containerPort": 80}),
+        ("SecurityContext", {"privileged": False, "runAsUser": 0}, {"privileged": False, "runAsUser": 0}),
+        ("HTTPHeader", {"name": "A"}, {"name": "A", "value": ""}),
+        ("ContainerState", {"running": {}}, {"running": {"startedAt": None}}),
+        ("EndpointSlice", {"addressType": "IPv4"}, {"addressType": "IPv4", "endpoints": None, "ports": None}),
+        ("TokenRequestSpec", {}, {"audiences": None, "boundObjectRef": None, "expirationSeconds": None}),
+        ("GRPCAction", {"port": 1}, {"port": 1, "service": None}),
+        ("ProjectedVolumeSource", {"sources": []}, {"sources": None}),
+    ],
+)
+def test_empty_values_stand_where_go_writes_them(kind: str, given: dict[str, Any], wanted: dict[str, Any]) -> None:
+    assert schema.decode(kind, given)[0] == wanted
+
+
+def test_what_a_definition_always_has_is_made_anew_for_each_object() -> None:
+    one, other = schema.decode("Node", {})[0], schema.decode("Node", {})[0]
+    assert one == other == {"spec": {}, "status": one["status"]}
+    assert one["status"]["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 0}}
+    one["status"]["nodeInfo"]["machineID"] = "x"
+    assert other["status"]["nodeInfo"]["machineID"] == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "given", "wanted"),
+    [
+        ("PodCondition", "lastTransitionTime", "2026-01-01T01:00:00.7+01:00", "2026-01-01T00:00:00Z"),
+        ("LeaseSpec", "renewTime", "2026-01-01T01:00:00.123456+01:00", "2026-01-01T00:00:00.123456Z"),
+    ],
+)
+def test_times_are_written_in_utc_and_in_their_own_precision(kind: str, field: str, given: str, wanted: str) -> None:
+    assert schema.decode(kind, {field: given})[0][field] == wanted
+
+
+def test_a_time_with_micros_wants_all_six_digits() -> None:
+    with pytest.raises(schema.TypeMismatch, match=r'cannot parse ".5Z" as ".000000"'):
+        schema.decode("LeaseSpec", {"renewTime": "2026-01-01T00:00:01.5Z"})
 
 
 def test_quantities_become_canonical_and_numbers_are_accepted() -> None:

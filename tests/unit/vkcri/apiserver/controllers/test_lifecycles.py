@@ -140,10 +140,39 @@ def test_a_lease_that_stands_still_makes_its_node_unknown(house: House, clock: C
     assert ready(house)["status"] == "Unknown"
     assert ready(house)["reason"] == "NodeStatusUnknown"
     assert ready(house)["message"] == "Kubelet stopped posting node status."
+    controller.reconcile(NODE)  # the change itself brings it here again, for the taint
     version = house.store.current_rv()
     clock.now += GRACE
     controller.reconcile(NODE)
     assert house.store.current_rv() == version
+
+
+@pytest.mark.parametrize(
+    ("conditions", "unschedulable", "wanted"),
+    [
+        ({}, False, ["node.kubernetes.io/not-ready"]),
+        ({"Ready": "True"}, False, []),
+        ({"Ready": "False"}, False, ["node.kubernetes.io/not-ready"]),
+        ({"Ready": "Unknown"}, False, ["node.kubernetes.io/unreachable"]),
+        ({"Ready": "True", "DiskPressure": "True"}, False, ["node.kubernetes.io/disk-pressure"]),
+        ({"Ready": "True", "MemoryPressure": "False"}, True, ["node.kubernetes.io/unschedulable"]),
+    ],
+)
+def test_a_nodes_taints_say_what_its_conditions_say(
+    house: House, clock: Clock, conditions: dict[str, str], unschedulable: bool, wanted: list[str]
+) -> None:
+    other = {"key": "a", "value": "b", "effect": "NoExecute"}
+    made = house.create("/nodes", {"metadata": {"name": NODE}, "spec": {"taints": [other]}})
+    assert [taint["key"] for taint in made["spec"]["taints"]] == ["a", "node.kubernetes.io/not-ready"]
+    made["spec"]["unschedulable"] = unschedulable
+    made = house.update("/nodes", made)
+    made["status"]["conditions"] = [{"type": kind, "status": status} for kind, status in conditions.items()]
+    house.update("/nodes", made, subresource="status")
+    NodeController(house.ctx, clock=clock).reconcile(NODE)
+    found = house.get("/nodes", "", NODE)
+    assert found is not None
+    taints = [{"key": key, "effect": "NoSchedule"} for key in wanted]
+    assert found["spec"]["taints"] == [other, *taints]
 
 
 def test_a_node_that_never_spoke_says_so(house: House, clock: Clock) -> None:

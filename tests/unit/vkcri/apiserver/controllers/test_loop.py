@@ -169,4 +169,4 @@ def test_all_controllers_make_a_server_that_furnishes_schedules_and_cleans_up(ho
 
 def _addresses(house: House) -> list[str]:
     found = house.store.list("discovery.k8s.io/endpointslices", "x")[0]
-    return [address for item in found for endpoint in item["endpoints"] for address in endpoint["addresses"]]
+    return [address for item in found for endpoint in item["endpoints"] or [] for address in endpoint["addresses"]]

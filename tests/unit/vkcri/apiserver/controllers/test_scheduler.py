@@ -49,6 +49,7 @@ def test_without_a_node_a_pod_hears_so_once(house: House) -> None:
             "status": "False",
             "reason": "Unschedulable",
             "message": "no nodes available to schedule pods",
+            "lastProbeTime": None,
             "lastTransitionTime": before["metadata"]["creationTimestamp"],
         }
     ]

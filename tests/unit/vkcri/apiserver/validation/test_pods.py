@@ -68,9 +68,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (main(image=" x"), f"{MAIN}.image", "must not have leading or trailing whitespace"),
     (main(imagePullPolicy="Sometimes"), f"{MAIN}.imagePullPolicy", '"Always", "IfNotPresent", "Never"'),
     (main(terminationMessagePolicy="x"), f"{MAIN}.terminationMessagePolicy", "Unsupported value"),
-    (pod(restartPolicy="Maybe"), "spec.restartPolicy", 'supported values: "Always", "Never", "OnFailure"'),
+    (pod(restartPolicy="Maybe"), "spec.restartPolicy", 'supported values: "Always", "OnFailure", "Never"'),
     (pod(dnsPolicy="x"), "spec.dnsPolicy", "Unsupported value"),
-    (pod(dnsPolicy="None"), "spec.dnsConfig", "must provide at least one DNS nameserver"),
+    (pod(dnsPolicy="None"), "spec.dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None"),
     (pod(dnsConfig={"nameservers": ["a"]}), "spec.dnsConfig.nameservers[0]", "must be a valid IP address"),
     (pod(dnsConfig={"nameservers": ["1.1.1.1"] * 4}), "spec.dnsConfig.nameservers", "must not have more than 3"),
     (pod(dnsConfig={"options": [{}]}), "spec.dnsConfig.options[0]", "must not be empty"),
@@ -93,12 +93,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         mounted({"name": "v", "mountPath": "/a", "subPath": "../b"}),
-        f"{MAIN}.volumeMounts[0].subPath",
+        f"{MAIN}.volumeMounts.subPath",
         "must not contain '..'",
     ),
     (
         mounted({"name": "v", "mountPath": "/a", "subPath": "/b"}),
-        f"{MAIN}.volumeMounts[0].subPath",
+        f"{MAIN}.volumeMounts.subPath",
         "must be a relative path",
     ),
     (
@@ -108,12 +108,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         mounted({"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}),
-        f"{MAIN}.volumeMounts[0].mountPropagation",
+        f"{MAIN}.volumeMounts.mountPropagation",
         "available only to privileged containers",
     ),
     (
         mounted({"name": "v", "mountPath": "/a", "recursiveReadOnly": "Enabled"}),
-        f"{MAIN}.volumeMounts[0].recursiveReadOnly",
+        f"{MAIN}.volumeMounts.recursiveReadOnly",
         "may only be specified when readOnly is true",
     ),
     (main(volumeDevices=[{"name": "v", "devicePath": "/d"}]), f"{MAIN}.volumeDevices[0].name", "Not found"),
@@ -122,7 +122,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (pod(volumes=[{"name": "v"}, {"name": "v"}]), "spec.volumes[1].name", 'Duplicate value: "v"'),
     (volume(emptyDir={}, hostPath={"path": "/x"}), "spec.volumes[0].hostPath", "more than 1 volume type"),
     (volume(emptyDir={"sizeLimit": "-1"}), "spec.volumes[0].emptyDir.sizeLimit", "Forbidden"),
-    (volume(emptyDir={"medium": "Disk"}), "spec.volumes[0].emptyDir.medium", "Unsupported value"),
+    (volume(emptyDir={"sizeLimit": "-1"}), "spec.volumes[0].emptyDir.sizeLimit", "must be a valid resource quantity"),
     (volume(hostPath={"path": "/a/../b"}), "spec.volumes[0].hostPath.path", "must not contain '..'"),
     (volume(hostPath={"path": "/a", "type": "x"}), "spec.volumes[0].hostPath.type", "Unsupported value"),
     (volume(configMap={}), "spec.volumes[0].configMap.name", "Required value"),
@@ -139,12 +139,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         volume(downwardAPI={"items": [{"path": "/a", "fieldRef": {"fieldPath": "metadata.labels"}}]}),
-        "spec.volumes[0].downwardAPI.items[0].path",
+        "spec.volumes[0].downwardAPI.path",
         "must be a relative path",
     ),
     (
         volume(downwardAPI={"items": [{"path": "a", "fieldRef": {"fieldPath": "status.podIP"}}]}),
-        "spec.volumes[0].downwardAPI.items[0].fieldRef.fieldPath",
+        "spec.volumes[0].downwardAPI.fieldRef.fieldPath",
         "Unsupported value",
     ),
     (
@@ -154,7 +154,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         volume(projected={"sources": [{"secret": {"name": "a"}, "configMap": {"name": "b"}}]}),
-        "spec.volumes[0].projected.sources[0].secret",
+        "spec.volumes[0].projected.sources[0]",
         "may not specify more than 1 volume type",
     ),
     (
@@ -166,7 +166,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
                 ]
             }
         ),
-        "spec.volumes[0].projected.sources[1]",
+        "spec.volumes[0].projected",
         "conflicting duplicate paths",
     ),
     (volume(nfs={"server": "s"}), "spec.volumes[0].nfs.path", "Required value"),
@@ -182,7 +182,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (
         main(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.x"}}}]),
         f"{MAIN}.env[0].valueFrom.fieldRef.fieldPath",
-        'Unsupported value: "spec.x"',
+        "error converting fieldPath: field label not supported: spec.x",
+    ),
+    (
+        main(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.schedulerName"}}}]),
+        f"{MAIN}.env[0].valueFrom.fieldRef.fieldPath",
+        'Unsupported value: "spec.schedulerName"',
     ),
     (
         main(env=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "../x"}}}]),
@@ -194,7 +199,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         f"{MAIN}.env[0].valueFrom.resourceFieldRef.divisor",
         "only divisor's values 1m and 1 are supported with the cpu resource",
     ),
-    (main(envFrom=[{}]), f"{MAIN}.envFrom[0]", "must specify one of: `configMapRef` or `secretRef`"),
+    (main(envFrom=[{}]), f"{MAIN}.envFrom", "must specify one of: `configMapRef` or `secretRef`"),
     (main(envFrom=[{"secretRef": {}}]), f"{MAIN}.envFrom[0].secretRef.name", "Required value"),
     # ports
     (main(ports=[{}]), f"{MAIN}.ports[0].containerPort", "Required value"),
@@ -209,8 +214,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         pod(hostNetwork=True, containers=[container(ports=[{"containerPort": 1, "hostPort": 2}])]),
-        f"{MAIN}.ports[0].containerPort",
-        "must match `hostPort` when `hostNetwork` is true",
+        f"{MAIN}.ports[0].hostPort",
+        "must match `containerPort` when `hostNetwork` is true",
     ),
     # resources
     (
@@ -218,8 +223,12 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         f"{MAIN}.resources.requests",
         'Invalid value: "2": must be less than or equal to cpu limit of 1',
     ),
-    (main(resources={"limits": {"cpu": "-1"}}), f"{MAIN}.resources.limits.cpu", "greater than or equal to 0"),
-    (main(resources={"limits": {"bananas": "1"}}), f"{MAIN}.resources.limits", "must be a standard resource type"),
+    (main(resources={"limits": {"cpu": "-1"}}), f"{MAIN}.resources.limits[cpu]", "greater than or equal to 0"),
+    (
+        main(resources={"limits": {"bananas": "1"}}),
+        f"{MAIN}.resources.limits[bananas]",
+        "a standard resource type",
+    ),
     (
         main(resources={"requests": {"nvidia.com/gpu": "1"}}),
         f"{MAIN}.resources.limits",
@@ -227,10 +236,10 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         pod(resources={"requests": {"cpu": "1"}}, containers=[container(resources={"requests": {"cpu": "2"}})]),
-        "spec.resources.requests.cpu",
+        "spec.resources.requests[cpu]",
         "must be greater than or equal to aggregate container requests of 2",
     ),
-    (pod(resources={"limits": {"a.b/c": "1"}}), "spec.resources.limits.a.b/c", "Unsupported value"),
+    (pod(resources={"limits": {"a.b/c": "1"}}), "spec.resources.limits[a.b/c]", "Unsupported value"),
     (main(resources={"limits": {"a.b/c": "500m"}}), f"{MAIN}.resources.limits[a.b/c]", "must be an integer"),
     # probes and hooks
     (main(livenessProbe={}), f"{MAIN}.livenessProbe", "must specify a handler type"),

@@ -1,0 +1,51 @@
+"""The same requests to the embedded API server and to a real one, which has no nodes but those that a test writes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.control import claimed
+from tests.comparison.sides import Pair, Side
+from tests.flow.embedded import embedded_server
+from tests.flow.live import wait_for
+
+NAMESPACE = "same"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder wants a control plane, and one worker has it."""
+    for item in items:
+        if "tests/comparison/" in item.nodeid:
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.xdist_group("comparison"))
+
+
+@pytest.fixture(scope="session")
+def sides() -> Iterator[Pair]:
+    """(embedded, real), both ready for pods in the namespaces `default` and `same`."""
+    with claimed() as cluster, embedded_server("same") as server:
+        server.start()
+        cluster.start()
+        wait_for("the embedded server's kubeconfig", server.instance.admin_kubeconfig.exists, 30)
+        pair = Side("embedded", server.instance.admin_kubeconfig), Side("real", cluster.admin_kubeconfig)
+        for side in pair:
+            wait_for(f"{side.name}: readiness", lambda side=side: _ready(side), 30)
+            side.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            wait_for(f"{side.name}: what each pod is given", lambda side=side: _takes_pods(side), 30)
+        try:
+            yield pair
+        finally:
+            for side in pair:
+                side.close()
+
+
+def _takes_pods(side: Side) -> bool:
+    needed = ("serviceaccounts/default", "configmaps/kube-root-ca.crt")
+    return all(side.request("GET", f"/api/v1/namespaces/{NAMESPACE}/{name}").code == 200 for name in needed)
+
+
+def _ready(side: Side) -> bool:
+    try:
+        return side.request("GET", "/readyz").code == 200
+    except OSError:
+        return False

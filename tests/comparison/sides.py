@@ -1,0 +1,111 @@
+"""The two API servers that are compared, each as an administrator's plain HTTPS requests meet it."""
+
+import base64
+import http.client
+import json
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import yaml
+
+SECONDS = 60.0
+Object = dict[str, Any]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`body` is the parsed JSON, or the text where it is none."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: Any
+    warnings: tuple[str, ...] = ()
+
+
+class Side:
+    """One API server, called `name` in what a failed comparison says."""
+
+    def __init__(self, name: str, kubeconfig: Path) -> None:
+        self.name, self.kubeconfig = name, kubeconfig
+        content = yaml.safe_load(kubeconfig.read_text())
+        server = urlsplit(content["clusters"][0]["cluster"]["server"])
+        self._address = (str(server.hostname), server.port)
+        self._context = _context(content)
+        self._connection: http.client.HTTPSConnection | None = None
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None, **headers: str
+    ) -> Answer:
+        """One request; header names have underscores for hyphens. A connection that the server closed is made anew."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", "Accept": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        if self._connection is None:
+            self._connection = http.client.HTTPSConnection(*self._address, timeout=SECONDS, context=self._context)
+        try:
+            self._connection.request(method, target, body=data, headers=sent)
+            answer = self._connection.getresponse()
+            text = answer.read()
+        except BaseException:
+            self.close()
+            raise
+        pairs = [(key.lower(), value) for key, value in answer.getheaders()]
+        warnings = tuple(value for key, value in pairs if key == "warning")
+        return Answer(answer.status, dict(pairs), _parsed(text), warnings)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The body of a GET that succeeds."""
+        answer = self.request("GET", path, query=query)
+        assert answer.code == 200, f"{self.name}: GET {path}: {answer}"
+        return answer.body
+
+    def create(self, obj: Object, namespace: str = "", **query: Any) -> Answer:
+        return self.request("POST", collection(obj, namespace), obj, query=query)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+Pair = tuple[Side, Side]
+
+
+def in_both(pair: Pair, ask: Callable[[Side], _T]) -> list[_T]:
+    """The answers of the embedded and of the real one."""
+    return [ask(side) for side in pair]
+
+
+CLUSTER_WIDE = ("Namespace", "Node", "RuntimeClass")
+
+
+def collection(obj: Object, namespace: str) -> str:
+    """The path that an object is created at."""
+    version, kind = obj["apiVersion"], obj["kind"]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    plural = kind.lower() + ("" if kind == "Endpoints" else "es" if kind.endswith("s") else "s")
+    return f"{root}/{plural}" if kind in CLUSTER_WIDE else f"{root}/namespaces/{namespace}/{plural}"
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.decode(errors="replace")
+
+
+def _context(content: Mapping[str, Any]) -> ssl.SSLContext:
+    cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+    context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+    with tempfile.NamedTemporaryFile() as pair:  # ssl reads a pair from a file alone
+        pair.write(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+        pair.flush()
+        context.load_cert_chain(pair.name)
+    return context

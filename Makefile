@@ -64,11 +64,11 @@ test-guest: ## README's session in a true Debian 12 guest, in emulation (some te
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/pytest -s tests/guest
 
-test-cluster: ## the tests that want a real Kubernetes control plane; builds it first (needs go)
+test-cluster: ## the flow tests on a real Kubernetes control plane, and its own tests; builds it first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build
-	@$(BIN)/pytest tests/cluster -m 'not rival'
+	@$(BIN)/pytest -n $(WORKERS) --cluster=real -m 'not rival' tests/flow tests/cluster tests/comparison
 
 test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first
 	@sh install/packages.sh test

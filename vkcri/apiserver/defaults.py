@@ -106,6 +106,8 @@ def _pod_level(spec: Object) -> None:
     """What a pod's own resources leave out: the containers' sum of what may be overcommitted, then the limit; a limit
     where every container has one. Source: DefaultPodLevelResources."""
     own = spec["resources"]
+    for amounts in (own.get("limits"), own.get("requests")):
+        _round_up(amounts)
     if not own.get("requests") and not own.get("limits"):
         return
     containers = {"spec": {key: spec.get(key) for key in ("containers", "initContainers")}}
@@ -117,7 +119,9 @@ def _pod_level(spec: Object) -> None:
     for name, amount in resources.pod_requests(containers, overhead=False).items():
         if name in ("cpu", "memory"):
             requests.setdefault(name, quantities.format(amount, binary=name == "memory"))
-    _requests_from_limits(own)
+    for name, amount in held.items():
+        if name in ("cpu", "memory") or name.startswith("hugepages-"):
+            requests.setdefault(name, amount)
     listed = [item for field in ("containers", "initContainers") for item in spec.get(field) or []]
     for name in set(requests) - set(held):
         if name in limits and all(name in ((item.get("resources") or {}).get("limits") or {}) for item in listed):

@@ -15,7 +15,6 @@ from vkcri.apiserver import (
     admission,
     defaults,
     deletion,
-    disabled,
     labelkeys,
     pod_actions,
     pod_resize,
@@ -47,7 +46,6 @@ def prepare_create(resource: Resource, obj: Mapping[str, Any], ctx: RequestConte
         new.pop("status", None)
     defaults.apply(resource, new)
     if resource.key == "/pods":
-        disabled.drop(new)
         labelkeys.apply(new)
     admission.admit_create(resource, new, ctx)
     if resource.key in _WITH_GENERATION:

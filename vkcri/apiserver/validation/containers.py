@@ -30,7 +30,7 @@ def validate_all(spec: Mapping[str, Any], known: Volumes) -> Errors:
             yield from _name(path, container, names)
             yield from _container(path, container, spec, known)
             rules = _init_rules if field == "initContainers" else _ordinary_rules
-            yield from rules(path, container, spec.get("terminationGracePeriodSeconds"))
+            yield from rules(path, container, spec)
             # Init containers that end run one after another, so that two may use one port.
             if field == "containers" or container.get("restartPolicy") == "Always":
                 yield from _host_ports(path, container, host_ports)
@@ -69,12 +69,12 @@ def _container(path: str, container: Mapping[str, Any], spec: Mapping[str, Any],
     yield from security.validate_container(f"{path}.securityContext", container, spec)
 
 
-def _ordinary_rules(path: str, container: Mapping[str, Any], grace: int | None) -> Errors:
+def _ordinary_rules(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
     yield from _restart_policy(path, container, init=False)
-    yield from _checks(path, container, grace)
+    yield from _checks(path, container, spec)
 
 
-def _init_rules(path: str, container: Mapping[str, Any], grace: int | None) -> Errors:
+def _init_rules(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
     """An init container that is no sidecar ends, so nothing can look after it while it runs."""
     yield from _restart_policy(path, container, init=True)
     for index, policy in enumerate(container.get("resizePolicy") or []):
@@ -83,7 +83,7 @@ def _init_rules(path: str, container: Mapping[str, Any], grace: int | None) -> E
             text = "must not be set to 'RestartContainer' for non-sidecar initContainers"
             yield fields.invalid(where, policy["restartPolicy"], text)
     if container.get("restartPolicy") == "Always":
-        yield from _checks(path, container, grace)
+        yield from _checks(path, container, spec)
         return
     for field in ("lifecycle", *_PROBES):
         if container.get(field) is not None:
@@ -108,11 +108,11 @@ def _restart_policy(path: str, container: Mapping[str, Any], *, init: bool) -> E
             yield from fields.one_of(f"{where}.exitCodes.operator", operator, ("In", "NotIn"))
 
 
-def _checks(path: str, container: Mapping[str, Any], grace: int | None) -> Errors:
+def _checks(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
     for field in _PROBES:
         if container.get(field) is not None:
             yield from probes.probe(f"{path}.{field}", container[field], kind=field)
-    yield from probes.lifecycle(f"{path}.lifecycle", container.get("lifecycle") or {}, grace)
+    yield from probes.lifecycle(f"{path}.lifecycle", container.get("lifecycle") or {}, spec)
 
 
 def _ports(path: str, ports: Sequence[Mapping[str, Any]], *, host_network: bool) -> Errors:

@@ -9,6 +9,21 @@ from vkcri.apiserver.validation import fields
 Errors = Iterator[FieldError]
 _ACTIONS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
 _HOOK_ACTIONS: Final = ("exec", "httpGet", "tcpSocket", "sleep")
+_REAL_TIME: Final = (
+    *("SIGRTMIN", *(f"SIGRTMIN+{number}" for number in range(1, 16))),
+    *("SIGRTMAX", *(f"SIGRTMAX-{number}" for number in range(1, 15))),
+)
+_SIGNALS: Final = tuple(
+    sorted(
+        (
+            *("SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT"),
+            *("SIGIO", "SIGIOT", "SIGKILL", "SIGPIPE", "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT", "SIGSEGV"),
+            *("SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG"),
+            *("SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGWINCH", "SIGXCPU", "SIGXFSZ", *_REAL_TIME),
+        )
+    )
+)
+_WINDOWS_SIGNALS: Final = ("SIGKILL", "SIGTERM")
 _TIMES: Final = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 
 
@@ -27,8 +42,9 @@ def probe(path: str, given: Mapping[str, Any], *, kind: str) -> Errors:
         yield fields.invalid(f"{path}.successThreshold", given["successThreshold"], "must be 1")
 
 
-def lifecycle(path: str, given: Mapping[str, Any], grace: int | None) -> Errors:
-    """postStart and preStop of a pod with this grace."""
+def lifecycle(path: str, given: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
+    """postStart, preStop and the stop signal of a container in a pod with this spec."""
+    grace = spec.get("terminationGracePeriodSeconds")
     for name in ("postStart", "preStop"):
         if given.get(name) is not None:
             yield from _action(f"{path}.{name}", given[name], _HOOK_ACTIONS)
@@ -36,6 +52,16 @@ def lifecycle(path: str, given: Mapping[str, Any], grace: int | None) -> Errors:
             if sleep is not None and grace is not None and not 0 <= sleep.get("seconds", 0) <= grace:
                 text = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
                 yield fields.invalid(f"{path}.{name}.sleep", sleep.get("seconds", 0), text)
+    if given.get("stopSignal") is not None:
+        yield from _stop_signal(f"{path}.stopSignal", given["stopSignal"], (spec.get("os") or {}).get("name"))
+
+
+def _stop_signal(path: str, given: str, system: str | None) -> Errors:
+    if system is None:
+        yield fields.forbidden(path, "may not be set for containers with empty `spec.os.name`")
+    elif given not in (_WINDOWS_SIGNALS if system == "windows" else _SIGNALS):
+        names = ", ".join(f'"{name}"' for name in (_WINDOWS_SIGNALS if system == "windows" else _SIGNALS))
+        yield FieldError("FieldValueNotSupported", path, f"supported values: {names}", given)
 
 
 def _action(path: str, given: Mapping[str, Any], actions: tuple[str, ...]) -> Errors:

@@ -69,3 +69,22 @@ def test_what_cannot_be_reached_is_said(client: Client) -> None:
         run(client, "", port=port)
     with pytest.raises(Invalid, match='port "nobody" not found'):
         run(client, port="nobody")
+
+
+class Waits(threading.Event):
+    """An event that never comes and takes no time; `asked` is how long it was waited for."""
+
+    asked: float | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked = timeout
+        return False
+
+
+@pytest.mark.parametrize(("given", "slept"), [(3, 3.0), (60, 10.0)])
+def test_a_sleep_lasts_its_seconds_and_no_longer_than_the_hook_may(given: int, slept: float) -> None:
+    nobody: Any = None
+    cancelled = Waits()
+    hook = {"sleep": {"seconds": given}}
+    assert run_hook(nobody, nobody, hook, "c1", {"name": "app"}, "", 10.0, cancelled) == ""
+    assert cancelled.asked == slept

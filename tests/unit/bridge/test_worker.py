@@ -267,6 +267,23 @@ def test_a_stop_signal_is_taken_from_a_runtime_that_shows_it_and_from_no_other(n
     assert [item.stop_signal for item in node.live()] == [cri.SIGNAL_SIGUSR1]
 
 
+def test_an_ephemeral_container_joins_the_processes_of_the_container_that_it_names(node: Node) -> None:
+    spec = pod("debugged", containers=[container("a", "x"), container("b", "x")])
+    uid = node.put(spec)
+    node.running(uid)
+    spec["spec"]["ephemeralContainers"] = [
+        {**container("debug", "x"), "targetContainerName": "b"},
+        {**container("lost", "x"), "targetContainerName": "none"},
+    ]
+    node.put(spec)
+    wait_for("the debugger", lambda: node.fake.count("StartContainer") == 3)
+    (target,) = [item.id for item in node.live() if item.metadata.name == "b"]
+    (debugger,) = [item.id for item in node.live() if item.metadata.name == "debug"]
+    options = node.fake.configs[debugger].linux.security_context.namespace_options
+    assert (options.pid, options.target_id) == (cri.TARGET, target)
+    node.wait(uid, "the other's reason", lambda status: "unable to find target container" in json.dumps(status))
+
+
 def test_nothing_is_started_before_the_node_is_there(node: Node) -> None:
     node.watcher.delete("node", NODE)
     wait_for("no node", lambda: not node.bridge.cluster.ready)

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from bridge.actions import Probed
-from bridge.pb.grpc.health.v1.health_pb2 import HealthCheckResponse
+from bridge.pb.grpc.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.probes.prober import Prober
 from bridge.probes.track import Target
@@ -132,6 +132,28 @@ def test_every_kind_of_probe(house: House) -> None:
         other["metadata"] = {**other["metadata"], "uid": "other"}
         house.show(other, container="c9")
         wait_for("grpc", lambda: house.prober.results("other").get("c9") == Probed(readiness=True), 30)
+
+
+def test_a_health_check_asks_for_its_service_and_speaks_tls_where_told(house: House) -> None:
+    asked: list[str] = []
+
+    def answer(request: HealthCheckRequest, context: grpc.ServicerContext) -> HealthCheckResponse:
+        del context
+        asked.append(request.service)
+        return HealthCheckResponse(status="SERVING")
+
+    with health_server(answer, tls=True) as port:
+        house.show(probed(readiness={"grpc": {"port": port, "service": "a.b.C", "mode": "TLS"}}))
+        wait_for("the answer", lambda: house.said().readiness, 30)
+    assert asked[0] == "a.b.C"
+
+
+def test_a_tcp_probe_may_name_another_host(house: House) -> None:
+    with serving(lambda connection: connection.recv(1) and None) as port:
+        house.show(probed(readiness={"tcpSocket": {"port": port, "host": "127.0.0.2"}}))
+        wait_for("its failure", lambda: house.said().readiness is False)
+    words = f"Readiness probe failed: dial tcp 127.0.0.2:{port}: connect: connection refused"
+    assert house.warned[0] == ("Unhealthy", words, "app")
 
 
 def test_a_new_container_begins_anew_and_the_old_ones_probe_is_cancelled(house: House) -> None:

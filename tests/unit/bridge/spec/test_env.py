@@ -183,6 +183,7 @@ def test_env_from_takes_all_keys_with_a_prefix_and_env_overrides() -> None:
             {"configMapRef": {"name": "a"}},
             {"prefix": "P_", "secretRef": {"name": "b"}},
             {"configMapRef": {"name": "absent", "optional": True}},
+            {"secretRef": {"name": "absent", "optional": True}},
         ],
         env=[{"name": "one", "value": "mine $(two)"}],
     )

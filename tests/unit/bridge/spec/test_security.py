@@ -43,6 +43,7 @@ def test_group_and_supplemental_groups() -> None:
     found = made({}, shared, volumes={"v": Prepared("/x", groups=(4000,))})
     assert (found.run_as_group.value, list(found.supplemental_groups)) == (7, [2000, 3000, 4000])
     assert not made().HasField("run_as_group")
+    assert made({"runAsGroup": 8}, shared).run_as_group.value == 8
 
 
 def test_a_strict_group_policy_is_refused_where_the_runtime_would_drop_it() -> None:
@@ -78,7 +79,9 @@ def test_run_as_non_root_is_verified_with_the_kubelets_messages(
         made({"runAsNonRoot": True, **own}, image=image)
 
 
-def test_run_as_non_root_passes_with_a_user_of_the_spec_or_of_the_image() -> None:
+def test_run_as_non_root_of_the_pod_passes_with_a_user_of_the_spec_or_of_the_image() -> None:
+    with pytest.raises(Invalid, match="image will run as root"):
+        made({}, {"runAsNonRoot": True})
     made({"runAsUser": 5}, {"runAsNonRoot": True})
     made({}, {"runAsNonRoot": True}, image=ImageRef("i", "r", uid=5))
     made({"runAsNonRoot": False}, {"runAsNonRoot": True})
@@ -146,6 +149,12 @@ def test_apparmor_in_both_spellings(profile: dict[str, str], kind: int, referenc
     )
 
 
+def test_apparmor_of_the_pod_is_that_of_a_container_without_its_own() -> None:
+    shared = {"appArmorProfile": {"type": "Unconfined"}}
+    assert made({}, shared).apparmor_profile == "unconfined"
+    assert made({"appArmorProfile": {"type": "RuntimeDefault"}}, shared).apparmor_profile == "runtime/default"
+
+
 def test_apparmor_is_left_to_the_runtime_unless_asked_for() -> None:
     found = made()
     assert (found.HasField("apparmor"), found.apparmor_profile) == (False, "")
@@ -163,6 +172,8 @@ def test_apparmor_of_the_old_annotation_counts() -> None:
 def test_selinux_options_are_passed_on_container_first() -> None:
     found = made({"seLinuxOptions": {"type": "t", "level": "s0"}}, {"seLinuxOptions": {"type": "other"}})
     assert (found.selinux_options.type, found.selinux_options.level, found.selinux_options.user) == ("t", "s0", "")
+    shared = made({}, {"seLinuxOptions": {"user": "u", "role": "r"}}).selinux_options
+    assert (shared.user, shared.role, shared.type) == ("u", "r", "")
 
 
 def test_proc_is_masked_unless_asked_otherwise() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bridge.volumes import NotReady, Volumes, mounting
 from tests.unit.bridge.volumes.make import World
+from vkcri.apiserver import schema
 
 pytestmark = [pytest.mark.container, pytest.mark.skipif(os.geteuid() != 0, reason="mounts")]
 Prepare = Callable[..., Any]
@@ -116,10 +117,7 @@ def test_items_choose_paths_and_modes(world: World, prepared: Prepare) -> None:
         ),
         ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../x"}]}}, "must not contain '..'"),
         ({"configMap": {"name": "cm", "items": [{"key": "a", "path": "/x"}]}}, "must be relative path"),
-        ({"persistentVolumeClaim": {"claimName": "c"}}, "volumes of kind persistentVolumeClaim are not supported"),
-        ({"nfs": {"server": "s"}}, "volumes of kind nfs are not supported"),
         ({"somethingNew": {}}, "volumes of kind somethingNew are not supported"),
-        ({"projected": {"sources": [{"clusterTrustBundle": {}}]}}, "clusterTrustBundle is not supported"),
     ],
 )
 def test_what_cannot_be_set_up_is_named(world: World, prepared: Prepare, source: dict[str, Any], message: str) -> None:
@@ -132,12 +130,29 @@ def test_what_cannot_be_set_up_is_named(world: World, prepared: Prepare, source:
     assert message in str(caught.value)
 
 
+OFFERED = {"name", "configMap", "downwardAPI", "emptyDir", "hostPath", "projected", "secret"}
+PROJECTED = {"configMap", "downwardAPI", "secret", "serviceAccountToken"}
+
+
+@pytest.mark.parametrize("kind", sorted(set(schema.fields("Volume")) - OFFERED))
+def test_every_other_kind_of_volume_that_kubernetes_has_is_refused(prepared: Prepare, kind: str) -> None:
+    with pytest.raises(NotReady, match=f'"v" : volumes of kind {kind} are not supported by this node'):
+        prepared({kind: {}})
+
+
+@pytest.mark.parametrize("kind", sorted(set(schema.fields("VolumeProjection")) - PROJECTED))
+def test_every_other_kind_of_projection_that_kubernetes_has_is_refused(prepared: Prepare, kind: str) -> None:
+    with pytest.raises(NotReady, match=f'"v" : projected source {kind} is not supported by this node'):
+        prepared({"projected": {"sources": [{kind: {}}]}})
+
+
 @pytest.mark.parametrize(
     "source",
     [
         {"configMap": {"name": "gone", "optional": True}},
         {"secret": {"secretName": "gone", "optional": True}},
         {"projected": {"sources": [{"configMap": {"name": "gone", "optional": True}}]}},
+        {"projected": {"sources": [{"secret": {"name": "gone", "optional": True}}]}},
         {"configMap": {"name": "cm", "optional": True, "items": [{"key": "z", "path": "z"}]}},
     ],
 )
@@ -192,6 +207,12 @@ def test_the_downward_api_as_files(prepared: Prepare) -> None:
     path = Path(prepared({"downwardAPI": {"items": items}}).path)
     assert (path / "labels").read_text() == 'a="1\\"\\n"\nb="2"'
     assert ((path / "one").read_text(), mode(path / "one"), (path / "limits/cpu").read_text()) == ("2", 0o400, "2000")
+
+
+def test_the_downward_api_has_a_mode_for_all_its_files(prepared: Prepare) -> None:
+    items = [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]
+    path = Path(prepared({"downwardAPI": {"items": items, "defaultMode": 0o440}}).path)
+    assert mode(path / "name") == 0o440
 
 
 def test_changed_labels_reach_a_downward_api_volume(world: World, volumes: Volumes) -> None:

@@ -89,6 +89,16 @@ REFUSED: dict[str, tuple[Object, Object, list[str]]] = {
         tainted("a"),
         ["node(s) had untolerated taint {a: }"],
     ),
+    "other key tolerated": (
+        tolerating(key="b", operator="Exists"),
+        tainted("a"),
+        ["node(s) had untolerated taint {a: }"],
+    ),
+    "other value tolerated": (
+        tolerating(key="a", value="c"),
+        tainted("a", "b"),
+        ["node(s) had untolerated taint {a: b}"],
+    ),
     "not selected": (pod(nodeSelector={"a": "b"}), node(), ["node(s) didn't match Pod's node affinity/selector"]),
     "not affine": (
         pod(affinity=of_node({"key": "gpu", "operator": "Exists"})),
@@ -172,6 +182,42 @@ def test_spread_over_two_nodes() -> None:
     text = "node(s) didn't match pod topology spread constraints"
     assert fit.reasons(what, one, placed, [one, two]) == [text]
     assert fit.reasons(what, two, placed, [one, two]) == []
+    assert fit.reasons(what, one, [labelled(bound("a"), app="y")], [one, two]) == []
+    looser = labelled(pod(topologySpreadConstraints=[{**constraint, "maxSkew": 2}]), app="x")
+    assert fit.reasons(looser, one, placed, [one, two]) == []
+
+
+def test_fewer_domains_than_asked_for_leave_no_room_for_a_second() -> None:
+    one, two = node("n1"), node("n2")
+    constraint = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}
+    constraint["labelSelector"] = {"matchLabels": {"app": "x"}}  # type: ignore[assignment]
+    placed = [labelled(bound("a"), app="x"), labelled(bound("b", to="n2"), app="x")]
+    for least, found in ((2, []), (3, ["node(s) didn't match pod topology spread constraints"])):
+        what = labelled(pod(topologySpreadConstraints=[{**constraint, "minDomains": least}]), app="x")
+        assert fit.reasons(what, one, placed, [one, two]) == found
+
+
+def test_a_spread_that_is_only_a_wish_refuses_nobody() -> None:
+    wish = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+    assert reasons(pod(topologySpreadConstraints=[wish])) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "taken"),
+    [
+        ({"namespaces": ["other"]}, True),
+        ({"namespaces": ["third"]}, False),
+        ({"namespaceSelector": {}}, True),
+        ({"namespaces": ["other"], "topologyKey": "zone"}, False),
+        ({}, False),
+    ],
+)
+def test_affinity_looks_into_the_namespaces_and_the_topology_that_it_names(where: Object, taken: bool) -> None:
+    there = labelled(bound("there", namespace="other"), app="x")
+    affinity = anti(app="x")
+    affinity["podAntiAffinity"][REQUIRED][0].update(where)
+    text = "node(s) didn't match pod anti-affinity rules"
+    assert reasons(pod(affinity=affinity), None, there) == ([text] if taken else [])
 
 
 def test_requests_count_init_containers_at_their_peak_and_sidecars_for_good() -> None:

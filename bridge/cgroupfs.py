@@ -13,7 +13,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.spec.resources import MIN_SHARES, PERIOD, Sizes, page_size
@@ -21,6 +21,7 @@ from vkcri.errors import Unavailable
 
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 _UNLIMITED = 1 << 62  # v1 has no word for no limit: it shows the most that a counter of pages can hold
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _log = logging.getLogger(__name__)
 
 
@@ -119,12 +120,15 @@ def hold(hierarchies: Hierarchies, name: str, limits: Limits) -> None:
         _write(file, text)
 
 
-def sizes(hierarchies: Hierarchies, name: str, expected: int) -> Sizes:
-    """What a cgroup is held to. expected: the shares that are told where they make the weight that v2 has. Raises
-    FileNotFoundError where there is none."""
+def sizes(hierarchies: Hierarchies, name: str, expected: Sizes) -> Sizes:
+    """What a cgroup is held to. expected: told where the kernel makes what it has of it: shares that come to v2's
+    weight, memory that it has rounded down to pages. Raises FileNotFoundError where there is none."""
     if hierarchies.unified:
-        return _v2_sizes(hierarchies.unified / name, expected)
-    return _v1_sizes({controller: root / name for controller, root in hierarchies.v1.items()})
+        found = _v2_sizes(hierarchies.unified / name, expected.shares)
+    else:
+        found = _v1_sizes({controller: root / name for controller, root in hierarchies.v1.items()})
+    same = expected.memory is not None and expected.memory // _PAGE * _PAGE == found.memory
+    return replace(found, memory=expected.memory) if same else found
 
 
 def _v1_files(folders: Mapping[str, Path], limits: Limits) -> Iterator[tuple[Path, str]]:

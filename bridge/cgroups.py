@@ -57,11 +57,11 @@ class Cgroups:
         return self.ensure_pod(pod)
 
     def read(self, pod: pods.Pod) -> Sizes | None:
-        """What the pod's cgroup is held to by the kernel, shares as `pod_sizes` has them where they come to the same
-        on v2. None where there is no such cgroup."""
+        """What the pod's cgroup is held to by the kernel, shares and memory as `pod_sizes` has them where the kernel
+        makes the same of them. None where there is no such cgroup."""
         name = self._name(pods.uid(pod), pods.qos_class(pod))
         try:
-            return cgroupfs.sizes(self._hierarchies, name, pod_sizes(pod).shares)
+            return cgroupfs.sizes(self._hierarchies, name, pod_sizes(pod))
         except FileNotFoundError:
             return None
 

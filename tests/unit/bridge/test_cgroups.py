@@ -253,6 +253,17 @@ def test_the_kernel_is_read_back_and_changed_amount_by_amount(real: Cgroups) -> 
 
 
 @pytest.mark.container
+def test_memory_that_is_no_whole_number_of_pages_is_read_back_as_it_was_asked_for(real: Cgroups) -> None:
+    given = pod({"limits": {"cpu": "500m", "memory": "1000M"}})
+    real.ensure_pod(given)
+    assert real.read(given) == pod_sizes(given)
+    larger = pod({"limits": {"cpu": "500m", "memory": "1001M"}})
+    found = real.read(larger)
+    assert found is not None
+    assert found.memory == 1_000_000_000 // 4096 * 4096
+
+
+@pytest.mark.container
 def test_a_cgroup_that_is_there_keeps_its_limits_at_a_start(real: Cgroups) -> None:
     given = pod({"limits": FULL})
     path = real.pod_path(given)

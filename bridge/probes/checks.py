@@ -5,6 +5,7 @@ one that hangs costs a socket or an RPC until its own deadline, and no thread. A
 tried up to three times, as the kubelet does.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TRIES = 3
 Execute = Callable[[api_pb2.ExecSyncRequest, "Callable[[ExecEnd], None]"], None]
 """CRI's ExecSync without waiting; the end is told on any thread."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Check:
         try:
             self._call = self._begin()
         except Invalid as error:
+            self._ended(Verdict("unknown", error=str(error)))
+        except Exception as error:  # whatever it is, the next probe is due in its time
+            log.warning("a probe of container %s cannot be made", self._subject.container.get("name"), exc_info=True)
             self._ended(Verdict("unknown", error=str(error)))
 
     def cancel(self) -> None:

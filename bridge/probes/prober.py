@@ -189,17 +189,21 @@ class _Watch:
         self._check.start()
 
     def _ended(self, turn: int, began: float, verdict: Verdict) -> None:
+        """Plan the next one first, so that no trouble in telling of this one keeps it away."""
         self._check = None
+        changed = self.track.ends(turn, verdict.passed)
+        self._plan()
+        try:
+            self._tell(verdict, self._loop.clock() - began)
+        finally:
+            if changed:
+                self._prober.changed(pods.uid(self._pod.view.pod))
+
+    def _tell(self, verdict: Verdict, seconds: float) -> None:
         prober, pod = self._prober, self._pod.view.pod
         event = verdict.event(self.track.kind)
         if event is not None:
             log.debug("pod %s: %s: %s", pods.full_name(pod), self.container, event[1])
             prober.warn(pod, *event, self.container)
-        passed = verdict.passed
-        if passed is not None:
-            seconds = self._loop.clock() - began
-            prober.metrics.count(pod, self.container, self.track.kind, passed=passed, seconds=seconds)
-        changed = self.track.ends(turn, passed)
-        self._plan()
-        if changed:
-            prober.changed(pods.uid(pod))
+        if verdict.passed is not None:
+            prober.metrics.count(pod, self.container, self.track.kind, passed=verdict.passed, seconds=seconds)

@@ -116,6 +116,27 @@ def test_a_port_without_that_name_is_an_error(house: House) -> None:
     assert house.warned[0] == ("Unhealthy", message, "app")
 
 
+def test_a_probe_that_nothing_can_be_sent_for_is_due_again(house: House) -> None:
+    house.show(probed(readiness={"httpGet": {"port": 80, "path": "/\ud800"}}))
+    wait_for("its second warning", lambda: len(house.warned) > 1)
+    assert {reason for reason, _, _ in house.warned} == {"Unhealthy"}
+    assert "errored and resulted in unknown state" in house.warned[0][1]
+    assert house.said() == Probed()
+
+
+def test_a_result_that_cannot_be_told_counts_and_the_next_probe_comes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(house.prober, "warn", no_room)
+    house.ends = ExecEnd(1)
+    house.show(probed(readiness={"exec": {"command": ["x"]}}))
+    wait_for("the result", lambda: house.said().readiness is False)
+    wait_for("the next one", lambda: len(house.commands) > 1)
+
+
 def test_every_kind_of_probe(house: House) -> None:
     with (
         serving(answering(response())) as port,

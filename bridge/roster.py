@@ -40,7 +40,8 @@ class Roster:
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
         self._desired: dict[str, Mapping[str, Any]] = {}
-        self._references: dict[str, set[str]] = {}
+        self._references: dict[str, set[str]] = {}  # key of a configMap, secret or runtime class -> UIDs
+        self._keys: dict[str, frozenset[str]] = {}  # the same by UID
         self._listing: Listing | None = None
 
     def pod_changed(self, change: Change) -> None:
@@ -49,6 +50,8 @@ class Roster:
             with self._lock:
                 pod = self._desired.pop(change.key, None)
                 worker = self._workers.get(change.key)
+                if worker is None:
+                    self._refer(change.key, None)
             if worker is None:
                 self._admission.forget(change.key)
             elif pod is not None:
@@ -149,9 +152,8 @@ class Roster:
         with self._lock:
             if self._workers.get(worker.uid) is worker:
                 del self._workers[worker.uid]
-            for uids in self._references.values():
-                uids.discard(worker.uid)
             again = self._desired.get(worker.uid)
+            self._refer(worker.uid, again)
         if again is not None:
             if not pods.is_terminal(pods.status(again)):
                 self._admission.offer(worker.uid, again)  # the worker's end has withdrawn what was offered
@@ -199,10 +201,24 @@ class Roster:
                     worker.put(pod, gone=True)
             worker.wake()
 
-    def _refer(self, uid: str, pod: Mapping[str, Any]) -> None:
-        classes = [runtime_class_key(pods.runtime_class(pod))] if pods.runtime_class(pod) else []
-        for key in (*pods.references(pod), *classes):
+    def _refer(self, uid: str, pod: Mapping[str, Any] | None) -> None:
+        """Exactly what the pod names now concerns it; nothing once it is None. The lock is held."""
+        keys = _references(pod) if pod is not None else frozenset()
+        before = self._keys.pop(uid, frozenset())
+        for key in before - keys:
+            self._references[key].remove(uid)
+            if not self._references[key]:
+                del self._references[key]
+        for key in keys - before:
             self._references.setdefault(key, set()).add(uid)
+        if keys:
+            self._keys[uid] = keys
+
+
+def _references(pod: Mapping[str, Any]) -> frozenset[str]:
+    """The keys of all objects whose change concerns the pod."""
+    classes = [runtime_class_key(pods.runtime_class(pod))] if pods.runtime_class(pod) else []
+    return frozenset((*pods.references(pod), *classes))
 
 
 def rebuild(uid: str, boxes: Iterable[Box], now: float) -> dict[str, Any] | None:

@@ -241,3 +241,55 @@ def test_a_mirror_pod_is_nobodys(house: House) -> None:
     house.put(mirror)
     assert house.workers() == {}
     assert house.roster.known() == set()
+
+
+def with_config(name: str, **metadata: Any) -> dict[str, Any]:
+    pod = a_pod(volumes=[{"name": "v", "configMap": {"name": name}}])
+    pod["metadata"] |= metadata
+    return pod
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The UIDs whose workers were told to try again."""
+    found: list[str] = []
+    monkeypatch.setattr(Worker, "try_now", lambda worker: found.append(worker.uid))
+    return found
+
+
+def test_a_pod_is_told_of_the_objects_that_it_names_now(house: House, tried: list[str]) -> None:
+    house.read()
+    house.sync("api")
+    house.put(with_config("old"))
+    house.put(with_config("kept", uid="other"))
+    house.put(with_config("new"))
+    house.roster.object_changed("configmaps/default/old")
+    assert tried == []
+    house.roster.object_changed("configmaps/default/new")
+    house.roster.object_changed("configmaps/default/kept")
+    assert tried == [UID, "other"]
+
+
+def test_a_pod_that_comes_back_is_told_of_its_objects(house: House, tried: list[str]) -> None:
+    house.read()
+    house.sync("api")
+    house.put(with_config("c"))
+    (first,) = house.roster.workers()
+    house.roster.forget(first)
+    assert len(house.roster.workers()) == 1
+    house.roster.object_changed("configmaps/default/c")
+    assert tried == [UID]
+
+
+def test_nothing_is_kept_of_the_objects_of_pods_that_are_gone(house: House) -> None:
+    house.put(with_config("before-it-began"))
+    house.delete()
+    house.read()
+    house.sync("api")
+    house.put(with_config("c"))
+    house.put(with_config("d"))
+    (worker,) = house.roster.workers()
+    house.delete()
+    house.roster.forget(worker)
+    assert house.roster._references == {}
+    assert house.roster._keys == {}

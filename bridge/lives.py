@@ -120,7 +120,7 @@ class Life:
         if self.state == "running" or self.kind == "ephemeral":
             return False
         if self.kind == "init":
-            return self.exit_code != 0 and self.policy != "Never"
+            return self.exit_code != 0 and self._restarts()
         return self.kind == "sidecar" or self.replaced or self._restarts()
 
     @property
@@ -174,11 +174,11 @@ class Life:
         return run is not None and run.finished_at - run.created_at > BACKOFF_RESET * _NANO
 
     def _restarts(self) -> bool:
-        """By restartPolicyRules, then restartPolicy, of an ordinary container that has ended."""
+        """By restartPolicyRules, then restartPolicy, of a container that has ended and is no sidecar."""
         for rule in self.spec.get("restartPolicyRules") or []:
             codes = rule.get("exitCodes") or {}
-            listed = self.exit_code in (codes.get("values") or [])
-            if rule.get("action") == "Restart" and listed == (codes.get("operator") == "In"):
+            operator = "In" if self.exit_code in (codes.get("values") or []) else "NotIn"
+            if rule.get("action") == "Restart" and codes.get("operator") == operator:
                 return True
         return self.policy == "Always" or (self.policy == "OnFailure" and self.exit_code != 0)
 

@@ -35,7 +35,7 @@ def outcome(
     until = deadline(desired.pod, prior.status)
     if until is not None and until <= now:
         return Outcome("Failed", "DeadlineExceeded", DEADLINE_MESSAGE)
-    if any(life.kind == "init" and life.failed and life.policy == "Never" for life in all_lives):
+    if any(life.kind == "init" and life.failed and not life.wants_start for life in all_lives):
         return Outcome("Failed")
     ordinary = [life for life in all_lives if life.kind == "container"]
     if ordinary and not any(life.state == "running" or life.wants_start for life in ordinary):

@@ -22,7 +22,9 @@ from bridge.actions import (
     Wait,
 )
 from bridge.decide import decide, grace
+from bridge.lives import lives
 from bridge.observe import Observed
+from bridge.outcome import Outcome, outcome
 from tests.unit.bridge.building import (
     NANO,
     NOW,
@@ -189,6 +191,31 @@ class TestRestarts:
         pod = a_pod(spec("app", restartPolicy="Never", restartPolicyRules=[rule]), spec("other"), restartPolicy="Never")
         observed = seen(run("app", "exited", exit_code=code), run("other"))
         assert starts(decide(desired(pod), prior(), observed, NOW)) == (["app"] if again else [])
+
+    @pytest.mark.parametrize(
+        ("policy", "operator", "code", "again"),
+        [
+            ("Never", "In", 42, True),
+            ("Never", "In", 1, False),
+            ("Never", "NotIn", 1, True),
+            ("Never", "NotIn", 42, False),
+            ("OnFailure", "In", 1, True),
+        ],
+    )
+    def test_an_init_container_by_its_own_rules(self, policy: str, operator: str, code: int, again: bool) -> None:
+        rule = {"action": "Restart", "exitCodes": {"operator": operator, "values": [42]}}
+        first = spec("first", restartPolicy=policy, restartPolicyRules=[rule])
+        pod = a_pod(initContainers=[first], restartPolicy="Never")
+        observed = seen(run("first", "exited", exit_code=code))
+        assert starts(decide(desired(pod), prior(), observed, NOW)) == (["first"] if again else [])
+        ended = outcome(desired(pod), prior(), observed, lives(pod, prior(), observed), NOW)
+        assert ended == (None if again else Outcome("Failed"))
+
+    def test_an_init_container_that_ended_well_is_not_started_for_a_rule(self) -> None:
+        rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [0]}}
+        pod = a_pod(initContainers=[spec("first", restartPolicy="Never", restartPolicyRules=[rule])])
+        observed = seen(run("first", "exited"))
+        assert starts(decide(desired(pod), prior(), observed, NOW)) == ["app"]
 
     def test_the_first_one_is_immediate(self) -> None:
         observed = seen(run(state="exited", exit_code=1))

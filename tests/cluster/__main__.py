@@ -1,14 +1,15 @@
 """`python -m tests.cluster start | stop | build`: what make cluster and make cluster-stop run."""
 
-import socket
 import sys
 import time
+from pathlib import Path
 
 import click
 
 from tests.cluster import programs
 from tests.cluster.control import Cluster
 from tests.cluster.rival import Rival
+from vkcri.config import ClusterSettings, load
 from vkcri.errors import VkcriError
 
 _NUMBER = click.option("--number", default=0, show_default=True, help="which cluster of this guest; tests have 1 to 29")
@@ -29,20 +30,29 @@ def main() -> None:
 def start(number: int, kubernetes: str, dns: bool) -> None:
     """Build what is missing, start what does not run, say what to type next."""
     began = time.monotonic()
+    node = load(ClusterSettings).node_name
     cluster = Cluster(number, kubernetes)
     cluster.start()
-    node = socket.gethostname().lower()
-    identity = cluster.node_kubeconfig(node)
     print(f"Kubernetes {cluster.version} at {cluster.server}: ready ({time.monotonic() - began:.0f} s)")
     if dns:
         cluster.start_dns()
         print(f"CoreDNS at {cluster.place.dns}: started")
     print("This guest as its node, and what to type then:\n")
-    print(f"    KUBECONFIG={identity} VKUBELET_DISABLE_TAINT=true make run    # as system:node:{node}")
-    print(f"    #   or, to have it ask for its certificates itself: KUBECONFIG={cluster.bootstrap_kubeconfig}")
-    print(f"    export KUBECONFIG={cluster.admin_kubeconfig}")
-    print("    kubectl get nodes")
-    print("    make stop KUBECONFIG=; make cluster-stop")
+    print(*next_steps(node, cluster.node_kubeconfig(node), cluster), sep="\n")
+
+
+def next_steps(node: str, identity: Path, cluster: Cluster) -> list[str]:
+    """What a person types next, in sh: the two ways to join as `node`, by its kubeconfig `identity` or by a bootstrap
+    token, also where KUBECONFIG is exported already; then an administrator's look, and the end."""
+    given = f"KUBECONFIG={identity} VKUBELET_DISABLE_TAINT=true make run"
+    asked = f"KUBECONFIG= BOOTSTRAP_KUBECONFIG={cluster.bootstrap_kubeconfig} VKUBELET_DISABLE_TAINT=true make run"
+    return [
+        f"    {given}    # as system:node:{node}",
+        f"    {asked}    # or so: it asks for its certificates itself",
+        f"    export KUBECONFIG={cluster.admin_kubeconfig}",
+        "    kubectl get nodes",
+        "    make stop KUBECONFIG=; make cluster-stop",
+    ]
 
 
 @main.command()

@@ -47,8 +47,20 @@ def _download(scratch: Path) -> None:
 
 
 def _run(folder: Path, *command: str) -> str:
-    """Empty, or the last line that a failed command printed."""
-    done = subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_SECONDS, check=False
-    )
+    """Empty, or in one line why a command failed: the last that it printed. Raises Unavailable where there is no such
+    program, and where it does not end."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise Unavailable(f"{command[0]} is missing: put an etcd into your PATH") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{' '.join(command)}: not done after {_SECONDS:.0f} s") from error
     return "" if done.returncode == 0 else (done.stdout.strip().splitlines() or ["failed"])[-1]

@@ -15,6 +15,7 @@ from tests.cluster import module
 from vkcri.errors import ConfigError, Unavailable
 
 _QUERY_SECONDS = 300.0
+_TIDY_SECONDS = 1800.0  # it fetches every module that is missing, on a new machine some hundred
 
 
 def present() -> str:
@@ -37,7 +38,7 @@ def upstream_module(path: str, version: str) -> dict[str, Any]:
 
 def tidy(folder: Path) -> None:
     """Fill in go.mod and go.sum of the module in a folder. Raises Unavailable."""
-    _output("go", "mod", "tidy", folder=folder)
+    _output("go", "mod", "tidy", folder=folder, seconds=_TIDY_SECONDS)
 
 
 def build(command: Sequence[str], folder: Path, log: Path, held: int, waited: Callable[[], None]) -> None:
@@ -64,7 +65,7 @@ def build(command: Sequence[str], folder: Path, log: Path, held: int, waited: Ca
         )
 
 
-def _output(*command: str, folder: Path | None = None) -> str:
+def _output(*command: str, folder: Path | None = None, seconds: float = _QUERY_SECONDS) -> str:
     try:
         done = subprocess.run(
             command,
@@ -72,11 +73,11 @@ def _output(*command: str, folder: Path | None = None) -> str:
             env=_environment(),
             capture_output=True,
             text=True,
-            timeout=_QUERY_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{' '.join(command)}: no answer within {_QUERY_SECONDS:.0f} s") from error
+        raise Unavailable(f"{' '.join(command)}: no answer within {seconds:.0f} s") from error
     if done.returncode != 0:
         raise Unavailable(f"{' '.join(command)}: {_last(done.stderr or done.stdout)}")
     return done.stdout

@@ -70,12 +70,13 @@ def running(folder: Path) -> Mapping[str, list[int]]:
 
 def stop(folder: Path, program: str, seconds: float = 15.0) -> None:
     """End every process of `program`, by SIGTERM and after `seconds` by SIGKILL; returns once they are gone. Raises
-    TimeoutError where one outlives that too."""
+    Unavailable where one outlives that too."""
     _signalled_ended(folder, program, signal.SIGTERM, seconds)
     deadline = time.monotonic() + _KILL_SECONDS
     while program in running(folder):  # a child may be born while its parent is signalled
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{program} of {folder} does not end: {running(folder).get(program)}")
+            left = running(folder).get(program, [])
+            raise Unavailable(f"{program} of {folder} does not end: pid {', '.join(map(str, left))}")
         _signalled_ended(folder, program, signal.SIGKILL, _KILL_SECONDS)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import processes
+from vkcri.errors import Unavailable
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
 
@@ -57,6 +58,16 @@ def test_a_process_that_ignores_sigterm_is_killed(folder: Path) -> None:
     _until(lambda: "ready" in (folder / "stubborn.log").read_text())
     processes.stop(folder, "stubborn", 0.3)
     assert processes.running(folder) == {}
+
+
+def test_what_outlives_sigkill_is_named_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_KILL_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "_signalled_ended", lambda *_: None)  # as for a process that the kernel holds
+    _start(folder, "held", "sleep", "600")
+    (pid,) = processes.running(folder)["held"]
+    with pytest.raises(Unavailable, match=rf"^held of {folder} does not end: pid {pid}$"):
+        processes.stop(folder, "held", 0.1)
+    monkeypatch.undo()
 
 
 def test_a_process_whose_parent_was_killed_is_still_found(folder: Path) -> None:

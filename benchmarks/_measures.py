@@ -51,23 +51,12 @@ class Work:
 
     def burst(self, node: Contender) -> float:
         """From the first POST of BURST pods to the last one Ready."""
-        began, names = time.monotonic(), [self._name() for _ in range(BURST)]
-        version = ""
-        for name in names:
-            made = self._client.create(PODS, _on(node, shell_pod(name, "exec sleep 3600")))
-            version = version or made["metadata"]["resourceVersion"]
-        waiting = set(names)
-        with self._watch(version) as events:
-            for event in events:
-                if is_ready(event["object"]):
-                    waiting.discard(event["object"]["metadata"]["name"])
-                if not waiting:
-                    break
-        seconds = time.monotonic() - began
-        for name in names:
-            self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
-        self._gone(names)
-        return seconds
+        names = [self._name() for _ in range(BURST)]
+        with self._removed(names):
+            began = time.monotonic()
+            versions = [self._create(node, shell_pod(name, "exec sleep 3600")) for name in names]
+            self._until_ready(versions[0], names)
+            return time.monotonic() - began
 
     def exit_to_status(self, node: Contender) -> float:
         """From the byte on which a container ends to phase Succeeded."""
@@ -140,9 +129,9 @@ class Work:
         """CPU in percent of one core over IDLE_SECONDS, and PSS in MB, with IDLE_PODS pods that sleep; containerd's own
         CPU beside it, since a node makes it work."""
         names = [self._name() for _ in range(IDLE_PODS)]
-        for name in names:
-            self._client.create(PODS, _on(node, shell_pod(name, "exec sleep 3600")))
-        try:
+        with self._removed(names):
+            for name in names:
+                self._create(node, shell_pod(name, "exec sleep 3600"))
             wait_for("they are Ready", lambda: all(map(self._is_ready, names)), _WAIT_SECONDS)
             time.sleep(15)  # at rest, no longer starting pods
             pids = node.pids()
@@ -150,10 +139,6 @@ class Work:
             time.sleep(IDLE_SECONDS)
             used = {kind: (_cpu(group) - before[kind]) / IDLE_SECONDS * 100 for kind, group in pids.items()}
             return {"cpu": used["node"], "containerd": used["containerd"], "pss": sum(map(_pss, pids["node"]))}
-        finally:
-            for name in names:
-                self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
-            self._gone(names)
 
     def _name(self) -> str:
         self._number += 1
@@ -168,24 +153,41 @@ class Work:
     @contextmanager
     def _pod(self, node: Contender, script: str, fifo: Path | None = None, **spec: Any) -> Iterator[tuple[str, float]]:
         """A Ready pod's name and how long that took; it is gone at the end. `fifo`: its folder is /work."""
-        pod = _on(node, shell_pod(self._name(), script, **{"terminationGracePeriodSeconds": 0, **spec}))
+        name = self._name()
+        pod = shell_pod(name, script, **{"terminationGracePeriodSeconds": 0, **spec})
         if fifo is not None:
             pod["spec"]["volumes"] = [{"name": "work", "hostPath": {"path": str(fifo.parent)}}]
             pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]
-        name = pod["metadata"]["name"]
-        began = time.monotonic()
-        version = self._client.create(PODS, pod)["metadata"]["resourceVersion"]
-        with self._watch(version, name) as events:
+        with self._removed([name]):
+            began = time.monotonic()
+            self._until_ready(self._create(node, pod), [name])
+            yield name, time.monotonic() - began
+
+    def _create(self, node: Contender, pod: dict[str, Any]) -> str:
+        """Create a pod on that node; gives its resource version."""
+        pod["spec"]["nodeName"] = node.name
+        return str(self._client.create(PODS, pod)["metadata"]["resourceVersion"])
+
+    def _until_ready(self, version: str, names: Sequence[str]) -> None:
+        """Wait until all of these have been Ready since that version. Raises AssertionError where the watch ends first."""
+        waiting = set(names)
+        with self._watch(version, names[0] if len(names) == 1 else "") as events:
             for event in events:
                 if is_ready(event["object"]):
-                    break
-        seconds = time.monotonic() - began
+                    waiting.discard(event["object"]["metadata"]["name"])
+                if not waiting:
+                    return
+        raise AssertionError(f"the watch ended before these were Ready: {', '.join(sorted(waiting))}")
+
+    @contextmanager
+    def _removed(self, names: Sequence[str]) -> Iterator[None]:
+        """Whatever becomes of the measurement, these pods are gone at its end."""
         try:
-            yield name, seconds
+            yield
         finally:
-            if self._exists(name):
+            for name in filter(self._exists, names):
                 self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
-            self._gone([name])
+            self._gone(names)
 
     @contextmanager
     def _watch(self, version: str, name: str = "") -> Iterator[Iterator[dict[str, Any]]]:
@@ -212,11 +214,6 @@ class Work:
         began = time.monotonic()
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         return time.monotonic() - began
-
-
-def _on(node: Contender, pod: dict[str, Any]) -> dict[str, Any]:
-    pod["spec"]["nodeName"] = node.name
-    return pod
 
 
 def _cpu(pids: Sequence[int]) -> float:

@@ -1,6 +1,6 @@
 """Create to Ready through the whole node, against a plain loop of the same CRI calls; `make run` to Ready; memory.
 
-A node of its own instance is brought up. Pods and raw sandboxes take turns in one run, so that both meet the same
+A node on an instance of its own is brought up. Pods and raw sandboxes take turns in one run, so that both meet the same
 machine; the ratio of the medians is the figure. Memory is PSS of supervisord and its programs with 20 pods, a line
 each.
 """
@@ -15,11 +15,11 @@ from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from tests.flow.live import SHELL_IMAGE, LiveNode, is_ready, shell_pod, wait_for
+from tests.flow.live import SHELL_IMAGE, LiveNode, is_ready, live_node, shell_pod, wait_for
+from tests.flow.planes import EmbeddedPlane
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 
-INSTANCE = "bench-89"
 ROUNDS = 11
 PODS = 20
 _PODS = "/api/v1/namespaces/default/pods"
@@ -27,17 +27,13 @@ _PODS = "/api/v1/namespaces/default/pods"
 
 def main() -> None:
     """Print the three figures. Removes the instance at the end."""
-    node = LiveNode(INSTANCE)
-    node.reset()
-    try:
+    with live_node(EmbeddedPlane(), "bench") as node:
         node.run("make", "install", timeout=600)
         started = time.monotonic()
         node.up()
         print(f"make run on an installed guest to Ready: {time.monotonic() - started:.1f} s (aim: 10 s)")
         create_to_ready(node)
         memory(node)
-    finally:
-        node.reset()
 
 
 def create_to_ready(node: LiveNode) -> None:
@@ -69,6 +65,8 @@ def one_pod(client: Client, runtime: Runtime, name: str) -> float:
         for line in lines:
             if is_ready(json.loads(line)["object"]):
                 break
+        else:
+            raise AssertionError(f"the watch ended before {name} was Ready")
     seconds = time.monotonic() - started
     client.delete(f"{_PODS}/{name}", {"gracePeriodSeconds": 0})
     chosen = cri.PodSandboxFilter(label_selector={"io.kubernetes.pod.name": name})

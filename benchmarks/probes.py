@@ -27,7 +27,7 @@ from bridge.runtime import Runtime
 from bridge.wire.client import Client
 from bridge.wire.loop import Loop
 from tests.contract.fake_runtime import SHELL_IMAGE, FakeRuntime
-from vkcri.config import Instance
+from tests.instances import own
 from vkcri.lifecycle import Process
 
 PODS, PERIOD, SECONDS = 250, 10, 30.0
@@ -91,7 +91,7 @@ def a_pod(number: int, port: int, http_port: int) -> dict[str, Any]:
 
 def measure(endpoint: str, port: int, http_port: int, title: str) -> None:
     """Probe for SECONDS and print the line."""
-    process = Process("prober", Instance("bench-59"), end=lambda _: None)
+    process = Process("prober", own("bench"), end=lambda _: None)
     runtime, client = Runtime(endpoint), Client(Loop())
     warned: list[str] = []
     late: list[float] = []

@@ -14,6 +14,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tests.instances import own
 from vkcri.config import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
@@ -31,9 +32,9 @@ def digest(values: dict[str, bytes]) -> str:
     return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
 
 
-def subscribe(path: Path, results: Connection) -> None:
+def subscribe(path: Path, instance: Instance, results: Connection) -> None:
     """Follow until the key `end` comes; then report CPU seconds, changes seen and what is held."""
-    process = Process("subscriber", Instance("queue-29"))
+    process = Process("subscriber", instance)
     seen = 0
 
     def count(change: Change) -> None:
@@ -56,7 +57,8 @@ def main() -> None:
     """Run it once and print the line. Raises SystemExit where the subscribers do not end equal."""
     with tempfile.TemporaryDirectory(prefix="vkcri-bench-") as folder:
         path = Path(folder) / "watcher.sock"
-        process = Process("owner", Instance("queue-29"))
+        instance = own("queue")
+        process = Process("owner", instance)
         publisher = Publisher(path, ["pods"])
         publisher.mark_synced("pods")
         publisher.start(process)
@@ -65,7 +67,7 @@ def main() -> None:
         readers = []
         for _ in range(SUBSCRIBERS):
             mine, theirs = context.Pipe()
-            reader = context.Process(target=subscribe, args=(path, theirs))
+            reader = context.Process(target=subscribe, args=(path, instance, theirs))
             reader.start()
             pipes.append(mine)
             readers.append(reader)

@@ -13,23 +13,23 @@ from bridge.stats.network import Interface, Traffic
 from bridge.stats.reading import ROOT, CgroupReader
 from bridge.stats.samples import PERIOD, Samples
 from bridge.stats.summary import ContainerUse, NodeUse, PodUse, summary
-from vkcri.config import Instance, RuntimeSettings
+from tests.instances import own
+from vkcri.config import RuntimeSettings
 from vkcri.kubelet.use import NodeUse as Served
 
 PODS = 60
-INSTANCE = "bench-87"
 
 
 def main() -> None:
     """Print the figures. Removes its cgroups at the end."""
-    cgroups = Cgroups(RuntimeSettings(instance=Instance(INSTANCE)))
+    cgroups = Cgroups(RuntimeSettings(instance=own("bench")))
     try:
         for number in range(PODS):
             metadata = {"name": f"p{number}", "namespace": "default", "uid": f"bench-{number}"}
-            own = cgroups.ensure_pod({"metadata": metadata, "spec": {"containers": [{"name": "main"}]}})
+            cgroup = cgroups.ensure_pod({"metadata": metadata, "spec": {"containers": [{"name": "main"}]}})
             for root in cgroups.hierarchies.roots:
                 for child in ("sandbox", "main"):
-                    (root / own.strip("/") / f"{child}-{number}").mkdir()
+                    (root / cgroup.strip("/") / f"{child}-{number}").mkdir()
         measure(cgroups)
     finally:
         cgroups.cleanup()

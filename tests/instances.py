@@ -1,5 +1,5 @@
-"""Instance numbers for tests: each belongs to one process of one run on this guest at a time, so that two checkouts can
-be tested at once.
+"""Instance numbers for tests and benchmarks: each belongs to one process of one run on this guest at a time, so that
+two checkouts can be tested at once.
 
 The lock is an abstract socket: it leaves no file, no child inherits it, and it is free again however the run ends. A
 number that anything else on the guest uses, a person's own node or what a killed run left under another name, is passed
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vkcri.config import Instance
 
-NUMBERS = range(10, 71)
+NUMBERS = range(10, 61)
+RIVAL_NUMBERS = range(61, 70)  # each by the number of its cluster, which outlives the command that started it
 FLOW_NUMBERS = range(71, 100)
 _held = contextlib.ExitStack()  # until the process ends
 

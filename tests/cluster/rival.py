@@ -23,13 +23,12 @@ from bridge.runtime import Runtime
 from bridge.volumes import mounting
 from tests.cluster import pki, processes, rival_config
 from tests.cluster.control import Cluster
+from tests.instances import RIVAL_NUMBERS
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import ConfigError, NotFound, Unavailable, VkcriError
 
 NODE = "rival"
 PROGRAMS = ("kubelet", "kube-proxy")
-_INSTANCES = range(61, 70)
-_READY_SECONDS = 90.0
 _ELSEWHERE = ("/var/lib/kubelet", "/var/log/containers")  # what it makes outside its folders, whatever its flags say
 _KERNEL_SETTINGS = (  # what the kubelet sets: pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables
     "vm/overcommit_memory",
@@ -47,7 +46,7 @@ class Rival:
 
     def __init__(self, cluster: Cluster, node: str = NODE) -> None:
         self.cluster, self.node = cluster, node
-        instance = Instance(f"rival-{_INSTANCES[cluster.place.number % len(_INSTANCES)]}")
+        instance = Instance(f"rival-{RIVAL_NUMBERS[cluster.place.number % len(RIVAL_NUMBERS)]}")
         self.settings = RuntimeSettings(instance=instance, node_name=node, pod_ip=cluster.place.address)
 
     @property

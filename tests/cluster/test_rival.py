@@ -18,6 +18,7 @@ from tests.cluster.control import Cluster
 from tests.cluster.pki import DOMAIN
 from tests.cluster.rival import NODE, Rival
 from tests.flow.live import is_ready, shell_pod, wait_for
+from tests.instances import RIVAL_NUMBERS
 from vkcri.errors import ConfigError
 
 pytestmark = [pytest.mark.rival, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
@@ -61,10 +62,10 @@ def guest() -> dict[str, list[str]]:
     }
 
 
-BRIDGES = {f"vkcri{number}" for number in range(61, 70)}
+BRIDGES = {f"vkcri{number}" for number in RIVAL_NUMBERS}
 FOLDERS = ["/var/lib/kubelet", "/var/log/containers"]
 FOLDERS += [
-    f"{parent}/vk-cri-rival-{number}" for parent in ("/run", "/var/lib", "/var/log") for number in range(61, 70)
+    f"{parent}/vk-cri-rival-{number}" for parent in ("/run", "/var/lib", "/var/log") for number in RIVAL_NUMBERS
 ]
 
 

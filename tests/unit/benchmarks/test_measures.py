@@ -1,0 +1,71 @@
+"""A figure is taken of what happened: a watch that ends before is an error, and no pod is left behind either way."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks._measures import BURST, Contender, Work
+
+READY = [{"type": "Ready", "status": "True"}]
+NODE = Contender("n", dict)
+
+
+class Server:
+    """In the place of an API server whose node makes pods Ready, of which a watch shows the first `shown`."""
+
+    def __init__(self, shown: int) -> None:
+        self.shown, self.pods, self.made = shown, {}, 0
+        self.nodes: set[str] = set()
+
+    def create(self, _: str, pod: dict[str, Any]) -> dict[str, Any]:
+        self.made += 1
+        self.nodes.add(pod["spec"]["nodeName"])
+        self.pods[pod["metadata"]["name"]] = pod | {"status": {"conditions": READY}}
+        return {"metadata": {"resourceVersion": str(self.made)}}
+
+    def get(self, _: str, params: Mapping[str, str]) -> dict[str, Any]:
+        name = params["fieldSelector"].partition("=")[2]
+        return {"items": [self.pods[name]] if name in self.pods else []}
+
+    def delete(self, path: str, _: Mapping[str, Any]) -> None:
+        del self.pods[path.rpartition("/")[2]]
+
+    @contextlib.contextmanager
+    def watch(self, *_: Any, **__: Any) -> Iterator[Iterator[bytes]]:
+        events = [{"type": "MODIFIED", "object": pod} for pod in self.pods.values()]
+        yield iter([json.dumps(event).encode() for event in events[: self.shown]])
+
+
+def work(server: Any) -> Work:
+    return Work(server, Path("/admin.conf"))
+
+
+def test_a_pod_that_is_ready_is_timed_and_gone() -> None:
+    server = Server(shown=1)
+    assert work(server).create_to_ready(NODE) >= 0
+    assert (server.made, server.pods, server.nodes) == (1, {}, {"n"})
+
+
+def test_a_watch_that_ends_before_the_pod_is_ready_is_no_figure() -> None:
+    server = Server(shown=0)
+    with pytest.raises(AssertionError, match=r"the watch ended before these were Ready: bench-1$"):
+        work(server).create_to_ready(NODE)
+    assert server.pods == {}
+
+
+def test_a_burst_is_over_when_the_last_pod_is_ready() -> None:
+    server = Server(shown=BURST)
+    assert work(server).burst(NODE) >= 0
+    assert (server.made, server.pods) == (BURST, {})
+
+
+def test_a_burst_of_which_one_pod_was_not_seen_ready_is_no_figure() -> None:
+    server = Server(shown=BURST - 1)
+    with pytest.raises(AssertionError, match=re.escape(f"Ready: bench-{BURST}")):
+        work(server).burst(NODE)
+    assert server.pods == {}

@@ -10,6 +10,8 @@ PROTOS := $(shell find protos -name '*.proto') protos/generate.py
 WORKERS ?= 2
 TESTS ?= tests
 RUNTIMES := 1.6 1.7 2
+CONTROL_PLANE := kube-apiserver kube-controller-manager kube-scheduler
+END_TO_END := ginkgo agnhost nonewprivs e2e.test
 ON_RUNTIME = first=$$($(BIN)/python -m tests.runtimes $(RUNTIME)) && PATH="$${first:+$$first:}$$PATH" VKCRI_TEST_RUNTIME=$(RUNTIME)
 .DEFAULT_GOAL := help
 .PHONY: help install run stop reset test test-guest test-cluster test-rival cluster cluster-stop rival rival-stop check fix protos bench clean conformance test-conformance
@@ -50,7 +52,7 @@ protos: ## generate the code that is built and not committed
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python protos/generate.py
 
-test: ## all tests but the emulated guest's and the real control plane's; RUNTIME=1.6|1.7|2: those that run containers, on that containerd
+test: ## all tests that need neither the emulated guest nor a real Kubernetes; RUNTIME=1.6|1.7|2: those that run containers, on that containerd
 	@sh install/packages.sh $(if $(RUNTIME),runtimes,test)
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(if $(RUNTIME),$(ON_RUNTIME)) $(BIN)/pytest -n $(WORKERS) $(if $(RUNTIME),-m container) $(TESTS) --ignore tests/guest --ignore tests/cluster
@@ -67,19 +69,25 @@ test-guest: ## README's session in a true Debian 12 guest, in emulation (some te
 test-cluster: ## the flow tests on a real Kubernetes control plane, and its own tests; builds it first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE)
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real -m 'not rival' tests/flow tests/cluster tests/comparison
+
+.PHONY: programs
+programs: ## build what test-cluster and test-conformance run and the cache lacks (needs go), so that it is there before a timed test
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(END_TO_END)
 
 test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) kubelet kube-proxy coredns
 	@$(BIN)/pytest tests/cluster -m rival
 
 test-conformance: ## the end-to-end tests that must pass, on a control plane and a node of their own; builds them first
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build kube-apiserver kube-controller-manager kube-scheduler ginkgo agnhost nonewprivs e2e.test
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(END_TO_END)
 	@$(BIN)/python -m tests.conformance.own
 
 cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
@@ -94,7 +102,7 @@ cluster-stop: ## end that control plane and remove what it kept
 conformance: ## Kubernetes' end-to-end tests on the cluster and node that run (LABELS=, FOCUS=, PROCS=4; CI=1: judge by the kept list)
 	@sh install/packages.sh run
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.conformance
+	@$(BIN)/python -m tests.conformance $(if $(findstring command,$(origin CI)),$(if $(filter 1,$(CI)),--ci))
 
 rival: ## the real kubelet and kube-proxy as another node of that cluster, on a containerd of their own
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev

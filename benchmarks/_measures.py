@@ -169,7 +169,7 @@ class Work:
         return str(self._client.create(PODS, pod)["metadata"]["resourceVersion"])
 
     def _until_ready(self, version: str, names: Sequence[str]) -> None:
-        """Wait until all of these have been Ready since that version. Raises AssertionError where the watch ends first."""
+        """Wait until all of these were Ready after that version. Raises AssertionError where the watch ends first."""
         waiting = set(names)
         with self._watch(version, names[0] if len(names) == 1 else "") as events:
             for event in events:

@@ -74,6 +74,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="which API server the flow tests' nodes belong to; real: a Kubernetes control plane, and tests marked "
         "`cluster` run (make test-cluster)",
     )
+    parser.addoption(
+        "--selection",
+        metavar="FILE",
+        help="add a line to FILE for each test that is run and each that is left out: CI finds what no verb runs",
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _note(session.config, "run", session.items)
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items:
+        _note(items[0].config, "left", items)
+
+
+def _note(config: pytest.Config, word: str, items: list[pytest.Item]) -> None:
+    """Word, name and markers of each test, tab-separated. A name is no node id, which pytest-xdist changes."""
+    path: str | None = config.getoption("selection")
+    if path is not None:
+        rows = [
+            (word, f"{item.location[0]}::{item.location[2]}", ",".join(mark.name for mark in item.iter_markers()))
+            for item in items
+        ]
+        with open(path, "a") as file:
+            file.write("".join("\t".join(row) + "\n" for row in rows))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

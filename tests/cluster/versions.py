@@ -26,6 +26,11 @@ def newest(minor: int, listed: Iterable[str]) -> str:
     return f"v1.{minor}.{max(patches)}"
 
 
+def is_release(version: str) -> bool:
+    """Whether this is a release as Kubernetes names it: `v1.34.2`, not `v1.34.2+k3s1` or a release candidate."""
+    return _RELEASE.fullmatch(version) is not None
+
+
 def staging(version: str) -> str:
     """The version of Kubernetes' published parts (k8s.io/api, ...) that belongs to `v1.34.2`: `v0.34.2`."""
     return version.replace("v1.", "v0.", 1)

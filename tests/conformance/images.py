@@ -63,7 +63,7 @@ def load(image: str, archive: Path, runtime: Runtime, settings: RuntimeSettings)
 def provide(
     names: Iterable[str], programs: Programs, folder: Path, settings: RuntimeSettings, say: Callable[[str], None]
 ) -> list[str]:
-    """Assemble and load those of the images that have a recipe; gives the names of the others."""
+    """Assemble and load those of the images that have a recipe; gives the names of the others, which the node pulls."""
     wanted: dict[Recipe | None, list[str]] = {}
     for name in names:
         wanted.setdefault(recipes.recipe_of(name), []).append(name)
@@ -79,6 +79,11 @@ def provide(
     finally:
         runtime.close()
     return left
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Images by the last part of their names, in one line."""
+    return ", ".join(sorted(name.rpartition("/")[2] for name in names)) or "none"
 
 
 def key(programs: Programs) -> str:

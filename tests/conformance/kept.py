@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.conformance import report
 from tests.conformance.report import Outcome
+from vkcri.errors import Unavailable
 
 _KEPT = 5
 
@@ -33,12 +34,13 @@ class Selection:
 
 
 def new_run(cache: Path, selection: Selection) -> Path:
-    """A new folder for a run; the oldest ones of the selection go."""
+    """A new folder for a run, named by the time, with a number where another run began in that second; the oldest ones
+    of the selection go."""
     folder = _folder(cache, selection)
     for old in _runs(folder)[: -_KEPT + 1]:
         shutil.rmtree(old)
-    run = folder / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    run.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _made(folder, time.strftime("%Y%m%dT%H%M%S", time.gmtime()))
     (folder / "selection.txt").write_text(f"{selection}\n", encoding="utf-8")
     return run
 
@@ -57,6 +59,16 @@ def last(cache: Path, selection: Selection, but: Path) -> tuple[Path, list[Outco
 
 def _folder(cache: Path, selection: Selection) -> Path:
     return cache / "conformance" / selection.key
+
+
+def _made(folder: Path, name: str) -> Path:
+    for end in ("", *(f"-{number}" for number in range(2, 10))):
+        try:
+            (folder / f"{name}{end}").mkdir()
+        except FileExistsError:
+            continue
+        return folder / f"{name}{end}"
+    raise Unavailable(f"{folder}: too many runs began at {name}")
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.cluster import versions
 from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError
 
@@ -32,9 +33,17 @@ def find(kubeconfig: Path, settings: RuntimeSettings) -> Judged:
     want it."""
     if not kubeconfig.is_file():
         raise ConfigError(f"no cluster: {kubeconfig} is not there; make cluster first, or set KUBECONFIG")
-    version = str(_ask(kubeconfig, "get", "--raw", "/version")["gitVersion"])
+    version = released(str(_ask(kubeconfig, "get", "--raw", "/version")["gitVersion"]))
     node = the_node(_ask(kubeconfig, "get", "nodes", "-o", "json")["items"], settings.node_name)
     return Judged(kubeconfig, version, node)
+
+
+def released(version: str) -> str:
+    """The API server's version as it is, where it is a release of Kubernetes: its tests are built from just that one.
+    Raises ConfigError."""
+    if not versions.is_release(version):
+        raise ConfigError(f"the cluster is Kubernetes {version}, which is no release that tests could be built of")
+    return version
 
 
 def the_node(nodes: Sequence[Mapping[str, Any]], expected: str) -> str:

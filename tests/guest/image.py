@@ -13,8 +13,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.cluster.programs import cache
+
 PROJECT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vkcri" / "guest"
+CACHE = cache() / "guest"
 INCLUDE = "systemd,systemd-sysv,dbus,udev,kmod,ca-certificates,git,make"
 DISK_SIZE = "6G"
 SETUP = ("pyproject.toml", "setup.py", "install/packages.sh", "Makefile", "tests/guest/image.py")

@@ -2,10 +2,9 @@
 of that line. All else is said on stderr; what goes wrong in one line, exit 1."""
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
+from tests.cluster.programs import cache
 from tests.runtimes.cached import ensure
 from vkcri.errors import VkcriError
 
@@ -14,9 +13,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.runtimes")
     parser.add_argument("line", help="1.6, 1.7 or 2")
     line = parser.parse_args().line
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vkcri" / "runtimes"
     try:
-        found = ensure(line, cache, _say)
+        found = ensure(line, cache() / "runtimes", _say)
     except VkcriError as error:
         _say(str(error))
         return 1

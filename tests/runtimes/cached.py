@@ -96,7 +96,7 @@ def _renew(line: str, cache: Path, say: Callable[[str], None]) -> None:
     if not target.exists():
         say(f"fetching {', '.join(f'{package} {version}' for package, version in packages.items())}")
         _fetch(apt, packages, target)
-        _check(line, target)
+    _check(line, target)  # also one that an earlier fetch was killed before it could check
     beside = cache / f".{line}.new"
     beside.unlink(missing_ok=True)
     beside.symlink_to(target.name)

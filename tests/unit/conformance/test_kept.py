@@ -56,6 +56,17 @@ def test_the_oldest_runs_go(tmp_path: Path) -> None:
     assert [run.exists() for run in runs] == [False, False, True, True, True, True, True]
 
 
+def test_two_runs_that_begin_in_one_second_have_a_folder_each_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept.time, "strftime", lambda *_: "20261125T000000")
+    finish(kept.new_run(tmp_path, NODE), "passed")
+    finish(second := kept.new_run(tmp_path, NODE), "failed")
+    found = kept.last(tmp_path, NODE, kept.new_run(tmp_path, NODE))
+    assert found is not None
+    assert found[0] == second
+
+
 def test_a_selection_says_itself_in_makes_words() -> None:
     assert str(Selection("a && b", "x", "v1.37.2")) == "LABELS='a && b' FOCUS='x' of Kubernetes v1.37.2"
     assert str(Selection("", "", "v1.37.2")) == "all tests of Kubernetes v1.37.2"

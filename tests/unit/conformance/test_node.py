@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def test_what_is_missing_is_said_in_one_line_with_its_cure(nodes: list[dict[str,
     with pytest.raises(ConfigError, match=said) as caught:
         node.the_node(nodes, "me")
     assert "\n" not in str(caught.value)
+
+
+def test_a_release_is_what_tests_are_built_of() -> None:
+    assert node.released("v1.34.2") == "v1.34.2"
+
+
+@pytest.mark.parametrize("version", ["v1.34.2+k3s1", "v1.35.0-rc.1", "v1.34.2-gke.1500", "v0.0.0-master+$Format:%H$"])
+def test_a_cluster_that_is_no_release_of_kubernetes_is_refused_by_its_version(version: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^the cluster is Kubernetes {re.escape(version)}, which is no release"):
+        node.released(version)
 
 
 def test_without_a_cluster_make_cluster_is_named(tmp_path: Path) -> None:

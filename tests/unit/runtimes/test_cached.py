@@ -102,6 +102,16 @@ def test_a_release_that_has_moved_to_another_line_is_an_error_and_leaves_nothing
     assert not (tmp_path / "2.3.0~ds1-1").exists()
 
 
+def test_what_an_earlier_fetch_left_unchecked_is_checked_before_it_serves(tmp_path: Path, said: list[str]) -> None:
+    Release.unpack(Release("trixie", tmp_path / "apt"), "containerd", "2.3.0", tmp_path / Release.version)
+    with pytest.raises(Unavailable, match=r"is 2\.3, not 1\.7"):
+        ensure("1.7", tmp_path, said.append)
+    assert not (tmp_path / "1.7").exists()
+    found = ensure("1.7", tmp_path, said.append).folder
+    assert found is not None
+    assert cached.program_version(found / "containerd") == (1, 7)
+
+
 def test_a_line_that_there_is_not_is_named(tmp_path: Path, said: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"RUNTIME=1\.8: there are 1\.6, 1\.7, 2"):
         ensure("1.8", tmp_path, said.append)

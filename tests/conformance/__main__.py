@@ -8,7 +8,6 @@ passing.txt             the tests of the default selection that must pass in CI
 """
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -42,7 +41,8 @@ def main(labels: str, focus: str, procs: int, ci: bool) -> None:
     binaries = ginkgo.Binaries(built["ginkgo"], built["e2e.test"])
     contents = {name: built[name] for name in recipes.PROGRAMS}
     cache = programs.cache()
-    images.provide(ginkgo.images(binaries), contents, cache / "images", settings, _say)
+    pulled = images.provide(ginkgo.images(binaries), contents, cache / "images", settings, _say)
+    _say(f"no recipe, so a registry must have them for the tests that want them: {images.shortened(pulled)}")
     selection = Selection(labels or (DEFAULT_LABELS if ci or not focus else ""), focus, judged.version)
     folder = kept.new_run(cache, selection)
     _say(f"{selection}, {procs} at a time, on node {judged.node}; kept in {folder}")
@@ -71,7 +71,7 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the tests end, too, and clean up
+    ginkgo.end_by_sigterm()  # so that the tests end, too, and clean up
     try:
         main(standalone_mode=False)
     except VkcriError as error:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from vkcri.errors import Refused, Unavailable
 REPORT, JUNIT, OUTPUT = "report.json", "junit.xml", "output.log"
 _PROGRESS_SECONDS = 30.0
 _LIST_SECONDS = 120.0
-_END_SECONDS = 60.0
+END_SECONDS = 60.0
 _TOTAL = re.compile(rb"Will run (\d+) of \d+ specs")
 
 
@@ -77,6 +78,17 @@ def run(words: list[str], environment: Mapping[str, str], folder: Path, say: Cal
         ) from error
 
 
+def end_by_sigterm() -> None:
+    """From now on SIGTERM ends this process as an exit does, by exit status 143, so that what it began is ended, too;
+    a second one does not cut that short."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 def progress(output: bytes) -> str:
     """How far a run is, by ginkgo's output: a dot begins the line or the sign of each test that ended."""
     total = _TOTAL.search(output)
@@ -89,7 +101,7 @@ def _interrupt(process: "subprocess.Popen[bytes]") -> None:
     report."""
     os.killpg(process.pid, signal.SIGINT)
     try:
-        process.wait(_END_SECONDS)
+        process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,46 +1,78 @@
 """`python -m tests.conformance.own`: the end-to-end tests on a control plane and a node of their own, for CI.
 
 Both are claimed by number, so that they stand beside a node and a cluster that are in use, and nothing of them is left
-at the end. The tests themselves are run as `make conformance CI=1` runs them, and its exit status is this one's.
+at the end, or of a run that was killed. The tests themselves are run as `make conformance CI=1` runs them, whatever
+else the environment says to choose, and its exit status is this one's.
 """
 
-import signal
+import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tests.cluster import control
-from tests.flow.live import PROJECT, LiveNode
+from tests.cluster.control import Cluster
+from tests.conformance import ginkgo
+from tests.flow.live import PROJECT, live_node
 from tests.flow.planes import Place
-from tests.instances import FLOW_NUMBERS, claimed
+from vkcri.config import Instance
 from vkcri.errors import VkcriError
 
-_HANDLERS = "test-handler"  # the name that the RuntimeClass tests of Kubernetes ask for
+_CHOOSING = ("LABELS", "FOCUS", "PROCS")
+_END_SECONDS = ginkgo.END_SECONDS + 30.0
+
+
+class WholePlane:
+    """A control plane that one node has to itself: the tests make namespaces, and their pods are its pods."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    @contextmanager
+    def place(self, instance: Instance) -> Iterator[Place]:
+        identity = self._cluster.node_kubeconfig(instance.name)
+        joined = {"KUBECONFIG": str(identity), "VKUBELET_DISABLE_TAINT": "true"}
+        yield Place(self._cluster.admin_kubeconfig, self._cluster.server, "default", joined, self._cluster)
 
 
 def main() -> int:
     """Start, run, take away; the exit status of the run."""
-    with control.claimed() as cluster, claimed("e2e", FLOW_NUMBERS) as instance:
+    with control.claimed() as cluster:
         cluster.start()
-        joined = {
-            "KUBECONFIG": str(cluster.node_kubeconfig(instance.name)),
-            "VKUBELET_DISABLE_TAINT": "true",
-            "VKCRI_RUNTIME_HANDLERS": _HANDLERS,
-        }
-        node = LiveNode(instance.name, Place(cluster.admin_kubeconfig, cluster.server, "default", joined))
-        try:
+        with live_node(WholePlane(cluster), "e2e") as node:
             node.up()
-            environment = {**node.environment, "KUBECONFIG": str(cluster.admin_kubeconfig), "CI": "1"}
-            return subprocess.run(
-                [sys.executable, "-m", "tests.conformance"], cwd=PROJECT, env=environment, check=False
-            ).returncode
-        finally:
-            node.reset()
+            environment = chosen(node.environment) | {"KUBECONFIG": str(cluster.admin_kubeconfig)}
+            return run([sys.executable, "-m", "tests.conformance", "--ci"], environment)
+
+
+def chosen(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what would choose other tests."""
+    return {key: value for key, value in environment.items() if key not in _CHOOSING}
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
+    """The exit status of the tests. Where this is broken off they are told so by SIGTERM alone, as by a person, and
+    their end is waited for: ginkgo ends its tests, which clean up."""
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is taken away
+    ginkgo.end_by_sigterm()  # so that what was started is taken away
     try:
         sys.exit(main())
     except VkcriError as error:
         print(f"conformance: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

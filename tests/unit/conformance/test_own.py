@@ -1,0 +1,45 @@
+"""The run for CI: nothing of the environment chooses its tests, and broken off it ends them as a person would."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conformance import own
+from tests.flow.live import PROJECT, wait_for
+
+BREAKS_OFF = """
+import sys
+from tests.conformance import ginkgo, own
+ginkgo.end_by_sigterm()
+own.run(["bash", "-c", sys.argv[1]])
+"""
+
+
+def test_the_exit_status_is_that_of_the_tests() -> None:
+    assert own.run(["sh", "-c", "exit 7"]) == 7
+
+
+def test_what_would_choose_other_tests_is_left_out() -> None:
+    given = {"LABELS": "x", "FOCUS": "y", "PROCS": "1", "PATH": "/bin", "VKCRI_INSTANCE": "e2e-71"}
+    assert own.chosen(given) == {"PATH": "/bin", "VKCRI_INSTANCE": "e2e-71"}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_broken_off_it_ends_the_tests_and_waits_for_them(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    began, ended = tmp_path / "began", tmp_path / "ended"
+    tests = f"trap 'sleep 0.5; touch {ended}; exit 1' TERM; touch {began}; while :; do sleep 0.05; done"
+    process = subprocess.Popen([sys.executable, "-c", BREAKS_OFF, tests], cwd=PROJECT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for("the tests run", began.exists)
+        process.send_signal(number)
+        time.sleep(0.1)  # two signals at once are one
+        if number == signal.SIGTERM:
+            process.send_signal(number)  # of someone impatient
+        assert process.wait(30) == status
+    finally:
+        process.kill()
+    assert ended.exists()

@@ -1,8 +1,47 @@
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import Node
+from tests.unit.vkcri.kubelet.node import Node, eventually
+
+CONF = """
+[unix_http_server]
+file={socket}
+[supervisord]
+logfile={folder}/supervisord.log
+pidfile={folder}/supervisord.pid
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+[program:cri-bridge]
+command={python} {folder}/program.py
+startsecs=0
+exitcodes=78
+[program:kube-proxy]
+command={python} {folder}/program.py
+startsecs=0
+exitcodes=78
+[program:containerd]
+command={python} {folder}/program.py
+startsecs=0
+exitcodes=0,78
+"""
+PROGRAM = """
+import signal, sys, time
+from pathlib import Path
+
+def end(*_):
+    folder = Path(__file__).parent
+    (folder / "ending").touch()
+    while (folder / "hold").exists():
+        time.sleep(0.01)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, end)
+time.sleep(1000)
+"""
 
 
 def _run() -> Iterator[Node]:
@@ -26,3 +65,18 @@ def node() -> Iterator[Node]:
 def calm_node() -> Iterator[Node]:
     """Another one, for tests that only ask it things and leave its neighbours alone."""
     yield from _run()
+
+
+@pytest.fixture
+def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
+    """A node with a supervisord of its own, whose programs sleep and, as ours do, answer TERM with exit 0: for which
+    `containerd` alone is not started again. TERM touches the file `ending`; there is no end while there is `hold`."""
+    conf = tmp_path / "supervisor.conf"
+    conf.write_text(CONF.format(socket=node.instance.supervisor_socket, folder=tmp_path, python=sys.executable))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [str(Path(sys.executable).parent / "supervisord"), "-n", "-c", str(conf)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: node.instance.supervisor_socket.exists())
+        yield node
+        process.terminate()
+    node.instance.supervisor_socket.unlink(missing_ok=True)

@@ -2,10 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,34 +12,6 @@ from tests.unit.vkcri.kubelet.node import Node, eventually, running, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
 
 SCREENSHOTS = os.environ.get("VKCRI_SCREENSHOTS")  # a folder that keeps what the browser showed
-CONF = """
-[unix_http_server]
-file={socket}
-[supervisord]
-logfile={folder}/supervisord.log
-pidfile={folder}/supervisord.pid
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
-[program:cri-bridge]
-command=sleep 1000
-startsecs=0
-[program:kube-proxy]
-command=sleep 1000
-startsecs=0
-"""
-
-
-@pytest.fixture
-def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
-    """A node whose programs are two that sleep, under a supervisord of its own."""
-    conf = tmp_path / "supervisor.conf"
-    conf.write_text(CONF.format(socket=node.instance.supervisor_socket, folder=tmp_path))
-    command = [str(Path(sys.executable).parent / "supervisord"), "-n", "-c", str(conf)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        eventually(lambda: node.instance.supervisor_socket.exists())
-        yield node
-        process.terminate()
-    node.instance.supervisor_socket.unlink(missing_ok=True)
 
 
 def fill(node: Node) -> Path:
@@ -76,7 +45,7 @@ def test_page_shows_pods_follows_a_log_and_restarts_a_program(supervised: Node, 
         browser.look(1280, 800)
         browser.open(f"{base}#token={supervised.token}")
         browser.until(
-            "document.querySelectorAll('.pod').length == 2 && document.querySelectorAll('#programs li').length == 2"
+            "document.querySelectorAll('.pod').length == 2 && document.querySelectorAll('#programs li').length == 3"
         )
         browser.until("document.querySelectorAll('.pod svg').length == 4")
         assert browser.evaluate("location.href") == base  # the token is not left in the address

@@ -4,14 +4,36 @@ const $ = id => document.getElementById(id);
 const given = new URLSearchParams(location.hash.slice(1)).get("token");
 if (given) { sessionStorage.setItem("token", given); history.replaceState(null, "", location.pathname); }
 const headers = () => ({ Authorization: "Bearer " + (sessionStorage.getItem("token") || "") });
-const MOST_LINES = 5000;
-let usage = { node: [], pods: {} }, stream = null, paused = false, waiting = [];
+const MOST_LINES = 5000, LONGEST_LINE = 65536;
+const restarting = new Set();
+let usage = { node: [], pods: {} }, stream = null, paused = false, waiting = [], refreshing = false, lost = false, seen = null;
 
 function element(tag, more = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(more)) name in made ? made[name] = value : made.setAttribute(name, value);
   made.append(...children.filter(child => child !== null && child !== undefined));
   return made;
+}
+// What is shown becomes what was made, node by node: one that stays keeps its focus, its listeners and a click under way.
+function become(shown, made) {
+  if (shown.nodeName !== made.nodeName || shown.dataset?.key !== made.dataset?.key) { shown.replaceWith(made); return; }
+  if (shown.nodeType === Node.TEXT_NODE) { if (shown.data !== made.data) shown.data = made.data; return; }
+  for (const name of shown.getAttributeNames()) if (!made.hasAttribute(name)) shown.removeAttribute(name);
+  for (const name of made.getAttributeNames()) if (shown.getAttribute(name) !== made.getAttribute(name)) shown.setAttribute(name, made.getAttribute(name));
+  fill(shown, made.childNodes);
+}
+function fill(parent, made) {
+  const wanted = [...made], keys = new Set(wanted.map(node => node.dataset?.key));
+  for (const node of [...parent.childNodes]) if (node.dataset?.key && !keys.has(node.dataset.key)) node.remove();
+  const kept = new Map([...parent.childNodes].filter(node => node.dataset?.key).map(node => [node.dataset.key, node]));
+  let at = parent.firstChild;
+  for (const node of wanted) {
+    const old = node.dataset?.key ? kept.get(node.dataset.key) : at && !at.dataset?.key ? at : null;
+    if (!old) { parent.insertBefore(node, at); continue; }
+    if (old === at) at = at.nextSibling; else parent.insertBefore(old, at);
+    become(old, node);
+  }
+  while (at) { const next = at.nextSibling; at.remove(); at = next; }
 }
 async function ask(path, options = {}) {
   const answer = await fetch(path, { headers: headers(), ...options });
@@ -42,7 +64,7 @@ function podCard(pod) {
   const ready = pod.containers.length && pod.containers.every(item => item.ready);
   const look = ready ? "good" : pod.phase === "Succeeded" ? "" : pod.phase === "Failed" ? "bad" : "wait";
   const meta = [pod.deleting ? "Terminating" : pod.reason || pod.phase, ago(pod.created), pod.podIP].filter(Boolean).join(" · ");
-  return element("article", { className: "pod" },
+  return element("article", { className: "pod", "data-key": pod.uid },
     element("h3", {}, element("span", { className: "dot " + look }), pod.name, " ", element("small", {}, pod.namespace)),
     element("p", { className: "meta" }, meta),
     ...pod.containers.map(item => container(pod, item)));
@@ -51,46 +73,55 @@ function container(pod, item) {
   const bad = item.exitCode || /BackOff|Err/.test(item.reason || "");
   const look = item.state === "running" ? (item.ready ? "good" : "wait") : bad ? "bad" : item.state === "waiting" ? "wait" : "";
   const state = [item.reason || item.state, item.startedAt && ago(item.startedAt), item.restartCount && item.restartCount + " restarts"];
-  const made = element("button", { type: "button", className: "container" },
+  const made = element("button", { type: "button", className: "container", "data-key": item.name },
     element("span", {}, element("span", { className: "dot " + look }), item.name, item.type === "container" ? null : ` (${item.type})`),
     element("span", { className: "use" }, ...use((usage.pods[pod.uid] || {})[item.name])),
     element("span", { className: "what" }, state.filter(Boolean).join(" · ")));
-  made.dataset.logs = item.logs;
-  made.addEventListener("click", () => openLog(`${pod.namespace}/${pod.name}/${item.name}`, item.logs));
+  made.dataset.logs = item.logs; made.dataset.name = `${pod.namespace}/${pod.name}/${item.name}`;
   return made;
 }
 function program(item) {
   const look = item.state === "RUNNING" ? "good" : item.state === "EXITED" ? "" : item.state === "FATAL" ? "bad" : "wait";
-  const button = element("button", { type: "button" }, "restart");
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try { await ask(`programs/${item.name}/restart`, { method: "POST" }); } catch (error) { say(error.message); }
-    refresh();
-  });
-  const made = element("li", {}, element("span", { className: "dot " + look }), element("span", { className: "name" }, item.name),
+  const button = element("button", { type: "button", disabled: restarting.has(item.name) }, "restart");
+  const made = element("li", { "data-key": item.name }, element("span", { className: "dot " + look }), element("span", { className: "name" }, item.name),
     element("small", {}, item.state === "RUNNING" ? ago(item.started) : item.state.toLowerCase()), button);
   made.dataset.program = item.name; made.dataset.pid = item.pid; made.dataset.state = item.state;
   return made;
+}
+async function restart(name) {
+  say("");
+  restarting.add(name);
+  show();
+  try { await ask(`programs/${name}/restart`, { method: "POST" }); } catch (error) { say(error.message); }
+  restarting.delete(name);
+  show();
+  refresh();
 }
 function event(item) {
   return element("li", { className: item.type }, element("strong", {}, item.reason), " ", item.object, " ",
     element("small", {}, ago(item.last) + (item.count > 1 ? ` · ${item.count} times` : "")), element("div", {}, item.message));
 }
 const say = text => { $("trouble").textContent = text; };
+function show() {
+  $("node").textContent = seen.node;
+  document.title = "vkcri " + seen.node;
+  fill($("pods"), seen.pods.length ? seen.pods.map(podCard) : [element("p", { className: "empty" }, "No pods on this node.")]);
+  if (seen.programs) fill($("programs"), seen.programs.map(program));
+  fill($("events"), seen.events.length ? seen.events.map(event) : [element("li", { className: "empty" }, "None in the last hour.")]);
+}
 async function refresh() {
+  if (refreshing) return; // a slow answer must not be asked for again and again
+  refreshing = true;
   try {
-    const found = await (await ask("overview")).json();
+    seen = await (await ask("overview")).json();
     $("enter").hidden = true;
-    $("node").textContent = found.node;
-    document.title = "vkcri " + found.node;
-    $("pods").replaceChildren(...(found.pods.length ? found.pods.map(podCard) : [element("p", { className: "empty" }, "No pods on this node.")]));
-    if (found.programs) $("programs").replaceChildren(...found.programs.map(program));
-    $("events").replaceChildren(...(found.events.length ? found.events.map(event) : [element("li", { className: "empty" }, "None in the last hour.")]));
-    say("");
-  } catch (error) { say(error.message); }
+    show();
+    if (lost) say("");
+    lost = false;
+  } catch (error) { say(error.message); lost = true; } finally { refreshing = false; }
 }
 async function refreshUse() {
-  try { usage = await (await ask("usage")).json(); $("nodeuse").replaceChildren(...use(usage.node)); } catch { /* the overview says what is wrong */ }
+  try { usage = await (await ask("usage")).json(); fill($("nodeuse"), use(usage.node)); } catch { /* the overview says what is wrong */ }
 }
 
 function openLog(name, path) {
@@ -115,6 +146,7 @@ async function readLog() {
       const { done, value } = await reader.read();
       const lines = (rest + (done ? decoder.decode() : decoder.decode(value, { stream: true }))).split("\n");
       rest = done ? "" : lines.pop();
+      for (; rest.length > LONGEST_LINE; rest = rest.slice(LONGEST_LINE)) lines.push(rest.slice(0, LONGEST_LINE));
       add(done ? lines.filter((line, at) => line || at < lines.length - 1) : lines);
       if (done) break;
     }
@@ -145,10 +177,20 @@ for (const id of ["follow", "previous"]) $(id).addEventListener("change", readLo
 $("close").addEventListener("click", () => $("log").close());
 $("log").addEventListener("close", () => { if (stream) stream.abort(); stream = null; });
 $("download").addEventListener("click", async () => {
-  const whole = await (await ask($("log").dataset.path.slice(1) + ($("previous").checked ? "?previous=1" : ""))).blob();
-  const link = element("a", { href: URL.createObjectURL(whole), download: $("logname").textContent.replaceAll("/", "_") + ".log" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  const name = $("logname").textContent;
+  try {
+    const whole = await (await ask($("log").dataset.path.slice(1) + ($("previous").checked ? "?previous=1" : ""))).blob();
+    const link = element("a", { href: URL.createObjectURL(whole), download: name.replaceAll("/", "_") + ".log" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000); // the browser may still be reading it
+  } catch (error) { $("logstate").textContent = `no download of ${name}: ${error.message}`; }
+});
+$("pods").addEventListener("click", clicked => {
+  const chosen = clicked.target.closest("[data-logs]");
+  if (chosen) openLog(chosen.dataset.name, chosen.dataset.logs);
+});
+$("programs").addEventListener("click", clicked => {
+  if (clicked.target.closest("button")) restart(clicked.target.closest("li").dataset.program);
 });
 $("enter").addEventListener("submit", submitted => { submitted.preventDefault(); sessionStorage.setItem("token", $("token").value.trim()); refresh(); refreshUse().then(refresh); });
 refreshUse().then(refresh);

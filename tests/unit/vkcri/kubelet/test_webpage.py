@@ -88,6 +88,46 @@ def test_page_shows_pods_follows_a_log_and_restarts_a_program(supervised: Node, 
         assert browser.complaints == []
 
 
+def test_page_changes_in_place_and_asks_once_at_a_time(node: Node, tmp_path: Path) -> None:
+    """A card that is made anew loses the keyboard's focus, and a click whose button goes between press and release."""
+    fill(node)
+    with Browser(tmp_path) as browser:
+        browser.open(f"http://127.0.0.1:{node.settings.log_api_port}/#token={node.token}")
+        button = "document.querySelector('[data-logs=\"/logs/default/worker/main\"]')"
+        browser.until(f"{button} && document.querySelectorAll('.pod svg').length == 4")
+        browser.evaluate(f"({button}.mark = 'the same', {button}.focus())")
+        node.put_pod("another")
+        node.put_status("worker", [running("main", restartCount=8), running("sidecar")])
+        browser.until(f"{button}.innerText.includes('8 restarts') && document.querySelectorAll('.pod').length == 3")
+        assert browser.evaluate(f"{button}.mark == 'the same' && document.activeElement == {button}")
+        browser.until("!refreshing")
+        browser.evaluate("(asked = [], fetch = path => { asked.push(path); return new Promise(() => {}); }, 0)")
+        browser.evaluate("(refresh(), refresh(), 0)")
+        assert browser.evaluate("asked.filter(path => path == 'overview').length") == 1
+        assert browser.complaints == []
+
+
+def test_log_without_line_ends_is_cut_and_a_download_that_fails_says_so(node: Node, tmp_path: Path) -> None:
+    log = fill(node)
+    log.write_bytes(record(0, b"x" * 150_000, partial=True))
+    with Browser(tmp_path) as browser:
+        browser.open(f"http://127.0.0.1:{node.settings.log_api_port}/#token={node.token}")
+        button = "document.querySelector('[data-logs=\"/logs/default/web/main\"]')"
+        browser.until(f"{button} != null")
+        browser.evaluate(f"{button}.click()")
+        lengths = "[...document.querySelectorAll('#lines div')].map(row => row.textContent.length)"
+        browser.until("document.querySelectorAll('#lines div').length == 2")
+        assert browser.evaluate(lengths) == [65536, 65536]
+        with log.open("ab") as file:
+            file.write(record(1, b"y"))
+        browser.until("document.querySelectorAll('#lines div').length == 3")
+        assert browser.evaluate(lengths) == [65536, 65536, 150_001 - 2 * 65536]
+        assert browser.evaluate("document.querySelector('#logstate').innerText") == "following"
+        node.log_paths.clear()
+        browser.evaluate("document.querySelector('#download').click()")
+        browser.until("document.querySelector('#logstate').innerText.startsWith('no download of default/web/main: ')")
+
+
 def test_browser_without_the_token_is_asked_for_it(node: Node, tmp_path: Path) -> None:
     fill(node)
     with Browser(tmp_path) as browser:

@@ -4,6 +4,7 @@ Source: pkg/kubelet/server/server.go. Runs on request threads; a stream's thread
 """
 
 import base64
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -20,6 +21,8 @@ from vkcri.kubelet.pods import Pod
 URL_SECONDS = 30.0
 RUN_SECONDS = 4 * 3600.0  # the kubelet's ReadTimeout: a command may take that long
 CHECKPOINT_SECONDS = 150.0  # the runtime's two minutes and our own part
+CHECKPOINT_MOST_SECONDS = 4 * 3600  # of a caller's timeout; no request of the kubelet's goes on for longer
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 
 
 def add_routes(app: Flask, parts: Parts) -> None:
@@ -102,9 +105,10 @@ def _add_checkpoint(app: Flask, parts: Parts) -> None:
         if container not in pod.containers():
             raise NotFound(f"container {container} does not exist")
         timeouts = request.args.getlist("timeout")
-        if timeouts and not timeouts[-1].removeprefix("-").isdecimal():
+        try:
+            timeout = min(_whole(timeouts[-1]), CHECKPOINT_MOST_SECONDS) if timeouts else 0
+        except ValueError:
             return text("cannot parse value of timeout parameter", 404)
-        timeout = int(timeouts[-1]) if timeouts else 0
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
         file = f"checkpoint-{pod.name}_{pod.namespace}-{container}-{stamp}.tar"
         location = str(parts.settings.instance.checkpoints_dir / file)
@@ -114,6 +118,14 @@ def _add_checkpoint(app: Flask, parts: Parts) -> None:
         except VkcriError as error:
             return text(f"checkpointing of {namespace}/{name}/{container} failed ({error})", 500)
         return Response(f'{{"items":["{location}"]}}', content_type="application/json")
+
+
+def _whole(value: str) -> int:
+    """A number as Go's ParseInt takes it, of 64 bits. Raises ValueError."""
+    found = int(value) if _WHOLE.fullmatch(value) else 1 << 63
+    if not -1 << 63 <= found < 1 << 63:
+        raise ValueError(value)
+    return found
 
 
 def _drained(closing: Callable[[], bool]) -> Callable[[], bool]:

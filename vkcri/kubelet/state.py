@@ -31,7 +31,8 @@ def add_routes(app: Flask, parts: Parts) -> None:
     @app.get("/logs/")
     @app.get("/logs/<path:name>")
     def system_logs(name: str = "") -> Response:
-        return systemlogs.answer(name)
+        del name  # without its last slash, which matters
+        return systemlogs.answer(request.path)
 
 
 def _add_pods(app: Flask, parts: Parts) -> None:

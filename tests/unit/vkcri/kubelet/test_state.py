@@ -2,9 +2,12 @@
 
 import base64
 import json
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
@@ -186,16 +189,21 @@ def test_checkpoint_answers_as_the_kubelet(calm_node: Node) -> None:
     assert status == 200
     assert Path(location).parent == calm_node.instance.checkpoints_dir
     assert Path(location).name.startswith("checkpoint-web_default-main-20")
-    asked = {"uid": "uid-web", "container": "main", "location": location, "timeout": 7}
-    assert calm_node.asked[-1] == ("checkpoint", asked)
+    body_of_it = {"uid": "uid-web", "container": "main", "location": location, "timeout": 7}
+    assert calm_node.asked[-1] == ("checkpoint", body_of_it)
     calm_node.answers["checkpoint"] = Refused("rpc error: code = Unimplemented desc = unknown method")
     reason = "checkpointing of default/web/main failed (rpc error: code = Unimplemented desc = unknown method)"
     assert calm_node.get("/checkpoint/default/web/main", method="POST") == (500, reason)
     post = "POST"
     assert calm_node.get("/checkpoint/default/absent/main", method=post) == (404, "pod does not exist")
     assert calm_node.get("/checkpoint/default/web/absent", method=post) == (404, "container absent does not exist")
-    late = "cannot parse value of timeout parameter"
-    assert calm_node.get("/checkpoint/default/web/main?timeout=soon", method=post) == (404, late)
+    unread = "cannot parse value of timeout parameter"
+    for timeout in ("soon", "", "--1", "1_0", "%D9%A3", "9" * 20, str(1 << 63)):
+        assert calm_node.get(f"/checkpoint/default/web/main?timeout={timeout}", method=post) == (404, unread), timeout
+    calm_node.answers["checkpoint"] = {"location": "x"}
+    for timeout, asked in (("%2B5", 5), ("-7", -7), (str((1 << 63) - 1), 4 * 3600)):
+        assert calm_node.get(f"/checkpoint/default/web/main?timeout={timeout}", method=post)[0] == 200
+        assert calm_node.asked[-1][1]["timeout"] == asked
     assert calm_node.get("/checkpoint/default/web/main")[0] == 405
 
 
@@ -210,15 +218,72 @@ def test_system_logs_are_var_log(calm_node: Node) -> None:
         assert calm_node.get(path)[0] == 404, path
 
 
-def test_link_out_of_the_logs_is_not_followed(tmp_path: Path) -> None:
+def test_folders_links_lead_where_it_says(calm_node: Node) -> None:
+    nested = calm_node.instance.log_dir / "a folder" / "in:ner"
+    nested.mkdir(parents=True, exist_ok=True)
+    (nested / "some.log").write_text("found\n")
+    url = f"https://localhost/logs/{calm_node.instance.folder}/a%20folder"  # as a person types it: no slash
+    client = calm_node.kubelet()
+
+    def follow(where: str) -> tuple[str, str]:
+        client.request("GET", urlsplit(where).path, headers={"Authorization": "Bearer admin-token"})
+        answer = client.getresponse()
+        body = answer.read().decode()
+        return follow(urljoin(where, answer.headers["Location"])) if answer.status == 301 else (where, body)
+
+    for link in ('<a href="in%3Aner/">in:ner/</a>', '<a href="some.log">some.log</a>'):
+        url, body = follow(url)
+        assert link in body
+        url = urljoin(url, link.split('"')[1])
+    assert follow(url) == (url, "found\n")
+    assert follow(f"{url}/") == (url, "found\n")
+    client.close()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """A folder of logs, beside a secret."""
     (tmp_path / "secret").write_text("secret")
     root = tmp_path / "log"
-    root.mkdir()
-    (root / "inside.bin").write_bytes(b"\0\1")
-    (root / "out").symlink_to(tmp_path / "secret")
-    (root / "in").symlink_to(root / "inside.bin")
-    with pytest.raises(NotFound):
-        systemlogs.answer("out", root)
-    found = systemlogs.answer("in", root)
+    (root / "inner").mkdir(parents=True)
+    (root / "inner" / "inside.bin").write_bytes(b"\0\1")
+    return root
+
+
+def test_link_out_of_the_logs_is_not_followed(logs: Path) -> None:
+    (logs / "out").symlink_to(logs.parent / "secret")
+    (logs / "in").symlink_to(logs / "inner" / "inside.bin")
+    (logs / "round").symlink_to("round")
+    for name in ("out", "round"):
+        with pytest.raises(NotFound):
+            systemlogs.answer(f"/logs/{name}", logs)
+    found = systemlogs.answer("/logs/in", logs)
     assert (found.content_type, b"".join(found.response)) == ("application/octet-stream", b"\0\1")
     found.response.close()
+    assert b'<a href="round">' in systemlogs.answer("/logs/", logs).data
+
+
+@pytest.mark.parametrize("part", ["inner", "inner/inside.bin"])
+def test_link_that_comes_between_look_and_open_is_not_followed(
+    logs: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = systemlogs._resolved
+
+    def resolve_and_swap(base: Path, name: str) -> Path:
+        found = resolve(base, name)
+        (logs / part).rename(logs.parent / "moved")
+        (logs / part).symlink_to(logs.parent / "moved")
+        return found
+
+    monkeypatch.setattr(systemlogs, "_resolved", resolve_and_swap)
+    with pytest.raises(NotFound):
+        systemlogs.answer("/logs/inner/inside.bin", logs)
+
+
+def test_pipe_and_socket_among_the_logs_are_not_found_at_once(logs: Path) -> None:
+    os.mkfifo(logs / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(logs / "socket"))
+        for name in ("pipe", "socket", "pipe/more"):
+            with pytest.raises(NotFound):
+                systemlogs.answer(f"/logs/{name}", logs)

@@ -4,6 +4,9 @@ Owns the listening socket, one daemon thread a connection, and the rules that ke
 the TLS handshake, a request's head and its body each have a deadline, heads have a size, connections have a bound.
 The accept thread never reads, writes or shakes hands. One thread alone touches a connection's TLS state.
 
+A client certificate is verified in the handshake, and what that found must still hold at each request: one whose time
+is over is refused, and a new TLS context (another client CA) ends the connections of the old one between requests.
+
 An application is plain WSGI. Beyond WSGI, `environ` holds `vkcri.peer_certificate` (DER of the verified client
 certificate, or None), `vkcri.closing` (an Event, set when the server drains: streams should end) and
 `vkcri.connection` (a `Connection`: `take_over()` for an upgrade, `disconnected()` for a stream that has nothing to
@@ -11,6 +14,7 @@ send). Each item of a response without Content-Length is one chunk and is sent a
 """
 
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -56,6 +60,7 @@ def tls_context(cert_file: str, key_file: str, *, client_ca: str = "") -> ssl.SS
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF  # HTTP tells a cut body; an idle end is answered by close_notify
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(cert_file, key_file)
     if client_ca:
@@ -70,7 +75,11 @@ class Connection(WSGIRequestHandler):
     server: "Server"
     head: Head  # of the request at hand, its headers as they came
 
+    idle = True  # waits for a request's first byte
+
     def __init__(self, slot: "_Slot", address: Any, server: "Server") -> None:
+        self._context = slot.context
+        self._certificate_end = _certificate_end(slot.socket)
         slot.client = self
         super().__init__(slot.socket, address, server)  # the connection's whole life: setup, handle, finish
 
@@ -78,7 +87,6 @@ class Connection(WSGIRequestHandler):
         self.connection = self.request
         self._wire = Wire(self.connection)
         self.rfile = BytesIO()  # make_environ wants one; _answer puts the body in its place
-        self.idle = True
         self._first = True
         self._linger = False
         self._taken = False
@@ -122,17 +130,24 @@ class Connection(WSGIRequestHandler):
         """The next request's head; None when the client is done or the server drains."""
         self._wire.within(HEAD_SECONDS if self._first else IDLE_SECONDS)
         self.idle = True
-        if self.server.closing.is_set() or not self._wire.more():
+        if self._last() or not self._wire.more():
             return None
         self.idle = False
         self._wire.within(HEAD_SECONDS)
         return parse_head(self._wire.lines())
+
+    def _last(self) -> bool:
+        """Whether no further request is taken: the server drains, or the handshake was another context's."""
+        return self.server.closing.is_set() or self._context is not self.server.ssl_context
 
     def _handle_request(self) -> bool:
         """Answer one request; whether the connection can carry another."""
         try:
             head = self._read_head()
             if head is None:
+                return False
+            if self.server.now() >= self._certificate_end:
+                self.refuse(401, "the client certificate's time is over\n")
                 return False
             self.command, self.path, self.request_version = head.method, head.target, f"HTTP/1.{int(head.http11)}"
             self.head = head
@@ -163,7 +178,7 @@ class Connection(WSGIRequestHandler):
     def _answer(self, head: Head, environ: "WSGIEnvironment") -> bool:
         body = Body(self._wire, head)
         environ["wsgi.input"], environ["wsgi.input_terminated"] = BufferedReader(body), True
-        answer = Answer(self._wire, head, keep_alive=head.keep_alive and not self.server.closing.is_set())
+        answer = Answer(self._wire, head, keep_alive=head.keep_alive and not self._last())
         started = time.monotonic()
         self._run(answer, environ)
         seconds = time.monotonic() - started
@@ -215,14 +230,16 @@ class _Overflow(Connection):
 
 @dataclass(eq=False)
 class _Slot:
-    """One of the bounded number of connections: its socket of the moment, and its client once shaken hands with."""
+    """One of the bounded number of connections: its socket of the moment, the context of its handshake, and its client
+    once shaken hands with."""
 
     socket: socket.socket
+    context: ssl.SSLContext | None = None
     client: Connection | None = None
 
 
 class Server(ThreadedWSGIServer):
-    """Made by `make_server`. `ssl_context` may be replaced while it runs: new handshakes use the new one."""
+    """Made by `make_server`."""
 
     def __init__(
         self,
@@ -231,11 +248,13 @@ class Server(ThreadedWSGIServer):
         ssl_context: ssl.SSLContext | None,
         max_connections: int,
         name: str,
+        now: Callable[[], float] = time.time,
     ) -> None:
         host, port = listener.getsockname()[:2]
         super().__init__(host, port, app, handler=Connection, fd=listener.fileno())
         self.ssl_context = ssl_context
         self.name = name
+        self.now = now
         self.closing = threading.Event()
         self._max_connections = max_connections
         self._lock = threading.Lock()
@@ -271,6 +290,14 @@ class Server(ThreadedWSGIServer):
             self._gone.wait_for(lambda: not self._open, 2 * LINGER_SECONDS)
         self.server_close()
 
+    def use_context(self, context: ssl.SSLContext) -> None:
+        """Shake hands by this one from now on; connections of the one before end with the request they are at."""
+        with self._lock:
+            self.ssl_context = context
+            for slot in self._open:
+                if slot.client is not None and slot.client.idle and slot.context is not context:
+                    _shut(slot.socket, socket.SHUT_RD)
+
     def connections(self) -> int:
         """How many are open now."""
         with self._lock:
@@ -302,8 +329,9 @@ class Server(ThreadedWSGIServer):
         """A connection's thread, from handshake to close."""
         try:
             _tune(slot.socket)
-            if self.ssl_context is not None:
-                self._handshake(slot, self.ssl_context)
+            slot.context = self.ssl_context
+            if slot.context is not None:
+                self._handshake(slot, slot.context)
             kind(slot, address, self)
         except OSError as error:
             LOG.debug("%s: %s: %s", self.name, address[0], error)
@@ -335,8 +363,10 @@ def make_server(
     ssl_context: ssl.SSLContext | None = None,
     max_connections: int = 1000,
     name: str,
+    now: Callable[[], float] = time.time,
 ) -> Server:
     """Bind now, serve after `start`. `address` "" is every address, IPv6 too; port 0 is any free one (`.port` tells).
+    now: Unix seconds, for the time of client certificates.
 
     Raises Unavailable, naming address and port, when they cannot be bound.
     """
@@ -349,7 +379,13 @@ def make_server(
     except OSError as error:
         raise Unavailable(f"{name}: cannot listen on {address or '*'}:{port}: {error.strerror}") from error
     with listener:
-        return Server(app, listener, ssl_context, max_connections, name)
+        return Server(app, listener, ssl_context, max_connections, name, now)
+
+
+def _certificate_end(connection: socket.socket) -> float:
+    """Unix seconds after which the verified client certificate says nothing any more; infinite where there is none."""
+    found = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    return ssl.cert_time_to_seconds(str(found["notAfter"])) if found else math.inf
 
 
 def _tune(connection: socket.socket) -> None:

@@ -76,7 +76,7 @@ def run(process: Process, settings: KubeletSettings) -> None:
 
     kubelet = _serve(process, listen_kubelet, streams.DRAIN_SECONDS + 1)
     if kubelet is not None:
-        tls.start(process, lambda context: setattr(kubelet, "ssl_context", context))
+        tls.start(process, kubelet.use_context)
         if issued is None:
             notices.known()
         else:

@@ -420,10 +420,57 @@ def test_context_is_swapped_live(
     other = certs.CertificateAuthority.create("other")
     with pytest.raises(ssl.SSLCertVerificationError):
         _get(server, context=_trust(other))
-    server.ssl_context = httpd.tls_context(*_pair(other.issue_server(["localhost"], []), tmp_path, "other"))
+    server.use_context(httpd.tls_context(*_pair(other.issue_server(["localhost"], []), tmp_path, "other")))
     assert _get(server, context=_trust(other)) == (200, b"hello")
     with pytest.raises(ssl.SSLCertVerificationError):
         _get(server, context=_trust(authority))
+
+
+def test_client_certificate_is_good_until_its_end_on_an_open_connection_too(
+    start: Callable[..., httpd.Server], authority: certs.CertificateAuthority, tmp_path: Path
+) -> None:
+    now = [time.time()]
+    pair = _pair(authority.issue_server(["localhost"], []), tmp_path, "server")
+    context = httpd.tls_context(*pair, client_ca=authority.certificate.decode())
+    server = start(ssl_context=context, now=lambda: now[0])
+    known = _trust(authority)
+    known.load_cert_chain(*_pair(authority.issue_client("kate", []), tmp_path, "client"))
+    with (
+        contextlib.closing(_client(server, known)) as client,
+        contextlib.closing(_client(server, _trust(authority))) as nameless,
+    ):
+        for status in (200, 401):
+            client.request("GET", "/who")
+            answer = client.getresponse()
+            answer.read()
+            assert answer.status == status
+            now[0] += (certs.LEAF_DAYS + 1) * 86400
+        assert answer.headers["Connection"] == "close"
+        nameless.request("GET", "/who")
+        assert nameless.getresponse().status == 200
+
+
+def test_client_certificate_of_a_ca_that_is_trusted_no_more_asks_for_nothing_more(
+    start: Callable[..., httpd.Server], app: App, authority: certs.CertificateAuthority, tmp_path: Path
+) -> None:
+    pair = _pair(authority.issue_server(["localhost"], []), tmp_path, "server")
+    server = start(ssl_context=httpd.tls_context(*pair, client_ca=authority.certificate.decode()))
+    known = _trust(authority)
+    known.load_cert_chain(*_pair(authority.issue_client("kate", []), tmp_path, "client"))
+    with contextlib.closing(_client(server, known)) as idle, contextlib.closing(_client(server, known)) as busy:
+        idle.request("GET", "/who")
+        assert idle.getresponse().read().endswith(b'["kate", []]]')
+        busy.request("GET", "/chunks")
+        answer = busy.getresponse()
+        other = certs.CertificateAuthority.create("other")
+        server.use_context(httpd.tls_context(*pair, client_ca=other.certificate.decode()))
+        assert idle.sock.recv(1) == b""
+        app.release.set()
+        answer.read()  # what was granted goes on to its end
+        busy.auto_open = 0
+        with pytest.raises((OSError, http.client.HTTPException)):
+            busy.request("GET", "/who")
+            busy.getresponse()
 
 
 def test_an_answer_that_closes_is_the_connections_last(server: httpd.Server) -> None:

@@ -30,6 +30,7 @@ from vkcri.kubelet.webpage import Happened
 
 _STATUS = {NotFound: 404, Invalid: 400}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]+))?")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -133,10 +134,11 @@ def _admit(settings: KubeletSettings, token: str) -> Response | None:
 
 def host_is_ours(host: str, settings: KubeletSettings, local: tuple[Any, ...]) -> bool:
     """Whether a Host header names this server: loopback, the configured address, or the address that the client
-    connected to, each with the port. A name that somebody else's DNS points here is not ours."""
-    name, _, port = host.rpartition(":")
-    if port != str(local[1]):
+    connected to, each with the port (none: 80). A name that somebody else's DNS points here is not ours."""
+    found = _HOST.fullmatch(host)
+    if found is None or (found[2] or "80") != str(local[1]):
         return False
+    name = found[1]
     if name.lower() in ("localhost", "127.0.0.1", "[::1]"):
         return True
     try:

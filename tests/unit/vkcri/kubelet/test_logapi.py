@@ -166,6 +166,14 @@ def test_address_that_the_client_connected_to_is_ours() -> None:
     assert not logapi.host_is_ours("[fd00::2]:10255", settings, ("fd00::1", 10255, 0, 0))
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "localhost:80"])
+def test_a_host_that_names_no_port_means_80(host: str) -> None:
+    settings = KubeletSettings()
+    assert logapi.host_is_ours(host, settings, ("127.0.0.1", 80))
+    assert not logapi.host_is_ours(host, settings, ("127.0.0.1", 10255))
+    assert not logapi.host_is_ours("evil.example", settings, ("127.0.0.1", 80))
+
+
 def test_no_other_site_may_read_an_answer(calm_node: Node) -> None:
     for method in ("GET", "OPTIONS", "POST", "HEAD"):
         headers = {**calm_node.bearer, "Origin": "http://evil.example", "Access-Control-Request-Method": "GET"}

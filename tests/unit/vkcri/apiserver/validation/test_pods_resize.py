@@ -168,3 +168,11 @@ def test_a_policy_that_restarts_is_for_pods_and_containers_that_do(house: House)
 
 def a_spec(**spec: Any) -> Object:
     return {"metadata": {"name": "q", "namespace": "default"}, "spec": {"containers": [container()], **spec}}
+
+
+@pytest.mark.parametrize("rest", [{}, {"spec": None}, {"spec": {}}])
+def test_a_pod_without_containers_is_refused_as_one_that_removes_them(house: House, rest: Object) -> None:
+    pod = a_pod(house)
+    with pytest.raises(StatusError, match="containers may not be added or removed on resize") as caught:
+        house.update("/pods", {"metadata": copy.deepcopy(pod["metadata"]), **rest}, subresource="resize")
+    assert caught.value.code == 422

@@ -1,7 +1,7 @@
 """A Kubernetes API server's refusals as errors of vkcri, sorted by what the caller does. Pure.
 
-Three subclasses carry what the six classes of vkcri.errors cannot say; outside this package only TLS bootstrap asks for
-one, since a token that has expired has another cure than a right that is missing.
+Three subclasses carry what the six classes of vkcri.errors cannot say; outside this package only 401 is asked for,
+since credentials that nobody knows have another cure than a right that is missing.
 """
 
 import json

@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
 class Callbacks(NamedTuple):
     """Where a reflector brings what it reads. `failed` gets each error; reading goes on by itself afterwards, and
-    `recovered` is called once it does."""
+    `recovered` is called once it does. A refusal (401, 403) is not logged here: what it means, `failed` says."""
 
     replace: Callable[[list[Item]], None]
     upsert: Callable[[Item], None]

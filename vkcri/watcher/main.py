@@ -2,7 +2,8 @@
 
 The main thread starts the queue, waits for the kubeconfig (the embedded API server writes it at its first start, or TLS
 bootstrap ends in it) and for an address, says which cluster is joined before anything is changed, starts the Node, and
-then only waits for the end. Everything else starts once the Node is ours, on the Node's thread.
+then only waits for the end. Beside the Node a thread finds out who we are; everything else starts once the Node is
+ours, on the Node's thread.
 """
 
 import logging
@@ -23,9 +24,10 @@ from vkcri.queue import Publisher
 from vkcri.queue.notices import TOPIC as NOTICES
 from vkcri.queue.notices import Notices
 from vkcri.watcher import pods as pods_module
+from vkcri.watcher.access import Access
 from vkcri.watcher.credentials import Credentials
 from vkcri.watcher.events import EventWriter
-from vkcri.watcher.identity import warning, who
+from vkcri.watcher.identity import Identified
 from vkcri.watcher.lease import LEASE_SECONDS, Lease
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.node import CHECK_SECONDS, Node
@@ -145,6 +147,9 @@ def _publisher(process: Process) -> Publisher:
 
 def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identity) -> None:
     client, publisher, notices, metrics = parts
+    access = Access(notices, str(settings.api_kubeconfig))
+    identified = Identified(client, notices, access, me.name)
+    publisher.serve("identity", identified.answer)
     publisher.serve("configz", lambda _body, _left: kubelet_configuration(settings, me))
     lease = Lease(process, client, me.name, metrics)
     references = References(process, client, publisher)
@@ -161,14 +166,15 @@ def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identi
         references.pod_gone(uid)
         status.pod_gone(uid)
 
-    pods = Pods(client, publisher, me.name, changed=changed, gone=gone)
+    pods = Pods(client, publisher, access, me.name, changed=changed, gone=gone)
 
     def registered() -> None:
         references.start()
         status.start(pods)
         events.start()
-        user = "" if settings.embedded or settings.bootstraps else _check_identity(client, notices, me.name)
-        cluster = {topic: ResourceTopic(client, publisher, notices, topic, me.name, user) for topic in PATHS}
+        cluster = {
+            topic: ResourceTopic(client, publisher, access, topic, me.name, lambda: identified.user) for topic in PATHS
+        }
         reflectors = {"pods": pods.reflector, **{topic: found.reflector for topic, found in cluster.items()}}
         for name, reflector in reflectors.items():
             metrics.reflector(name, reflector)
@@ -176,25 +182,16 @@ def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identi
         notices.known()
 
     registration = Registration(client, lease, me)
-    node = Node(process, client, publisher, notices, me, lease, registration, metrics, registered=registered)
+    node = Node(
+        process, client, publisher, notices, me, lease, registration, metrics, access=access, registered=registered
+    )
     metrics.reflector("node", node.reflector)
+    if settings.own_kubeconfig:
+        identified.is_the_node()
+    else:
+        identified.start(process)
     lease.start()
     node.start()
-
-
-def _check_identity(client: Client, notices: Notices, node_name: str) -> str:
-    """Say it where we are not what a node should be; our user's name, "" where that is not known."""
-    try:
-        user = who(client)
-    except VkcriError as error:
-        log.info("who we are to the API server is not known: %s", error)
-        return ""
-    if user is None:
-        return ""
-    wrong = warning(user, node_name)
-    if wrong:
-        notices.put("identity", wrong)
-    return user.name
 
 
 def _wait_until_loaded(process: Process, client: Client) -> str:

@@ -24,6 +24,7 @@ from vkcri.queue import Change, Publisher, Subscription
 from vkcri.queue.events import EventRecorder
 from vkcri.queue.notices import Notices
 from vkcri.watcher import nodestatus
+from vkcri.watcher.access import Access
 from vkcri.watcher.lease import Lease
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.nodestatus import Identity, Report
@@ -40,6 +41,7 @@ _EVENTS = {  # condition -> (reason while it is well, reason while it is not), a
     "DiskPressure": ("NodeHasNoDiskPressure", "NodeHasDiskPressure"),
     "PIDPressure": ("NodeHasSufficientPID", "NodeHasInsufficientPID"),
 }
+_REFUSED = "this user may not watch this node's Node: what others change in it is seen minutes late"
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,7 @@ class Node:
         registration: Registration,
         metrics: Metrics,
         *,
+        access: Access,
         registered: Callable[[], None],
     ) -> None:
         self._process = process
@@ -84,7 +87,13 @@ class Node:
         self._listening_since = time.monotonic()
         self._reported_at: float | None = None
         self.reports = Subscription(process.instance.queue_socket("provider"), "node-status", self._reported)
-        callbacks = Callbacks(self._replace, lambda item: self._seen(item.parsed), lambda _: self._forget())
+        callbacks = Callbacks(
+            self._replace,
+            lambda item: self._seen(item.parsed),
+            lambda _: self._forget(),
+            lambda error: access.failed(TOPIC, error, _REFUSED),
+            lambda: access.given(TOPIC),
+        )
         params = {"fieldSelector": f"metadata.name={identity.name}"}
         self.reflector = Reflector(client, COLLECTION, callbacks, params)
 

@@ -11,15 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 from vkcri.api import pods as api
-from vkcri.errors import Invalid
+from vkcri.errors import Invalid, VkcriError
 from vkcri.kube.client import Client
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.queue import Publisher
+from vkcri.watcher.access import Access
 from vkcri.watcher.sizes import fitting
 from vkcri.watcher.versions import version
 
 TOPIC = "pods"
 SOURCES = ("api", "file")
+_REFUSED = (
+    "this user may not read this node's pods, and none is run until it may, as ClusterRole system:node may; better: "
+    "the node's own identity, BOOTSTRAP_KUBECONFIG=FILE"
+)
 log = logging.getLogger(__name__)
 
 
@@ -30,16 +35,18 @@ class Pods:
         self,
         client: Client,
         publisher: Publisher,
+        access: Access,
         node_name: str,
         *,
         changed: Callable[[str, dict[str, Any]], None],
         gone: Callable[[str], None],
     ) -> None:
         self._publisher = publisher
+        self._access = access
         self._changed = changed
         self._gone = gone
         self._versions: dict[str, str] = {}
-        callbacks = Callbacks(self._replace, self._upsert, self._delete)
+        callbacks = Callbacks(self._replace, self._upsert, self._delete, self._failed, self._recovered)
         self.reflector = Reflector(client, "/api/v1/pods", callbacks, {"fieldSelector": f"spec.nodeName={node_name}"})
         publisher.mark_synced(TOPIC, source="file")
 
@@ -90,3 +97,9 @@ class Pods:
         self._versions.pop(uid, None)
         self._publisher.delete(TOPIC, uid, source="api")
         self._gone(uid)
+
+    def _failed(self, error: VkcriError) -> None:
+        self._access.failed(TOPIC, error, _REFUSED)
+
+    def _recovered(self) -> None:
+        self._access.given(TOPIC)

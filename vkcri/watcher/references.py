@@ -13,6 +13,7 @@ from typing import Any
 from vkcri.api import pods as api
 from vkcri.errors import Invalid, NotFound, Refused, VkcriError
 from vkcri.kube.client import Client
+from vkcri.kube.failures import Unauthenticated
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
@@ -165,10 +166,11 @@ class References:
             self.publish(key, raw)
         except NotFound:
             self.publish(key, ABSENT)
-        except Refused:
-            self.publish_forbidden(key)
         except VkcriError as error:
-            log.warning("%s: %s", key, error)
+            if isinstance(error, Refused) and not isinstance(error, Unauthenticated):
+                self.publish_forbidden(key)
+            else:
+                log.warning("%s: %s", key, error)
 
 
 class _Follower:
@@ -203,7 +205,7 @@ class _Follower:
         self._owner.publish(self._key, ABSENT)
 
     def _failed(self, error: VkcriError) -> None:
-        if isinstance(error, Refused):
+        if isinstance(error, Refused) and not isinstance(error, Unauthenticated):
             self._refusals += 1
             if self._refusals == PATIENCE:
                 self._owner.publish_forbidden(self._key)

@@ -6,12 +6,13 @@ as system:node-proxier; where that is not bound the topic stays as it is, a noti
 """
 
 import logging
+from collections.abc import Callable
 
-from vkcri.errors import Invalid, Refused, VkcriError
+from vkcri.errors import Invalid, VkcriError
 from vkcri.kube.client import Client
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.queue import Publisher
-from vkcri.queue.notices import Notices
+from vkcri.watcher.access import Access
 from vkcri.watcher.sizes import fitting
 
 PATHS = {
@@ -31,13 +32,20 @@ class ResourceTopic:
     """All objects of one kind in the cluster, by NAMESPACE/NAME, or by NAME for a kind without namespaces."""
 
     def __init__(
-        self, client: Client, publisher: Publisher, notices: Notices, topic: str, node_name: str, user: str = ""
+        self,
+        client: Client,
+        publisher: Publisher,
+        access: Access,
+        topic: str,
+        node_name: str,
+        user: Callable[[], str] = lambda: "",
     ) -> None:
-        """user: who we are to the API server; the node's own identity where that is not said."""
+        """user: who we are to the API server; "" while that is not known: then the node's own identity is meant."""
         self._publisher = publisher
-        self._notices = notices
+        self._access = access
         self._topic = topic
-        self._cure = "" if topic == "runtimeclasses" else proxier_binding(node_name, user)
+        self._node_name = node_name
+        self._user = user
         callbacks = Callbacks(self._replace, self._upsert, self._delete, self._failed, self._recovered)
         self.reflector = Reflector(client, PATHS[topic], callbacks)
 
@@ -55,12 +63,11 @@ class ResourceTopic:
         self._publisher.delete(self._topic, _key(item))
 
     def _failed(self, error: VkcriError) -> None:
-        if isinstance(error, Refused):
-            log.debug("%s", error)
-            self._notices.put(self._topic, _REFUSED[self._topic], self._cure)
+        cure = "" if self._topic == "runtimeclasses" else proxier_binding(self._node_name, self._user())
+        self._access.failed(self._topic, error, _REFUSED[self._topic], cure)
 
     def _recovered(self) -> None:
-        self._notices.clear(self._topic)
+        self._access.given(self._topic)
 
 
 def proxier_binding(node_name: str, user: str = "") -> str:

@@ -16,7 +16,8 @@ from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
-from vkcri.queue.notices import Notices
+from vkcri.queue.notices import Notice, Notices, parse
+from vkcri.watcher.access import Access
 from vkcri.watcher.services import PATHS
 
 
@@ -35,6 +36,7 @@ class Surroundings:
         topics = ("pods", "objects", *PATHS, "node", "events", "notices")
         self.publisher = Publisher(instance.queue_socket("watcher"), topics, sources={"pods": ("api", "file")})
         self.notices = Notices(self.publisher)
+        self.access = Access(self.notices, "/some/kubeconfig")
         self.publisher.start(self.process)
         self._provider_process = provider
 
@@ -44,6 +46,10 @@ class Surroundings:
 
     def has(self, topic: str, key: str, expected: bytes | None) -> None:
         until(lambda: self.publisher.get(topic, key) == expected)
+
+    def notice(self, key: str) -> Notice | None:
+        held = self.publisher.get("notices", key)
+        return parse(held) if held is not None else None
 
     def close(self) -> None:
         self.process.stop()

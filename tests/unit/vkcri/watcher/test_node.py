@@ -41,6 +41,7 @@ class Agent:
             self.lease,
             registration,
             metrics,
+            access=around.access,
             registered=self.registered.set,
         )
 
@@ -147,6 +148,13 @@ def test_not_ready_as_the_provider_says_it(around: Surroundings) -> None:
     until(lambda: ready(around).get("status") == "False")
     report(around, relisted=200)
     until(lambda: ready(around).get("reason") == "RuntimeNotRead")
+
+
+def test_a_node_that_may_not_be_watched_is_said_until_it_may(around: Surroundings) -> None:
+    around.api.refuse("GET", "/api/v1/nodes", 403, times=2)
+    Agent(around).start()
+    until(lambda: "may not watch this node's Node" in str(around.notice("node")))
+    until(lambda: around.notice("node") is None)
 
 
 def test_a_deleted_node_is_registered_again(around: Surroundings) -> None:

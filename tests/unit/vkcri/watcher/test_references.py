@@ -4,9 +4,12 @@ import json
 import threading
 from typing import Any
 
+import pytest
+
 from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
-from vkcri.watcher.references import References
+from vkcri.watcher import references as references_module
+from vkcri.watcher.references import PATIENCE, References
 
 MAP = "/api/v1/namespaces/default/configmaps"
 SECRET = "/api/v1/namespaces/default/secrets"
@@ -61,6 +64,21 @@ def test_a_refused_object_is_forbidden_after_some_patience_and_known_when_allowe
     refs.pod_changed("u1", pod(secrets=("s",)))
     around.has("objects", "secrets/default/s", b"forbidden")
     until(lambda: value(around, "secrets/default/s") != b"forbidden")
+
+
+@pytest.mark.parametrize("most_watches", [256, 0], ids=["watched", "read in turn"])
+def test_credentials_that_are_not_known_make_no_object_forbidden(
+    around: Surroundings, most_watches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(references_module, "POLL_SECONDS", 0.05)
+    around.api.put(f"{SECRET}/s", {"data": {}})
+    around.api.refuse("GET", f"{SECRET}(/s)?", 401, times=10**6)
+    refs = references(around, most_watches=most_watches)
+    refs.pod_changed("u1", pod(secrets=("s",)))
+    until(lambda: len(around.api.calls("GET", f"{SECRET}(/s)?")) > PATIENCE + 2)
+    assert value(around, "secrets/default/s") is None
+    around.api.forgive()
+    until(lambda: value(around, "secrets/default/s") is not None)
 
 
 def test_the_authorizers_short_lag_is_not_told_as_forbidden(around: Surroundings) -> None:

@@ -1,5 +1,7 @@
 """Services and EndpointSlices by namespace and name; what to do where a node may not read them."""
 
+from functools import partial
+
 import pytest
 
 from tests.unit.vkcri.kube.scripted import until
@@ -11,7 +13,7 @@ from vkcri.watcher.services import PATHS, ResourceTopic
 def test_a_kind_is_published_by_namespace_and_name_and_follows_changes(around: Surroundings) -> None:
     path = "/api/v1/namespaces/shop/services"
     around.api.put(f"{path}/web", {"metadata": {"name": "web", "namespace": "shop"}})
-    topic = ResourceTopic(around.client, around.publisher, around.notices, "services", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.access, "services", "n1")
     around.process.start_thread("services", lambda: topic.reflector.run(around.process))
     until(lambda: around.publisher.synced("services"))
     assert list(around.publisher.items("services")) == ["shop/web"]
@@ -23,7 +25,7 @@ def test_a_kind_is_published_by_namespace_and_name_and_follows_changes(around: S
 
 def test_a_kind_without_namespaces_is_published_by_name(around: Surroundings) -> None:
     around.api.put("/apis/node.k8s.io/v1/runtimeclasses/kata", {"metadata": {"name": "kata"}, "handler": "kata-qemu"})
-    topic = ResourceTopic(around.client, around.publisher, around.notices, "runtimeclasses", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.access, "runtimeclasses", "n1")
     around.process.start_thread("runtimeclasses", lambda: topic.reflector.run(around.process))
     until(lambda: around.publisher.synced("runtimeclasses"))
     assert list(around.publisher.items("runtimeclasses")) == ["kata"]
@@ -33,7 +35,7 @@ def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
     around.api.refuse("GET", PATHS["endpointslices"], 403, times=3)
-    topic = ResourceTopic(around.client, around.publisher, around.notices, "endpointslices", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.access, "endpointslices", "n1")
     around.process.start_thread("endpointslices", lambda: topic.reflector.run(around.process))
     until(lambda: topic.reflector.failures == 2)
     assert not around.publisher.synced("endpointslices")
@@ -45,3 +47,34 @@ def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
     until(lambda: around.publisher.synced("endpointslices"))
     until(lambda: around.publisher.get("notices", "endpointslices") is None)
     assert caplog.text.count(cure) == 1
+
+
+def test_credentials_that_are_not_known_are_no_missing_right(
+    around: Surroundings, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics = ("services", "endpointslices")
+    made = [ResourceTopic(around.client, around.publisher, around.access, topic, "n1") for topic in topics]
+    for topic in made:
+        around.api.refuse("GET", topic.reflector.path, 401, times=10**6)
+        around.process.start_thread("reads", partial(topic.reflector.run, around.process))
+    until(lambda: all(topic.reflector.failures > 1 for topic in made))
+    said = around.notice("credentials")
+    assert said is not None
+    assert "does not know the credentials of /some/kubeconfig" in said.message
+    assert said.command == ""
+    assert [around.notice(topic) for topic in topics] == [None, None]
+    assert "clusterrolebinding" not in caplog.text
+    assert caplog.text.count(said.message) == 1
+    around.api.forgive()
+    until(lambda: around.notice("credentials") is None)
+    assert all(around.publisher.synced(topic) for topic in topics)
+
+
+def test_the_cure_names_the_user_that_we_turned_out_to_be(around: Surroundings) -> None:
+    around.api.refuse("GET", PATHS["services"], 403, times=10**6)
+    user = [""]
+    topic = ResourceTopic(around.client, around.publisher, around.access, "services", "n1", lambda: user[0])
+    around.process.start_thread("services", lambda: topic.reflector.run(around.process))
+    until(lambda: str(around.notice("services")).endswith("--user=system:node:n1"))
+    user[0] = "somebody"
+    until(lambda: str(around.notice("services")).endswith("--user=somebody"))

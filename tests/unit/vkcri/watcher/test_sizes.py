@@ -24,7 +24,9 @@ class Heard:
     def __init__(self, around: Surroundings) -> None:
         self.changed: list[tuple[str, str]] = []
         self.gone: list[str] = []
-        self.pods = Pods(around.client, around.publisher, "n1", changed=self.change, gone=self.gone.append)
+        self.pods = Pods(
+            around.client, around.publisher, around.access, "n1", changed=self.change, gone=self.gone.append
+        )
 
     def change(self, uid: str, pod: dict[str, Any]) -> None:
         self.changed.append((uid, pod["metadata"]["resourceVersion"]))
@@ -60,7 +62,7 @@ def test_a_pod_that_has_grown_too_large_stays_as_it_was_and_follows_once_it_fits
 def test_services_too_large_are_left_out_of_lists_and_changes(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    topic = ResourceTopic(around.client, around.publisher, around.notices, "services", "n1")
+    topic = ResourceTopic(around.client, around.publisher, around.access, "services", "n1")
     topic._replace([item("a", 1), item("big", 2, large=True)])
     topic._upsert(item("b", 3))
     topic._upsert(item("a", 4, large=True))

@@ -24,6 +24,7 @@ class Node:
         self.pods = Pods(
             around.client,
             around.publisher,
+            around.access,
             "n1",
             changed=self.status.pod_changed,
             gone=self.status.pod_gone,

@@ -181,6 +181,11 @@ def requested(pem: bytes) -> Subject:
     return Subject(*_named(found.subject), *_alternatives(found.extensions))
 
 
+def approval(name: str) -> str:
+    """What an administrator types to approve a CertificateSigningRequest."""
+    return f"kubectl certificate approve {name}"
+
+
 def _named(name: "x509.Name") -> tuple[str, tuple[str, ...]]:
     from cryptography.x509.oid import NameOID
 

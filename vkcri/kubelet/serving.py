@@ -20,7 +20,7 @@ from vkcri.errors import Invalid, NotFound, Refused, Unavailable, VkcriError
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Subscription
 from vkcri.queue.notices import Notices
-from vkcri.signing import Certificate, Pair, Patience, Subject
+from vkcri.signing import Certificate, Pair, Patience, Subject, approval
 
 NOTICE = "serving-certificate"
 ASK_SECONDS = 10.0
@@ -38,6 +38,11 @@ def pair_of(settings: KubeletSettings) -> Pair | None:
     if settings.cert_file or settings.embedded:
         return None
     return Pair(settings.instance.certificates_dir, "kubelet-server")
+
+
+def cluster_note(client_ca: str) -> str:
+    """What an issued certificate remembers of its cluster: the client CA (PEM), which tells one from another."""
+    return f"client CA {hashlib.sha256(client_ca.encode()).hexdigest()}"
 
 
 class ServingCertificate:
@@ -84,7 +89,7 @@ class ServingCertificate:
         wanted, client_ca = self._wanted(), self._client_ca()
         if not wanted.addresses or client_ca is None:
             return AWAY_SECONDS  # the Node is not registered yet, or nobody has said which cluster this is
-        cluster = f"client CA {hashlib.sha256(client_ca.encode()).hexdigest()}"
+        cluster = cluster_note(client_ca)
         held = self._pair.issued()
         if held is not None and self._good(held, wanted, cluster):
             self._looks = 0
@@ -129,7 +134,7 @@ class ServingCertificate:
             self._notices.put(NOTICE, f"{name} is approved; its signer has not signed it yet")
         else:
             text = "the kubelet API's serving certificate waits for an administrator's approval"
-            self._notices.put(NOTICE, text, f"kubectl certificate approve {name}")
+            self._notices.put(NOTICE, text, approval(name))
         self._looks += 1
         return LOOK.delay(self._looks - 1)
 

@@ -1,9 +1,9 @@
 """The kubelet API's serving pair and client CA: made, found, and swapped live.
 
-The pair is the configured one; else the one that the cluster has issued (serving), as long as it lasts; else a
-self-signed one. One thread, `certificates`, looks at the files and asks api-watcher for the client CA. A new pair or CA
-makes a new context, which the server uses for handshakes from then on; what cannot be used is reported and the old one
-stays.
+The pair is the configured one; else the one that the cluster has issued to this node (serving), as long as it lasts
+and no other cluster is joined; else a self-signed one. One thread, `certificates`, looks at the files and asks
+api-watcher for the client CA. A new pair or CA makes a new context, which the server uses for handshakes from then on;
+what cannot be used is reported and the old one stays.
 """
 
 import ipaddress
@@ -16,15 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vkcri import certs
+from vkcri.backoff import Backoff
 from vkcri.config import KubeletSettings
 from vkcri.errors import ConfigError, Invalid, VkcriError
 from vkcri.httpd import tls_context
+from vkcri.kubelet.serving import cluster_note
 from vkcri.lifecycle import Process
-from vkcri.signing import Pair
+from vkcri.signing import Certificate, Pair, Subject
 
 LOOK_SECONDS = 2.0  # at the pair's files
-FIRST_SECONDS = 0.2  # between two questions until the watcher has named a CA: nobody is let in by certificate before
-CA_SECONDS = 60.0
+FIRST = Backoff(first=0.2, factor=1.2, most=LOOK_SECONDS)  # until the watcher answers: no certificate lets in before
+CA_SECONDS = 60.0  # between two questions once it has, whatever it said
 TURN_SECONDS = 60.0
 LOG = logging.getLogger(__name__)
 _Stamp = tuple[tuple[int, int, int], ...]
@@ -47,12 +49,15 @@ class ServingTls:
         self._ask_client_ca = ask_client_ca
         self._issued = issued
         self._now = now
-        self._ends = (_NO_STAMP, 0.0)
+        self._wanted = Subject.of_node(settings.node_name)
+        self._held: tuple[_Stamp, Certificate | None, str] = (_NO_STAMP, None, "")
+        self._proven = b""
+        self._said = ""
+        self.client_ca = ""
+        self.client_ca_known = False
         self._own = _configured(settings) or _self_signed(settings)
         self._pair = self._best()
         self._stamp = _look(self._pair)
-        self.client_ca = ""
-        self.client_ca_known = False
         try:
             self.context = self._load("")
         except OSError as error:
@@ -62,13 +67,17 @@ class ServingTls:
         """Keep it current; `use` is called with each new context."""
 
         def watch() -> None:
-            asked = 0.0
+            unanswered, due = 0, 0.0
             while not process.stopping.is_set():
                 with process.expect("a look at the serving certificate and the client CA", TURN_SECONDS):
-                    if self.look() | (asked <= 0 and self.ask()):
+                    if self.look() | (due <= 0 and self.ask()):
                         use(self.context)
-                asked = asked - LOOK_SECONDS if asked > 0 else CA_SECONDS if self.client_ca else 0.0
-                process.wait(LOOK_SECONDS if self.client_ca else FIRST_SECONDS)
+                if self.client_ca_known:
+                    due = due - LOOK_SECONDS if due > 0 else CA_SECONDS
+                    process.wait(LOOK_SECONDS)
+                else:
+                    process.wait(FIRST.delay(unanswered))
+                    unanswered += 1
 
         process.start_thread("certificates", watch)
 
@@ -98,9 +107,12 @@ class ServingTls:
         try:
             self.context = self._load(client_ca)
         except OSError as error:
-            LOG.error("%s, but cannot be used, the old one stays: %s", why, error)
+            complaint = f"{why}, but cannot be used, the old one stays: {error}"
+            if complaint != self._said:
+                LOG.error("%s", complaint)
+            self._said = complaint
             return False
-        self.client_ca = client_ca
+        self.client_ca, self._said = client_ca, ""
         LOG.info("%s: in use for new connections", why)
         return True
 
@@ -110,15 +122,20 @@ class ServingTls:
         return context
 
     def _best(self) -> tuple[Path, Path]:
-        """The issued pair while there is one that lasts, else our own."""
+        """The issued pair while it lasts and is this node's and, once that is known, this cluster's; else our own. A
+        cluster that changes its client CA meanwhile is the same one: what was its certificate stays so."""
         if self._issued is None:
             return self._own
         pair = (self._issued.current, self._issued.current)
         stamp = _look(pair)
-        if stamp != self._ends[0]:
-            held = self._issued.issued()
-            self._ends = (stamp, held.not_after if held is not None else 0.0)
-        return pair if self._now() < self._ends[1] else self._own
+        if stamp != self._held[0]:
+            self._held = (stamp, self._issued.issued(), self._issued.note())
+        _, held, note = self._held
+        if held is None or self._now() >= held.not_after or not held.satisfies(self._wanted):
+            return self._own
+        if self.client_ca_known and note == cluster_note(self.client_ca):
+            self._proven = held.fingerprint
+        return pair if not self.client_ca_known or held.fingerprint == self._proven else self._own
 
 
 def _look(pair: tuple[Path, Path]) -> _Stamp:

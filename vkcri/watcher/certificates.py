@@ -92,8 +92,3 @@ def progress(found: Mapping[str, Any]) -> Progress:
         return Progress(name, "issued", base64.b64decode(status["certificate"], validate=True).decode("ascii"))
     except ValueError as error:
         raise Invalid(f"{name}: its certificate is no base64 of PEM: {error}") from error
-
-
-def approval(name: str) -> str:
-    """What an administrator types."""
-    return f"kubectl certificate approve {name}"

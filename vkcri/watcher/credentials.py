@@ -24,9 +24,9 @@ from vkcri.kube.failures import Unauthenticated
 from vkcri.kube.kubeconfig import Kubeconfig, Session, text
 from vkcri.lifecycle import Process
 from vkcri.queue.notices import Notices
-from vkcri.signing import Certificate, Pair, Patience, Subject
+from vkcri.signing import Certificate, Pair, Patience, Subject, approval
 from vkcri.watcher import certificates
-from vkcri.watcher.certificates import CLIENT, Progress, approval
+from vkcri.watcher.certificates import CLIENT, Progress
 
 NOTICE = "client-certificate"
 PATIENT_LOOKS = 2  # a request that its approver takes at once is no news
@@ -81,6 +81,7 @@ class Credentials:
             raise ConfigError(f"{self._own.path} can no longer be used: BOOTSTRAP_KUBECONFIG=FILE makes a new one")
         self._bootstrap.load()  # a mistyped path waits for a person
         self._settings.instance.kubelet_kubeconfig.unlink(missing_ok=True)  # another cluster's, perhaps
+        self._pair.current.unlink(missing_ok=True)  # and so is this: the next kubeconfig must not find it
         return self._obtain(None)
 
     def start(self, client: Client) -> None:
@@ -162,14 +163,15 @@ class Credentials:
         return self._bootstrapper
 
     def _take(self, found: Progress, looks: int) -> bool:
-        """Act on what became of the request; whether the certificate is in its place."""
+        """Act on what became of the request; whether the certificate is in its place. The kubeconfig is written first:
+        where that fails the request is still out, and the next look finds it as it is."""
         if found.state == "issued":
+            self._write_kubeconfig()
             try:
                 made = self._pair.accept(found.certificate.encode("ascii"), self._now())
             except Invalid as error:
                 found = Progress(found.name, "failed", message=str(error))
             else:
-                self._write_kubeconfig()
                 self._patience.reset()
                 self._notices.clear(NOTICE)
                 log.info("a certificate of %s until %s is in use", self._subject.common_name, _moment(made.not_after))

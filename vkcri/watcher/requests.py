@@ -10,6 +10,7 @@ from typing import Any
 
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
 from vkcri.kube.client import TIMEOUT, Client
+from vkcri.kube.failures import Unauthenticated
 from vkcri.queue import Publisher
 from vkcri.watcher import certificates
 
@@ -85,9 +86,12 @@ class Requests:
 
     def client_ca(self, _body: dict[str, Any], left: float) -> dict[str, Any]:
         """{"pem"}: the CA for client certificates that the cluster publishes; a node may seldom read that, and then
-        the CA that the kubeconfig has, which kubeadm and the embedded API server use for both."""
+        the CA that the kubeconfig has, which kubeadm and the embedded API server use for both. Raises Refused where the
+        API server does not know us: what it publishes is then not known."""
         try:
             found = self._client.get(_CLIENT_CA, timeout=min(left, TIMEOUT))
+        except Unauthenticated:
+            raise
         except (Refused, NotFound):
             return {"pem": self._client.ca}
         return {"pem": (found.get("data") or {}).get("client-ca-file") or self._client.ca}

@@ -11,7 +11,7 @@ from tests.unit.vkcri.signer import Signer
 from vkcri import certs, signing
 from vkcri.backoff import Backoff
 from vkcri.errors import Invalid
-from vkcri.signing import Certificate, Pair, Patience, Subject
+from vkcri.signing import Certificate, Pair, Patience, Subject, approval
 
 ME = Subject.of_node("n1")
 SERVER = Subject("system:node:n1", names=frozenset({"n1"}), addresses=frozenset({"192.0.2.7", "2001:db8::7"}))
@@ -142,3 +142,7 @@ def test_only_a_pem_certificate_is_read(signer: Signer) -> None:
     assert signing.read(b"note\n" + pem).subject.common_name == "cluster-ca"
     with pytest.raises(Invalid):
         signing.read(b"")
+
+
+def test_approval_is_a_line_to_type() -> None:
+    assert approval("node-csr-1") == "kubectl certificate approve node-csr-1"

@@ -4,6 +4,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -192,6 +193,32 @@ def test_one_that_ended_unapproved_is_followed_by_the_self_signed_pair(kubelet: 
     kubelet.clock = 2 * 3600
     assert kubelet.tls.look()
     assert _own(kubelet.tls.context) == (kubelet.pair.current.parent / "kubelet.crt").read_text()[:200]
+
+
+def test_another_clusters_certificate_is_served_no_longer_once_the_cluster_is_known(kubelet: Kubelet) -> None:
+    kubelet.learn()
+    kubelet.issued()
+    self_signed = (kubelet.pair.current.parent / "kubelet.crt").read_text()[:200]
+    other = Signer("other-ca").ca.certificate.decode()
+    moved = ServingTls(kubelet.settings, lambda: other, kubelet.pair)
+    assert _own(moved.context) != self_signed  # which cluster this is, nobody has said yet
+    moved.ask()
+    assert moved.look()
+    assert _own(moved.context) == self_signed
+    assert not moved.look()
+    answers = [kubelet.client_ca or "", other]
+    same = ServingTls(kubelet.settings, lambda: answers.pop(0), kubelet.pair)
+    for _ in range(2):  # the cluster's own, and then that it changes to
+        assert same.ask()
+        assert not same.look()
+    assert _own(same.context) != self_signed
+
+
+def test_another_nodes_certificate_is_not_served(kubelet: Kubelet) -> None:
+    kubelet.learn()
+    kubelet.issued()
+    renamed = ServingTls(replace(kubelet.settings, node_name="n2"), kubelet._ca, kubelet.pair)
+    assert _own(renamed.context) == (kubelet.pair.current.parent / "kubelet.crt").read_text()[:200]
 
 
 def test_other_addresses_and_another_cluster_ask_anew(kubelet: Kubelet) -> None:

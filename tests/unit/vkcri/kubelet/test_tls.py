@@ -201,3 +201,36 @@ def test_a_turn_that_hangs_is_seen_by_the_self_watch(instance: Instance) -> None
     process.stop()
     leave.set()
     process.drain()
+
+
+@pytest.mark.parametrize("answer", ["", "rubbish"], ids=["no CA", "an unusable CA"])
+def test_a_question_that_was_answered_is_not_asked_again_at_once(
+    instance: Instance, answer: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(tls, "CA_SECONDS", 0.05)  # five looks
+    asked, looks = [0], [0]
+
+    def ask() -> str:
+        asked[0] += 1
+        return answer
+
+    def look() -> bool:
+        looks[0] += 1
+        return False
+
+    process = Process("log-server", instance)
+    serving = ServingTls(_settings(instance), ask)
+    monkeypatch.setattr(serving, "look", look)
+    serving.start(process, lambda _context: None)
+    eventually(lambda: looks[0] >= 20)
+    process.drain()
+    assert 2 <= asked[0] <= looks[0] // 5 + 1
+    assert caplog.text.count("cannot be used") == (1 if answer else 0)
+
+
+def test_a_watcher_that_does_not_answer_is_asked_ever_more_slowly() -> None:
+    delays = [tls.FIRST.delay(times) for times in range(30)]
+    assert delays[0] == 0.2
+    assert sum(delays[:10]) < 6
+    assert delays[-1] == tls.LOOK_SECONDS

@@ -8,7 +8,6 @@ import pytest
 from tests.unit.vkcri import signer
 from tests.unit.vkcri.watcher.conftest import Surroundings
 from vkcri.errors import Invalid, NotFound
-from vkcri.watcher import certificates
 from vkcri.watcher.certificates import CLIENT, COLLECTION, SERVING, Progress, look, object_name, progress
 
 CERTIFICATE = base64.b64encode(b"PEM").decode()
@@ -70,7 +69,3 @@ def test_a_server_without_the_api_says_not_found(around: Surroundings) -> None:
     around.api.refuse("POST", COLLECTION, 404)
     with pytest.raises(NotFound):
         look(around.client, SERVING, b"request")
-
-
-def test_approval_is_a_line_to_type() -> None:
-    assert certificates.approval("node-csr-1") == "kubectl certificate approve node-csr-1"

@@ -259,6 +259,30 @@ def test_a_certificate_that_ended_while_the_node_was_off_falls_back_to_the_token
     assert joining.credentials().establish()
 
 
+def test_a_kubeconfig_that_cannot_be_written_costs_no_second_request(joining: Joining, around: Surroundings) -> None:
+    joining.own.mkdir(parents=True)  # in the way
+    (joining.own / "full").touch()
+    thread = threading.Thread(target=lambda: joining.credentials()._obtain(None), daemon=True)
+    thread.start()
+    path = joining.request()
+    joining.issue(path)
+    until(lambda: joining.notice() is not None)
+    looks = len(around.api.calls("GET", path))
+    until(lambda: len(around.api.calls("GET", path)) > looks + 2)
+    assert joining.requests() == [path]
+    shutil.rmtree(joining.own)
+    thread.join(10)
+    assert joining.requests() == [path]
+    assert joining.credentials().establish()
+
+
+def test_a_cluster_left_for_another_leaves_no_certificate_to_its_kubeconfig(joining: Joining) -> None:
+    joining.bootstrapped()
+    joining.own.unlink()
+    joining.establish()
+    until(lambda: not joining.pem.exists())
+
+
 def test_another_clusters_or_another_nodes_certificate_is_not_used(joining: Joining, around: Surroundings) -> None:
     first = joining.bootstrapped()
     kubeconfig(joining.bootstrap, around.api.url.replace("127.0.0.1", "localhost"), {"token": "a.b"})

@@ -87,3 +87,6 @@ def test_the_client_ca_is_the_published_one_else_the_kubeconfigs(around: Surroun
     assert ask("client-ca", {}) == {"pem": "PEM"}
     around.api.refuse("GET", path, 403)
     assert ask("client-ca", {}) == {"pem": ""}
+    around.api.refuse("GET", path, 401, times=10**6)
+    with pytest.raises(Refused):
+        ask("client-ca", {})  # the API server did not say what it would have

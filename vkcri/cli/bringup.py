@@ -4,6 +4,7 @@ Runs in the CLI. It starts supervisord and waits on the queue for what the progr
 (make reset) it changes nothing on the guest itself: `supervisord -c supervisor.conf` alone comes to the same end.
 """
 
+import os
 import shlex
 import shutil
 import time
@@ -20,6 +21,7 @@ from vkcri.errors import ConfigError, Unavailable, VkcriError
 from vkcri.lifecycle import EXIT_STAYS
 
 _POLL_SECONDS = 0.1
+USER_SECONDS = 5.0
 
 
 def start(settings: ClusterSettings) -> None:
@@ -29,7 +31,7 @@ def start(settings: ClusterSettings) -> None:
         supervisor.start()
         return
     theirs = load(ClusterSettings, supervisor.environment())
-    if _cluster(settings) != _cluster(theirs):
+    if _cluster(settings) != _cluster(theirs) and not _goes_on(settings, theirs):
         raise ConfigError(
             f"the node already runs with {theirs.joined_by or 'KUBECONFIG=(embedded)'}: "
             f"{make(settings.instance, 'stop')} first, then make run again"
@@ -45,14 +47,21 @@ def _cluster(settings: ClusterSettings) -> str:
     return f"{variable}={Path(path).resolve()}" if path else ""
 
 
+def _goes_on(settings: ClusterSettings, theirs: ClusterSettings) -> bool:
+    """Whether a bootstrapped node is asked to go on with the identity that it has: by its own kubeconfig, or by a
+    bootstrap file that is no longer there."""
+    given = any(Path(part).is_file() for part in settings.bootstrap_kubeconfig.split(os.pathsep) if part)
+    return settings.bootstraps and theirs.bootstraps and not given
+
+
 def make(instance: Instance, verb: str) -> str:
     """A verb of make as it is typed for this instance."""
     return f"make {verb}" if instance.is_default else f"VKCRI_INSTANCE={instance.name} make {verb}"
 
 
-def wait_ready(settings: ClusterSettings, timeout: float) -> None:
-    """Wait until the Node's condition Ready is True. Raises ConfigError at once where a program waits for a person,
-    Unavailable with the reason at the deadline (seconds)."""
+def wait_ready(settings: ClusterSettings, timeout: float) -> set[str]:
+    """Wait until the Node's condition Ready is True; what `notice_lines` was told meanwhile. Raises ConfigError at once
+    where a program waits for a person, Unavailable with the reason at the deadline (seconds)."""
     started = time.monotonic()
     supervisor = Supervisor(settings.instance)
     said = ""
@@ -63,15 +72,13 @@ def wait_ready(settings: ClusterSettings, timeout: float) -> None:
                 raise ConfigError(f"{program.name}: {last_line(program.log)}")
         ready, reason = node_ready(settings)
         if not ready:
-            for line in notice_lines(settings.instance, roles=("watcher",), seconds=0.5):
-                if line not in told:
-                    click.echo(line)
-                told.add(line)
+            for line in notice_lines(settings.instance, roles=("watcher",), seconds=0.5, told=told):
+                click.echo(line)
         if ready and not settings.instance.log_api_token_file.exists():
             ready, reason = False, f"log-server does not serve yet; see {settings.instance.log_dir}/log-server.log"
         if ready:
             click.echo(f"node {settings.node_name} is Ready ({time.monotonic() - started:.1f} s)")
-            return
+            return told
         if time.monotonic() - started > timeout:
             raise Unavailable(f"node {settings.node_name} is not Ready after {timeout:.0f} s: {reason}")
         if reason != said and time.monotonic() - started > 3:
@@ -114,10 +121,15 @@ def read_topic(instance: Instance, role: str, topic: str, *, seconds: float = 2.
 
 
 def notice_lines(
-    instance: Instance, *, roles: Iterable[str] = ("watcher", "kubelet", "proxy"), seconds: float = 2.0
+    instance: Instance,
+    *,
+    roles: Iterable[str] = ("watcher", "kubelet", "proxy"),
+    seconds: float = 2.0,
+    told: set[str] | None = None,
 ) -> list[str]:
     """What the programs say that a person should know, each command on a line of its own; none of one that is away or
-    has nothing to say within `seconds`. What two of them say with the same cure is the last one's."""
+    has nothing to say within `seconds`. What two of them say with the same cure is the last one's. `told`: what is in
+    it is left out, and what is said now is added, so that it is said once."""
     found: dict[str, str] = {}
     for role in roles:
         try:
@@ -126,18 +138,33 @@ def notice_lines(
             continue
         for _, value in sorted(values.items()):
             message, command = value["message"], value["command"]
-            found[command or message] = f"{_PROGRAMS[role]}: {message}"
+            if told is None or (command or message) not in told:
+                found[command or message] = f"{_PROGRAMS[role]}: {message}"
+    if told is not None:
+        told.update(found)
     return [line for key, text in found.items() for line in (text, *([f"    {key}"] if not text.endswith(key) else []))]
 
 
 _PROGRAMS = {"watcher": "api-watcher", "kubelet": "log-server", "proxy": "kube-proxy"}
 
 
-def next_steps(settings: KubeletSettings, token: str) -> list[str]:
-    """What to type next, in the project's folder: README's session, with this node's paths, address and token."""
+def user(settings: ClusterSettings) -> str:
+    """Who the node is to the API server, which api-watcher finds out; "" where nobody says."""
+    from vkcri.queue import request
+
+    try:
+        found = request(settings.instance.queue_socket("watcher"), "identity", {}, timeout=USER_SECONDS)
+    except VkcriError:
+        return ""
+    return str(found["user"])
+
+
+def next_steps(settings: KubeletSettings, token: str, user: str = "") -> list[str]:
+    """What to type next, in the project's folder: README's session, with this node's paths, address and token; `user`:
+    who the node is to the API server. A node's own identity, bootstrapped or given, is of no use to a person."""
     instance = settings.instance
     kubeconfig = str(instance.admin_kubeconfig) if settings.embedded else settings.kubeconfig
-    if settings.bootstraps:
+    if settings.bootstraps or (user.startswith("system:node:") and not settings.embedded):
         kubeconfig = ""
     base = f"http://{settings.log_api_address}:{settings.log_api_port}"
     activate = shlex.quote(str(supervision.PROJECT / ".venv" / "bin" / "activate"))

@@ -67,11 +67,12 @@ def up(timeout: float) -> int:
     for kind in ALL_SETTINGS:
         load(kind)  # a broken setting is told here, before anything starts
     bringup.start(settings)
-    bringup.wait_ready(settings, timeout)
+    said = bringup.wait_ready(settings, timeout)
+    user = bringup.user(settings)  # before the notices are read: one of them may be about that
     token = settings.instance.log_api_token_file.read_text(encoding="utf-8").strip()
-    for line in bringup.notice_lines(settings.instance, seconds=NOTICE_SECONDS):
+    for line in bringup.notice_lines(settings.instance, seconds=NOTICE_SECONDS, told=said):
         click.echo(line)
-    for line in bringup.next_steps(load(KubeletSettings), token):
+    for line in bringup.next_steps(load(KubeletSettings), token, user):
         click.echo(f"    {line}")
     return 0
 

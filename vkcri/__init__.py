@@ -1,11 +1,14 @@
 """vkcri: one Linux guest as a Kubernetes node. This package is the Kubernetes half; `bridge` is the runtime half.
 
-config, errors, lifecycle, backoff    what every process shares: names and settings, errors, the skeleton of a process
+config, errors, lifecycle, backoff    what every process shares: names and settings, errors, the skeleton of a process,
+selfwatch                             and an end to one that is stuck
 api/        pure: quantities, selectors, pod accessors, CRI's log line
 queue/      state between processes over Unix sockets: the contract that a provider speaks (ARCHITECTURE.md)
-httpd, splice, certs                  HTTPS for many slow clients, bytes after an upgrade, keys and certificates
+httpd, http1, splice                  HTTPS for many slow clients, HTTP/1.1's words, bytes after an upgrade
+certs, signing                        keys and certificates; those that a cluster's CA signs, and their renewal
 kube/       the only user of the kubernetes package: client and reflector
-watcher/    api-watcher: everything said to and heard from the API server; it alone holds credentials for it
+watcher/    api-watcher: everything said to and heard from the API server; it alone holds credentials for it, got by TLS
+            bootstrap or given
 kubelet/    log-server: the kubelet API and the log API for people
 proxy/      kube-proxy: Services into one nftables table
 apiserver/  the embedded API server, for a guest without a cluster

@@ -439,7 +439,10 @@ class KubeletSettings(ClusterSettings):
 
     kubelet_port: int = setting(0, "where the kubelet API is served, on every address", env=("KUBELET_PORT",))
     cert_file: str = setting(
-        "", "the kubelet API's certificate; default: self-signed", env=("APISERVER_CERT_LOCATION",), is_path=True
+        "",
+        "the kubelet API's certificate; default: one that the cluster signs, self-signed till then and when embedded",
+        env=("APISERVER_CERT_LOCATION",),
+        is_path=True,
     )
     key_file: str = setting("", "its key", env=("APISERVER_KEY_LOCATION",), is_path=True)
     log_api_address: str = setting("127.0.0.1", "where the plain-HTTP log API listens")

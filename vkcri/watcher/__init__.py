@@ -5,6 +5,11 @@ node           whose Node this is, registration    nodestatus   the Node's statu
 lease          the Lease of the node               dirty        keys that need work, one in flight each
 pods           topic pods                          references   topic objects: what those pods refer to
 status         pod-status to the API server        podpatch     the difference as a patch, pure
-services       topics services, endpointslices     events       topic events of each role to the API server
+services       topics services, endpointslices,    events       topic events of each role to the API server
+               runtimeclasses
 metrics        counters as Prometheus text         versions     which of two copies of an object is newer, pure
+credentials    the node's own certificate: TLS     certificates CertificateSigningRequests, each made once
+               bootstrap and renewal               registration a Node found, made, adopted, or another agent's
+identity       who we are to the API server        access       what it keeps us from, as notices
+sizes          what fits into a message
 """

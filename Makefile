@@ -72,6 +72,13 @@ test-cluster: ## the flow tests on a real Kubernetes control plane, and its own 
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE)
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real -m 'not rival' tests/flow tests/cluster tests/comparison
 
+.PHONY: test-skew
+test-skew: ## the flow tests on another version's control plane (KUBERNETES=1.34, if nothing is said); builds it first
+	@sh install/packages.sh test
+	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.cluster build --kubernetes '$(or $(KUBERNETES),1.34)' $(CONTROL_PLANE)
+	@$(BIN)/pytest -n $(WORKERS) --cluster=real --kubernetes='$(or $(KUBERNETES),1.34)' tests/flow
+
 .PHONY: programs
 programs: ## build what test-cluster and test-conformance run and the cache lacks (needs go), so that it is there before a timed test
 	@sh install/packages.sh test

@@ -75,6 +75,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "`cluster` run (make test-cluster)",
     )
     parser.addoption(
+        "--kubernetes",
+        default="",
+        help="with --cluster=real: the version of the flow tests' control plane, as 1.34 or 1.34.2",
+    )
+    parser.addoption(
         "--selection",
         metavar="FILE",
         help="add a line to FILE for each test that is run and each that is left out: CI finds what no verb runs",

@@ -39,7 +39,7 @@ def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     if request.config.getoption("cluster") == "embedded":
         yield EmbeddedPlane()
         return
-    with real_plane() as plane:
+    with real_plane(request.config.getoption("kubernetes")) as plane:
         yield plane
 
 

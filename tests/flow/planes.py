@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.cluster import objects
 from tests.cluster.control import Cluster, claimed
 from vkcri.config import Instance, default_address
 
@@ -61,9 +62,10 @@ class EmbeddedPlane:
 
 
 @contextmanager
-def real_plane() -> Iterator["RealPlane"]:
-    """A control plane on a number of its own, gone at the end."""
-    with claimed(flags={"kube-apiserver": {"enable-admission-plugins": "NodeRestriction,PodNodeSelector"}}) as cluster:
+def real_plane(kubernetes: str = "") -> Iterator["RealPlane"]:
+    """A control plane on a number of its own, gone at the end. `kubernetes`: as a person types it, such as 1.34."""
+    flags = {"kube-apiserver": {"enable-admission-plugins": "NodeRestriction,PodNodeSelector"}}
+    with claimed(kubernetes, flags) as cluster:
         cluster.start()
         yield RealPlane(cluster)
 
@@ -91,7 +93,7 @@ class RealPlane:
         self._kubectl("delete", "namespace", namespace, "--wait=false")
         self._kubectl("delete", "node", node, "--ignore-not-found")
         self._kubectl("delete", "lease", "-n", "kube-node-lease", node, "--ignore-not-found")
-        self._kubectl("delete", "clusterrolebinding", f"vkcri-proxy-{node}")  # node_kubeconfig made it
+        self._kubectl("delete", "clusterrolebinding", objects.proxier(node)["metadata"]["name"])  # of node_kubeconfig
 
     def _kubeconfig(self, folder: Path, namespace: str) -> Path:
         """The administrator's kubeconfig with this default namespace."""
@@ -100,8 +102,8 @@ class RealPlane:
         self._kubectl("config", "set-context", "--current", f"--namespace={namespace}", kubeconfig=path)
         return path
 
-    def _apply(self, *objects: dict[str, Any]) -> None:
-        self._kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    def _apply(self, *items: dict[str, Any]) -> None:
+        self._kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
     def _kubectl(self, *arguments: str, text: str | None = None, kubeconfig: Path | None = None) -> None:
         command = ["kubectl", f"--kubeconfig={kubeconfig or self._cluster.admin_kubeconfig}", *arguments]

@@ -17,7 +17,7 @@ from bridge.runtime import Runtime
 from bridge.stats import disk, inventory, reading
 from bridge.stats.cadvisor import CgroupUse, Machine
 from bridge.stats.disk import Filesystem, Taken
-from bridge.stats.inventory import Box, Running
+from bridge.stats.inventory import Box, Running, Stock
 from bridge.stats.reading import ROOT, CgroupReader
 from bridge.stats.samples import Samples
 from bridge.stats.shapes import Measured
@@ -37,7 +37,8 @@ _Tree = Mapping[str, tuple[str, ...]]
 class Gatherer:
     """systems(): system container -> (the name of its samples, when they began in nanoseconds since the epoch, 0 for a
     cgroup's own time). pause_image(): the sandboxes' image; image(uid, container): the name of a container's, where CRI
-    knows a digest. hosts_file(uid): the pod's hosts file."""
+    knows a digest. hosts_file(uid): the pod's hosts file. The seconds that a method takes are all that CRI has for
+    it."""
 
     def __init__(
         self,
@@ -65,29 +66,31 @@ class Gatherer:
         self._systems = systems
         self._seen_in_cri: dict[str, Usage] = {}
 
-    def boxes(self) -> list[Box]:
+    def boxes(self, seconds: float) -> list[Box]:
         """What runs now. Raises Unavailable."""
-        return inventory.boxes(self._runtime, self._settings.instance.cri_label)
+        return self._boxes(Stock(self._runtime, seconds))
 
-    def whole(self) -> tuple[NodeUse, list[PodUse]]:
+    def whole(self, seconds: float) -> tuple[NodeUse, list[PodUse]]:
         """For the whole Summary. Raises Unavailable."""
-        found, stats, tree = self.boxes(), self._stats(), self._cgroups.tree()
+        stock = Stock(self._runtime, seconds)
+        found, stats, tree = self._boxes(stock), self._stats(stock), self._cgroups.tree()
         layers = _Layers()
         pods = [self._pod(box, tree, stats, layers) for box in found if box.containers]
-        return self._whole_node(layers), pods
+        return self._whole_node(layers, stock), pods
 
-    def brief(self) -> tuple[NodeUse, list[PodUse]]:
+    def brief(self, seconds: float) -> tuple[NodeUse, list[PodUse]]:
         """CPU and memory alone. CRI's stats are asked for only where a container has no cgroup that can be read. Raises
         Unavailable."""
-        found, tree = self.boxes(), self._cgroups.tree()
+        stock = Stock(self._runtime, seconds)
+        found, tree = self._boxes(stock), self._cgroups.tree()
         by_id = ids(tree)
         missing = any(item.id not in by_id for box in found for item in box.containers)
-        stats = self._stats() if missing else {}
+        stats = self._stats(stock) if missing else {}
         return self._node(), [self._brief_pod(box, tree, by_id, stats) for box in found if box.containers]
 
-    def cgroups(self) -> list[CgroupUse]:
+    def cgroups(self, seconds: float) -> list[CgroupUse]:
         """Every cgroup of this node, the root first. Raises Unavailable."""
-        found, tree = self.boxes(), self._cgroups.tree()
+        found, tree = self.boxes(seconds), self._cgroups.tree()
         by_id = ids(tree)
         uses = [self._cgroup(ROOT, filesystems=_root_filesystems(self._settings.instance.state_dir))]
         uses += [self._cgroup(level) for level in self._cgroups.levels()]
@@ -104,18 +107,21 @@ class Gatherer:
                 uses.append(self._cgroup(by_id.get(item.id, ""), **made, **pod))
         return [use for use in uses if use is not None]
 
-    def histories(self) -> dict[str, Any]:
+    def histories(self, seconds: float) -> dict[str, Any]:
         """{"node": HISTORY, "pods": {UID: {CONTAINER: HISTORY}}}, HISTORY [[seconds since the epoch, nanocores, bytes
         of working set], ...], oldest first. Raises Unavailable."""
         by_id = ids(self._cgroups.tree())
         pods: dict[str, dict[str, Any]] = {}
-        for box in self.boxes():
+        for box in self.boxes(seconds):
             found = {item.name: self._samples.history(by_id.get(item.id, "")) for item in box.containers}
             pods.setdefault(box.uid, {}).update(found)
         return {"node": self._samples.history(ROOT), "pods": pods}
 
-    def _stats(self) -> dict[str, cri.ContainerStats]:
-        found = inventory.container_stats(self._runtime, self._settings.instance.cri_label)
+    def _boxes(self, stock: Stock) -> list[Box]:
+        return inventory.boxes(stock, self._settings.instance.cri_label)
+
+    def _stats(self, stock: Stock) -> dict[str, cri.ContainerStats]:
+        found = inventory.container_stats(stock, self._settings.instance.cri_label)
         self._seen_in_cri = {key: value for key, value in self._seen_in_cri.items() if key in found}
         return found
 
@@ -188,8 +194,8 @@ class Gatherer:
             systems=[use for name in (KUBELET, RUNTIME, PODS) if (use := self._system(name)) is not None],
         )
 
-    def _whole_node(self, layers: "_Layers") -> NodeUse:
-        images = _images(self._runtime)
+    def _whole_node(self, layers: "_Layers", stock: Stock) -> NodeUse:
+        images = _images(stock)
         running, most = host.processes()
         return replace(
             self._node(),
@@ -244,9 +250,9 @@ def _taken(count: Callable[[Path], Taken], path: Path) -> Taken | None:
         return None  # nothing was logged, or the pod has no hosts file of ours
 
 
-def _images(runtime: Runtime) -> tuple[str, Taken] | None:
+def _images(stock: Stock) -> tuple[str, Taken] | None:
     """(mount point, what is taken) of the first image file system. Raises Unavailable."""
-    for item in runtime.image_fs_info(cri.ImageFsInfoRequest()).image_filesystems:
+    for item in stock.images().image_filesystems:
         return item.fs_id.mountpoint, Taken(item.timestamp, item.used_bytes.value, item.inodes_used.value)
     return None
 

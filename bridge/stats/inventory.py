@@ -5,14 +5,16 @@ Source: criStatsProvider (removeTerminatedPods, removeTerminatedContainers): of 
 the newest; only containers that run.
 """
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.runtime import Runtime
 from bridge.spec import names
 from bridge.stats.disk import Taken
 from bridge.stats.usage import Memory, Usage
+from vkcri.errors import Unavailable
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,42 @@ class Box:
     containers: tuple[Running, ...]
 
 
-class Runtime(Protocol):
-    """The RPCs that taking stock needs."""
+class Stock:
+    """The RPCs that taking stock needs, for one answer: all of them together have these seconds. Raises Unavailable as
+    Runtime does."""
 
-    def list_pod_sandbox(self, request: cri.ListPodSandboxRequest, /) -> cri.ListPodSandboxResponse: ...
-    def list_containers(self, request: cri.ListContainersRequest, /) -> cri.ListContainersResponse: ...
-    def list_container_stats(self, request: cri.ListContainerStatsRequest, /) -> cri.ListContainerStatsResponse: ...
+    def __init__(self, runtime: Runtime, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._until = clock() + seconds
+
+    def sandboxes(self, request: cri.ListPodSandboxRequest) -> cri.ListPodSandboxResponse:
+        return self._runtime.list_pod_sandbox(request, seconds=self._left())
+
+    def containers(self, request: cri.ListContainersRequest) -> cri.ListContainersResponse:
+        return self._runtime.list_containers(request, seconds=self._left())
+
+    def stats(self, request: cri.ListContainerStatsRequest) -> cri.ListContainerStatsResponse:
+        return self._runtime.list_container_stats(request, seconds=self._left())
+
+    def images(self) -> cri.ImageFsInfoResponse:
+        return self._runtime.image_fs_info(cri.ImageFsInfoRequest(), seconds=self._left())
+
+    def _left(self) -> float:
+        left = self._until - self._clock()
+        if left <= 0:
+            raise Unavailable("the runtime has taken all the time that the request had")
+        return left
 
 
-def boxes(runtime: Runtime, cri_label: str) -> list[Box]:
+def boxes(stock: Stock, cri_label: str) -> list[Box]:
     """Our sandboxes that count, by namespace and name. Raises Unavailable."""
     ours = {names.INSTANCE: cri_label}
-    listed = runtime.list_pod_sandbox(cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(label_selector=ours)))
+    listed = stock.sandboxes(cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(label_selector=ours)))
     running = cri.ContainerStateValue(state=cri.CONTAINER_RUNNING)
     chosen = cri.ContainerFilter(label_selector=ours, state=running)
     containers: dict[str, list[Running]] = {}
-    for item in runtime.list_containers(cri.ListContainersRequest(filter=chosen)).containers:
+    for item in stock.containers(cri.ListContainersRequest(filter=chosen)).containers:
         name = item.labels.get(names.CONTAINER_NAME) or item.metadata.name
         found = Running(item.id, name, item.image.image, item.created_at)
         containers.setdefault(item.pod_sandbox_id, []).append(found)
@@ -61,10 +83,10 @@ def boxes(runtime: Runtime, cri_label: str) -> list[Box]:
     return sorted(made, key=lambda box: (box.namespace, box.pod, box.created))
 
 
-def container_stats(runtime: Runtime, cri_label: str) -> dict[str, cri.ContainerStats]:
+def container_stats(stock: Stock, cri_label: str) -> dict[str, cri.ContainerStats]:
     """CRI's stats of our containers by id. Raises Unavailable."""
     chosen = cri.ContainerStatsFilter(label_selector={names.INSTANCE: cri_label})
-    answer = runtime.list_container_stats(cri.ListContainerStatsRequest(filter=chosen))
+    answer = stock.stats(cri.ListContainerStatsRequest(filter=chosen))
     return {item.attributes.id: item for item in answer.stats}
 
 

@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 
 from bridge.cgroupfs import mounted_hierarchies
+from bridge.runtime import Runtime
 from bridge.stats.answers import StatsAnswers
-from bridge.stats.inventory import Box, Running
+from bridge.stats.inventory import Box, Running, Stock, boxes
 from bridge.stats.processes import ProcessGroup, listening_at, locked_by, own_cgroup
 from bridge.stats.reading import ROOT, CgroupReader, boot_time
 from bridge.stats.samples import HISTORY, Samples
 from bridge.stats.summary import NodeUse
 from bridge.stats.usage import Memory, Usage
+from tests.contract.bridge_node import wait_for
+from tests.contract.fake_runtime import FakeRuntime
 from vkcri.errors import Unavailable
 
 SECOND = 1_000_000_000
@@ -190,25 +193,32 @@ class Gatherer:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.failing = False
+        self.hangs: threading.Event | None = None
 
     def _use(self, what: str) -> tuple[NodeUse, list[Any]]:
         self.asked.append(what)
+        if self.hangs is not None:
+            assert self.hangs.wait(30)
         if self.failing:
             raise Unavailable("the runtime is away")
         from bridge.stats.shapes import Measured
 
         return NodeUse("n1", 0, Measured(Usage(SECOND, 5, Memory(1, 1, 1)), 7)), []
 
-    def whole(self) -> tuple[NodeUse, list[Any]]:
+    def whole(self, seconds: float) -> tuple[NodeUse, list[Any]]:
+        assert 0 < seconds <= 10
         return self._use("whole")
 
-    def brief(self) -> tuple[NodeUse, list[Any]]:
+    def brief(self, seconds: float) -> tuple[NodeUse, list[Any]]:
+        assert 0 < seconds <= 10
         return self._use("brief")
 
-    def cgroups(self) -> list[Any]:
+    def cgroups(self, seconds: float) -> list[Any]:
+        assert 0 < seconds <= 10
         return self._use("cgroups")[1]
 
-    def boxes(self) -> list[Box]:
+    def boxes(self, seconds: float) -> list[Box]:
+        assert 0 < seconds <= 10
         one = Running("c1", "main", "shell:1", 1)
         return [Box("s1", "default", "web", "u1", 1, True, (one,)), Box("s2", "default", "over", "u2", 1, False, ())]
 
@@ -243,6 +253,74 @@ def test_failure_is_told_and_not_kept() -> None:
     assert "container_scrape_error 1" in json.loads(answers.container_metrics({}, 10.0))["text"]
     gatherer.failing = False
     assert json.loads(answers.stats({}, 10.0))["node"]["nodeName"] == "n1"
+
+
+def test_who_asks_while_the_runtime_hangs_waits_no_longer_than_his_request() -> None:
+    gatherer, rounds = Gatherer(), [1]
+    gatherer.hangs = threading.Event()
+    answers = StatsAnswers(gatherer, lambda: rounds[0])  # type: ignore[arg-type]
+    first = threading.Thread(target=lambda: answers.stats({}, 10.0))
+    first.start()
+    wait_for("the first one", lambda: gatherer.asked)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="nobody who asked before has an answer yet"):
+        answers.stats({}, 0.3)
+    assert time.monotonic() - began < 5
+    gatherer.hangs.set()
+    first.join(10)
+    assert gatherer.asked == ["whole"]
+    assert json.loads(answers.stats({}, 10.0))["node"]["nodeName"] == "n1"
+
+
+class Lock:
+    """A lock that counts who has asked for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.asked = 0
+
+    def acquire(self, timeout: float) -> bool:
+        self.asked += 1
+        return self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def test_who_waited_for_what_failed_gets_the_failure_and_asks_no_runtime_again() -> None:
+    gatherer = Gatherer()
+    gatherer.hangs, gatherer.failing = threading.Event(), True
+    answers = StatsAnswers(gatherer, lambda: 1)  # type: ignore[arg-type]
+    lock = answers._kept["summary"].lock = Lock()  # type: ignore[assignment]
+    failures: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(Unavailable) as caught:
+            answers.stats({}, 10.0)
+        failures.append(str(caught.value))
+
+    threads = [threading.Thread(target=ask, name=f"asks-{number}") for number in range(5)]
+    for thread in threads:
+        thread.start()
+    wait_for("all of them", lambda: lock.asked == 5)
+    gatherer.hangs.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == ["the runtime is away"] * 5
+    assert gatherer.asked == ["whole"]
+
+
+def test_all_that_cri_is_asked_for_one_answer_has_the_requests_seconds(fake: FakeRuntime) -> None:
+    runtime = Runtime(fake.endpoint)
+    stock = Stock(runtime, 1.5)
+    fake.delay("ListContainers", 60.0)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="ListContainers: no answer within its deadline"):
+        boxes(stock, "label")
+    with pytest.raises(Unavailable, match="all the time that the request had"):
+        stock.images()
+    assert time.monotonic() - began < 10
+    runtime.close()
 
 
 def test_running_pods_are_what_runs_with_names_and_images() -> None:

@@ -332,7 +332,7 @@ class Actor:
         except NotFound:
             return
 
-    def tear_down(self, desired: Desired, action: TearDown) -> None:
+    def tear_down(self, desired: Desired, action: TearDown, scope: Scope) -> None:
         """No sandbox is ready, no volume is mounted, the pod's cgroup is gone."""
         try:
             for sandbox in action.sandboxes:
@@ -341,7 +341,7 @@ class Actor:
             self._guest.event(desired.pod, WARNING, "FailedKillPod", f"error killing pod: {error}")
             raise
         self._volumes = None
-        self._guest.volumes.teardown(self._uid)
+        self._guest.volumes.teardown(self._uid, scope.progress)
         self._guest.cgroups.remove_pod(self._uid)
 
     def remove_all(self, action: RemoveAll) -> None:

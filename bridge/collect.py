@@ -10,7 +10,7 @@ place.
 import logging
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bridge.cgroups import Cgroups
@@ -23,7 +23,7 @@ from vkcri.errors import VkcriError
 from vkcri.lifecycle import Process
 
 PERIOD = 60.0
-ROUND_SECONDS = 600.0
+STEP_SECONDS = 600.0  # for what is removed by one call; a round takes as long as there is something to remove
 _LOG_FOLDER = re.compile(r"(?P<namespace>[a-z0-9-]+)_(?P<name>[a-z0-9.-]+)_(?P<uid>[A-Za-z0-9][A-Za-z0-9.-]*)")
 log = logging.getLogger(__name__)
 
@@ -44,21 +44,22 @@ class Collector:
     def start(self, process: Process) -> None:
         def loop() -> None:
             while not process.wait(PERIOD):
-                with process.expect("a round of garbage collection", ROUND_SECONDS):
-                    self.collect()
+                with process.expect("a step of garbage collection", STEP_SECONDS) as expectation:
+                    self.collect(expectation.refresh)
 
         process.start_thread("collect", loop)
 
-    def collect(self) -> None:
-        """One round."""
+    def collect(self, progress: Callable[[], object] = lambda: None) -> None:
+        """One round; progress() is called for all that is gone."""
         if self._relist.relisted is None:
             return
         for boxes in self._relist.listing.values():
             for box in surplus(boxes):
                 self._remove(box)
+                progress()
         if self._roster.complete():
             known = {*self._roster.known(), *self._relist.listing}
-            self._remove_strays(known)
+            self._remove_strays(known, progress)
 
     def _remove(self, box: Box) -> None:
         try:
@@ -74,17 +75,18 @@ class Collector:
         except (VkcriError, OSError) as error:
             log.info("%s %s is left over and stays: %s", "sandbox" if box.is_sandbox else "container", box.id, error)
 
-    def _remove_strays(self, known: set[str]) -> None:
+    def _remove_strays(self, known: set[str], progress: Callable[[], object]) -> None:
         """Files, mounts and cgroups of pods that are neither wanted nor in CRI."""
         for uid in sorted({*self._volumes.known(), *self._cgroups.known()} - known):
             log.info("pod %s is gone: removing its volumes and cgroup", uid)
             try:
-                self._volumes.teardown(uid)
+                self._volumes.teardown(uid, progress)
                 self._cgroups.remove_pod(uid)
             except VkcriError as error:
                 log.warning("volumes or cgroup of pod %s stay: %s", uid, error)
         for folder in log_folders(self._logs, known):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of the runtime's files, no more than a pod has logs
+            progress()
 
 
 def surplus(boxes: Iterable[Box]) -> list[Box]:

@@ -44,10 +44,12 @@ class Cancelled(Exception):
 
 
 class Scope:
-    """How an operation is told to stop. Between its steps it looks (`check`); a wait that touches nothing of the pod,
+    """How an operation is told to stop, and how it tells that it gets on where nobody knows how long it takes
+    (`progress`). Between its steps it looks (`check`); a wait that touches nothing of the pod,
     such as a pull, may be left behind (`waiting`): then it is as if it had ended, and it never goes on."""
 
     def __init__(self) -> None:
+        self.progress: Callable[[], object] = lambda: None
         self._lock = threading.Lock()
         self._cancelled = False
         self._waits = False

@@ -8,7 +8,6 @@ containers that run are rotated: no other grows. What is left of a rotation that
 import gzip
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from vkcri.errors import VkcriError
 from vkcri.lifecycle import Process
 
 PERIOD = 10.0
-ROUND_SECONDS = 600.0
+STEP_SECONDS = 600.0  # for one log's next piece; a round takes as long as the logs are large
+PIECE = 256 * 1024
 _GZ, _TMP = ".gz", ".tmp"
 log = logging.getLogger(__name__)
 
@@ -69,36 +69,37 @@ class LogRotation:
 
         def loop() -> None:
             while not process.wait(PERIOD):
-                with process.expect("a round of log rotation", ROUND_SECONDS):
-                    self.look()
+                with process.expect("a step of log rotation", STEP_SECONDS) as expectation:
+                    self.look(expectation.refresh)
 
         process.start_thread("log-rotation", loop)
 
-    def look(self) -> None:
-        """One round over all logs."""
+    def look(self, progress: Callable[[], object] = lambda: None) -> None:
+        """One round over all logs; progress() is called for each, and for each piece that is packed."""
         for container_id, path in list(self._running()):
+            progress()
             if path:
                 try:
-                    self._look_at(container_id, Path(path))
+                    self._look_at(container_id, Path(path), progress)
                 except (OSError, VkcriError) as error:
                     log.warning("the log of container %s is not rotated: %s", container_id, error)
 
-    def _look_at(self, container_id: str, path: Path) -> None:
+    def _look_at(self, container_id: str, path: Path, progress: Callable[[], object]) -> None:
         try:
             size = path.stat().st_size
         except FileNotFoundError:
             self._reopen(container_id)  # a rotation broke off, or somebody removed the file: the runtime makes it anew
             return
         if size >= self._most_bytes:
-            self.rotate(container_id, path)
+            self.rotate(container_id, path, progress)
 
-    def rotate(self, container_id: str, path: Path) -> None:
+    def rotate(self, container_id: str, path: Path, progress: Callable[[], object] = lambda: None) -> None:
         """Rotate that log now. Raises OSError, Unavailable: then the log is where it was."""
         found = tidying((item.name for item in path.parent.glob(f"{path.name}.*")), self._most_files)
         for name in found.remove:
             path.with_name(name).unlink(missing_ok=True)
         for name in found.compress:
-            compress(path.with_name(name))
+            compress(path.with_name(name), progress)
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self._now()))
         rotated = path.with_name(f"{path.name}.{stamp}")
         if rotated.exists():
@@ -115,14 +116,16 @@ class LogRotation:
         self._runtime.reopen_container_log(api_pb2.ReopenContainerLogRequest(container_id=container_id))
 
 
-def compress(path: Path) -> None:
-    """PATH becomes PATH.gz, which appears whole. Raises OSError."""
+def compress(path: Path, progress: Callable[[], object]) -> None:
+    """PATH becomes PATH.gz, which appears whole; progress() is called for each piece. Raises OSError."""
     scratch = path.with_name(f"{path.name}{_TMP}")
     try:
         with path.open("rb") as source, scratch.open("wb") as target:
             os.fchmod(target.fileno(), path.stat().st_mode & 0o777)
             with gzip.GzipFile(path.name, "wb", 6, target) as packed:
-                shutil.copyfileobj(source, packed, 256 * 1024)
+                while piece := source.read(PIECE):
+                    packed.write(piece)
+                    progress()
         scratch.rename(path.with_name(f"{path.name}{_GZ}"))
     finally:
         scratch.unlink(missing_ok=True)

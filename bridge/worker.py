@@ -348,7 +348,8 @@ class Worker:
             seconds = action.grace + 300.0
 
         def operation() -> None:
-            with self._process.expect(f"{type(action).__name__} of pod {self.name}", seconds):
+            with self._process.expect(f"{type(action).__name__} of pod {self.name}", seconds) as expectation:
+                scope.progress = expectation.refresh
                 self._operate(action, desired, observed, key, scope, again=again)
 
         self._process.start_thread(f"{action.key.partition(':')[0]} {self.name}", operation, may_end=True)
@@ -405,7 +406,7 @@ class Worker:
             case RemoveContainer():
                 actor.remove_container(action)
             case TearDown():
-                actor.tear_down(desired, action)
+                actor.tear_down(desired, action, scope)
             case RemoveAll():
                 actor.remove_all(action)
             case RefreshVolumes():

@@ -3,10 +3,11 @@
 A walk may take long: it runs off the request's path (volumes).
 """
 
+import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,14 @@ def filesystem(path: str | Path) -> Filesystem:
     )
 
 
-def taken_by(path: Path) -> Taken:
+def taken_by(path: Path, progress: Callable[[], object] = lambda: None) -> Taken:
     """All below a folder (or one file), on its own file system only, hard links once: what the kubelet counts of a
-    volume. Raises OSError where the folder itself cannot be read."""
+    volume. progress() is called for each entry, and what it raises ends the count. Raises OSError where something
+    cannot be read."""
     top = path.stat()
     size, count, seen = top.st_blocks * _BLOCK, 1, {top.st_ino}
-    for found in _below(str(path), top.st_dev) if stat.S_ISDIR(top.st_mode) else ():
+    for found in _below(str(path), top) if stat.S_ISDIR(top.st_mode) else ():
+        progress()
         if found.st_nlink > 1:
             if found.st_ino in seen:
                 continue
@@ -75,21 +78,39 @@ def taken_by_files(folder: Path) -> Taken:
     return Taken(time.time_ns(), size, count)
 
 
-def _below(path: str, device: int) -> Iterator[os.stat_result]:
-    """What lies below, folders included, as long as it lies on that device. What goes away meanwhile is left out."""
-    folders = [path]
+def _below(path: str, top: os.stat_result) -> Iterator[os.stat_result]:
+    """What lies below, folders included, as long as it lies on the same device. What goes away meanwhile, or is swapped
+    for something else by who may write there, is left out."""
+    folders = [(path, top)]
     while folders:
-        try:
-            entries = os.scandir(folders.pop())
-        except FileNotFoundError:
+        name, seen = folders.pop()
+        descriptor = _open(name, seen)
+        if descriptor is None:
             continue
-        with entries:
-            for entry in entries:
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if found.st_dev == device:
-                    yield found
-                    if stat.S_ISDIR(found.st_mode):
-                        folders.append(entry.path)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    if found.st_dev == top.st_dev:
+                        yield found
+                        if stat.S_ISDIR(found.st_mode):
+                            folders.append((f"{name}/{entry.name}", found))
+        finally:
+            os.close(descriptor)
+
+
+def _open(folder: str, seen: os.stat_result) -> int | None:
+    """The folder that was seen under that name; None where it is not there any more. Raises OSError."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    if os.path.samestat(os.fstat(descriptor), seen):
+        return descriptor
+    os.close(descriptor)
+    return None

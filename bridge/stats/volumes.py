@@ -1,7 +1,8 @@
 """The thread `volume-stats`: how much each volume of each pod takes, counted every minute or two and kept.
 
 Counting walks every file, so it never runs for a request (the kubelet's volumeStatsAggPeriod and its jitter). A volume
-that is gone, or cannot be read, has no numbers.
+that is gone, or cannot be read, has no numbers, and neither has one with so many files that a pod's time is over before
+they are counted: whoever fills a volume takes no more of this thread than a share.
 """
 
 import logging
@@ -19,7 +20,9 @@ from vkcri.lifecycle import Process
 
 PERIOD = 60.0
 LOOK = 5.0
-WALK_SECONDS = 600.0
+WALK_SECONDS = 60.0  # for all volumes of a pod
+REST = 5  # times as long as its walk took is a pod's pause at least
+STALL_SECONDS = 600.0  # beyond that, for the file system's answer about one file
 log = logging.getLogger(__name__)
 _Pod = Mapping[str, Any]
 
@@ -44,7 +47,7 @@ class VolumeMeter:
         def loop() -> None:
             while not process.wait(LOOK):
                 for pod in self.due():
-                    with process.expect(f"the size of {pods.full_name(pod)}'s volumes", WALK_SECONDS):
+                    with process.expect(f"the size of {pods.full_name(pod)}'s volumes", WALK_SECONDS + STALL_SECONDS):
                         self.measure(pod)
 
         process.start_thread("volume-stats", loop)
@@ -61,19 +64,29 @@ class VolumeMeter:
 
     def measure(self, pod: _Pod) -> None:
         """Count one pod's volumes."""
-        found = []
-        for name, path, local in self._measurable(pod):
+        found, began, volumes = [], self._clock(), self._measurable(pod)
+        for name, path, local in volumes:
             try:
-                found.append(VolumeUse(name, disk.filesystem(path), disk.taken_by(path), local))
+                taken = disk.taken_by(path, lambda: self._check(began))
+                found.append(VolumeUse(name, disk.filesystem(path), taken, local))
             except OSError as error:
                 log.debug("volume %s of %s: %s", name, pods.full_name(pod), error)
-        uid = pods.uid(pod)
+        uid, now = pods.uid(pod), self._clock()
         with self._lock:
             self._found[uid] = tuple(found)
-            if found or not pods.spec(pod).get("volumes"):  # else they are being set up: look again soon
-                self._due[uid] = self._clock() + PERIOD * (1 + random.random())
+            if volumes or not _may_get_some(pod):  # else they are being set up: look again soon
+                self._due[uid] = now + max(PERIOD * (1 + random.random()), REST * (now - began))
+
+    def _check(self, began: float) -> None:
+        if self._clock() - began > WALK_SECONDS:
+            raise TimeoutError(f"not counted within {WALK_SECONDS:g} s")
 
     def latest(self, uid: str) -> tuple[VolumeUse, ...]:
         """The pod's volumes, none before they were counted."""
         with self._lock:
             return self._found.get(uid, ())
+
+
+def _may_get_some(pod: _Pod) -> bool:
+    """Whether it has volumes that may not be set up yet: later none comes, a hostPath is never measured."""
+    return bool(pods.spec(pod).get("volumes")) and pods.status(pod).get("phase", "Pending") == "Pending"

@@ -7,7 +7,6 @@ holds only caches, so that a restarted bridge goes on where it was.
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from bridge.volumes import (
     mounting,
     ownership,
     projected,
+    removal,
     secret,
 )
 from bridge.volumes.source import NotReady, Surroundings, Tokens, frozen
@@ -102,13 +102,13 @@ class Volumes:
         """Where that attempt's termination message is, if it wrote one."""
         return files.termination_file(self._path(uid), container, attempt)
 
-    def teardown(self, uid: str) -> None:
-        """Unmount and remove everything of the pod. Idempotent. Raises Unavailable where a mount stays: nothing is
-        removed then, since it might be the node's own files that are bound there."""
+    def teardown(self, uid: str, progress: Callable[[], object] = lambda: None) -> None:
+        """Unmount and remove everything of the pod; progress() is called for each file. Idempotent. Raises Unavailable
+        where a mount stays: nothing is removed then, since it might be the node's own files that are bound there."""
         folder = self._path(uid)
         mounting.unmount_below(folder)
         try:
-            shutil.rmtree(folder)
+            removal.remove_tree(folder, progress)
         except FileNotFoundError:
             _log.debug("volumes of %s are gone already", uid)
         except OSError as error:

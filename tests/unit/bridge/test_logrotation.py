@@ -1,11 +1,13 @@
 """Rotation of container logs, on real files."""
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from bridge.logrotation import LogRotation, Tidying, tidying
+from bridge.logrotation import PIECE, LogRotation, Tidying, tidying
 from bridge.pb.runtime.v1 import api_pb2
 from vkcri.config import Instance, RuntimeSettings
 from vkcri.errors import ConfigError, Unavailable
@@ -14,7 +16,10 @@ from vkcri.errors import ConfigError, Unavailable
 class Writer:
     """A runtime with one container whose log it opens anew when told to, and a clock of a second a rotation."""
 
+    made: ClassVar[list["Writer"]] = []
+
     def __init__(self, folder: Path, most_files: int = 5) -> None:
+        self.made.append(self)
         self.path = folder / "0.log"
         self.file = self.path.open("ab")
         self.reopened = 0
@@ -46,6 +51,13 @@ class Writer:
 
     def names(self) -> list[str]:
         return sorted(item.name.partition("0.log")[2].partition(".")[2][15:] for item in self.path.parent.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while Writer.made:
+        Writer.made.pop().file.close()
 
 
 def test_small_log_is_left_alone(tmp_path: Path) -> None:
@@ -80,6 +92,17 @@ def test_log_comes_back_where_the_runtime_does_not_open_it_anew(tmp_path: Path) 
     writer.failing = False
     writer.look()
     assert len(writer.names()) == 2
+
+
+def test_each_log_and_each_piece_that_is_packed_is_progress(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.write(b"x" * (3 * PIECE + 1))
+    writer.look()
+    writer.write(b"y" * 100)
+    writer.now += 1
+    told: list[None] = []
+    writer.rotation.look(lambda: told.append(None))
+    assert len(told) == 2 + 4
 
 
 def test_file_that_is_gone_is_made_anew(tmp_path: Path) -> None:

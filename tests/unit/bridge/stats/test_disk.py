@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.stats import disk
-from bridge.stats.volumes import PERIOD, VolumeMeter
+from bridge.stats.volumes import PERIOD, WALK_SECONDS, VolumeMeter
 
 
 def test_folder_is_counted_as_du_counts_it(tmp_path: Path) -> None:
@@ -42,14 +42,51 @@ def test_file_system_is_what_statvfs_says(tmp_path: Path) -> None:
     assert 0 < found.available <= found.capacity - found.used + found.capacity // 10
 
 
+def test_folder_that_is_swapped_for_a_link_while_it_is_counted_is_left_out(tmp_path: Path) -> None:
+    other, volume = tmp_path / "other", tmp_path / "volume"
+    for folder in (other, volume / "folder"):
+        folder.mkdir(parents=True)
+    for number in range(5):
+        (other / str(number)).write_bytes(b"x" * 9000)
+
+    def swap() -> None:
+        if (volume / "folder").is_dir() and not (volume / "folder").is_symlink():
+            (volume / "folder").rmdir()
+            (volume / "folder").symlink_to(other)
+
+    assert disk.taken_by(volume, swap).inodes == 2
+
+
+def test_folder_of_a_link_on_its_way_is_left_out_too(tmp_path: Path) -> None:
+    other, volume = tmp_path / "other", tmp_path / "volume"
+    for folder in (other / "deep", volume / "folder" / "deep"):
+        folder.mkdir(parents=True)
+    (other / "deep" / "file").write_bytes(b"x" * 9000)
+    seen: list[None] = []
+
+    def swap() -> None:
+        seen.append(None)
+        if len(seen) == 2:  # the folder was read, and what lies below it was not
+            (volume / "folder").rename(tmp_path / "away")
+            (volume / "folder").symlink_to(other)
+
+    assert disk.taken_by(volume, swap).inodes == 3
+
+
 class Meter:
-    """A VolumeMeter of pods whose volumes are folders of a test, with a clock that stands."""
+    """A VolumeMeter of pods whose volumes are folders of a test, with a clock that stands, or moves by `step` whenever
+    it is read."""
 
     def __init__(self, root: Path) -> None:
         self.pods: dict[str, dict[str, Any]] = {}
         self.now = 1000.0
+        self.step = 0.0
         self.root = root
-        self.meter = VolumeMeter(lambda: self.pods.values(), self.measurable, lambda: self.now)
+        self.meter = VolumeMeter(lambda: self.pods.values(), self.measurable, self.clock)
+
+    def clock(self) -> float:
+        self.now += self.step
+        return self.now
 
     def add(self, uid: str, *volumes: str) -> None:
         spec = {"volumes": [{"name": name, "emptyDir": {}} for name in volumes]}
@@ -96,3 +133,33 @@ def test_volumes_that_are_being_set_up_are_looked_at_again_at_once(tmp_path: Pat
     (tmp_path / "late" / "data").mkdir(parents=True)
     assert meter.round() == ["late"]
     assert [item.name for item in meter.meter.latest("late")] == ["data"]
+
+
+def test_volume_with_more_files_than_a_pods_time_is_enough_for_has_no_numbers_and_rests(tmp_path: Path) -> None:
+    meter = Meter(tmp_path)
+    meter.add("full", "small", "data")
+    for name, files in (("small", 1), ("data", 20)):
+        (tmp_path / "full" / name).mkdir(parents=True)
+        for number in range(files):
+            (tmp_path / "full" / name / str(number)).touch()
+    meter.step = WALK_SECONDS / 10
+    began = meter.now
+    assert meter.round() == ["full"]
+    took, meter.step = meter.now - began, 0.0
+    assert WALK_SECONDS < took < 2 * WALK_SECONDS
+    assert [item.name for item in meter.meter.latest("full")] == ["small"]
+    meter.now += 4 * WALK_SECONDS
+    assert meter.round() == []
+    meter.now += 2 * WALK_SECONDS
+    assert meter.round() == ["full"]
+    assert [item.name for item in meter.meter.latest("full")] == ["small", "data"]
+
+
+def test_pod_whose_volumes_have_no_numbers_is_not_looked_at_all_the_time(tmp_path: Path) -> None:
+    meter = Meter(tmp_path)
+    meter.add("host", "path")
+    meter.pods["host"]["status"] = {"phase": "Pending"}
+    assert meter.round() == meter.round() == ["host"]
+    meter.pods["host"]["status"] = {"phase": "Running"}
+    assert meter.round() == ["host"]
+    assert meter.round() == []

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bridge.admit import Refusal, admit, wants_strict_groups
+from bridge.admit import Refusal, admit, fits, wants_strict_groups
 from bridge.allocation import Allocation, allocation_of, applied, order, remembered
 from vkcri.api import pods
 
@@ -39,12 +39,16 @@ class Admission:
         self._offered: dict[str, Pod] = {}
         self._admitted: dict[str, Pod] = {}
         self._refused: dict[str, Refusal] = {}
+        self._released: set[str] = set()
         self._granted: dict[str, Allocation] = {}
         self._deferred: dict[str, str] = {}  # since when, RFC 3339
 
     def offer(self, uid: str, pod: Pod) -> None:
-        """A pod that is to be judged, unless it was."""
+        """A pod that is to be judged, unless it was. One that has ended is not, though an older copy of it may come
+        after its end: it would take room from who comes next."""
         with self._lock:
+            if uid in self._released:
+                return
             if uid in self._admitted:
                 self._admitted[uid] = pod
             elif uid not in self._refused:
@@ -86,8 +90,9 @@ class Admission:
         return answer
 
     def release(self, uid: str) -> None:
-        """The pod has ended: what it was granted is free."""
+        """The pod has ended: what it was granted is free, until it is forgotten."""
         with self._lock:
+            self._released.add(uid)
             held = self._admitted.pop(uid, None)
             for table in (self._offered, self._deferred):
                 table.pop(uid, None)
@@ -101,6 +106,7 @@ class Admission:
         with self._lock:
             self._refused.pop(uid, None)
             self._granted.pop(uid, None)
+            self._released.discard(uid)
 
     def _settle(self, last: Pod) -> None:
         """Judge every offered pod up to this one."""
@@ -118,9 +124,11 @@ class Admission:
 
     def _admit(self, uid: str, pod: Pod) -> Refusal | None:
         """Judge the pod beside the others that were taken, as they were granted. The lock is held."""
-        others = [applied(held, self._granted[other]) for other, held in self._admitted.items() if other != uid]
         strict = wants_strict_groups(pod) and self._strict_groups()
-        return admit(pod, others, self._allocatable(), self._node(), strict_groups=strict)
+        return admit(pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict)
+
+    def _others(self, uid: str) -> list[Pod]:
+        return [applied(held, self._granted[other]) for other, held in self._admitted.items() if other != uid]
 
     def _settle_resizes(self) -> tuple[dict[str, Refusal], set[str]]:
         """Grant what fits of the resizes that are asked for: (who is refused and why, who was granted)."""
@@ -129,7 +137,7 @@ class Admission:
         refusals: dict[str, Refusal] = {}
         granted: set[str] = set()
         for uid, pod in asking:
-            refusal = self._admit(uid, pod)
+            refusal = fits(pod, self._others(uid), self._allocatable(), self._node())
             if refusal is None:
                 self._granted[uid] = allocation_of(pod)
                 del self._deferred[uid]

@@ -57,6 +57,12 @@ def admit(
     sysctl = security.forbidden_sysctl(pod)
     if sysctl is not None:
         return Refusal("SysctlForbidden", sysctl)
+    return fits(pod, admitted, allocatable, node)
+
+
+def fits(pod: Pod, admitted: Iterable[Pod], allocatable: Mapping[str, Any], node: Mapping[str, Any]) -> Refusal | None:
+    """None if there is room for the pod and it may be on this node: what a pod that runs is judged by when it asks for
+    other resources. Whether it may run at all was settled when it was taken, perhaps by another version."""
     return _resources(pod, list(admitted), allocatable) or _place(pod, node)
 
 

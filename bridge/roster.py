@@ -60,7 +60,9 @@ class Roster:
         pod = json.loads(change.value)
         if pods.is_mirror(pod):
             return
-        if not pods.is_terminal(pods.status(pod)):
+        if pods.is_terminal(pods.status(pod)):
+            self._admission.release(change.key)
+        else:
             self._admission.offer(change.key, pod)
         with self._lock:
             self._desired[change.key] = pod

@@ -1,5 +1,6 @@
 """Which pods the node refuses, and with what words."""
 
+import copy
 from typing import Any, ClassVar
 
 import pytest
@@ -182,6 +183,42 @@ class TestAdmission:
         admission.forget("a")
         admission.offer("a", self.pod("a", "2026-01", "1"))
         assert admission.verdict("a") is None
+
+    def test_an_older_copy_of_a_pod_that_has_ended_takes_no_room(self) -> None:
+        admission = self.admission()
+        admission.offer("a", self.pod("a", "2026-01", "2"))
+        assert admission.verdict("a") is None
+        admission.release("a")
+        admission.offer("a", self.pod("a", "2026-01", "2"))
+        admission.offer("b", self.pod("b", "2026-02", "2"))
+        assert admission.verdict("b") is None
+
+    def test_a_uid_that_comes_back_is_judged_anew(self) -> None:
+        admission = self.admission()
+        admission.offer("a", self.pod("a", "2026-01", "2"))
+        admission.release("a")
+        admission.forget("a")
+        admission.offer("a", self.pod("a", "2026-01", "3"))
+        assert admission.verdict("a") is not None
+
+    def test_a_resize_is_judged_by_room_and_place_only(self) -> None:
+        def silent() -> bool:
+            raise Unavailable("the runtime is away")
+
+        admission = Admission(lambda: ROOM, dict, silent)
+        for uid in ("a", "b"):
+            before = self.pod(uid, "2026-01", "900m")
+            before["spec"]["securityContext"] = {"supplementalGroupsPolicy": "Strict"}
+            before["spec"]["containers"][0]["volumeDevices"] = [{}]
+            admission.offer(uid, before)
+        admission.count(["a", "b"])
+        wanted = copy.deepcopy(before)
+        wanted["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "1500m"
+        refusal = admission.resize("b", wanted, "2026-03-01T00:00:00Z")[1]
+        assert refusal is not None
+        assert refusal.reason == "OutOfcpu"
+        admission.release("a")
+        assert admission.resize("b", wanted, "2026-03-01T00:00:00Z") == (allocation_of(wanted), None)
 
     def test_a_resize_waits_for_room_and_is_granted_when_there_is_some(self) -> None:
         woken: list[str] = []

@@ -35,7 +35,8 @@ class Between(Admission):
     before it begins."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: {"pods": "10"}, dict)
+        self.room = {"pods": "10"}
+        super().__init__(lambda: self.room, dict)
         self.meanwhile: Callable[[], object] = lambda: None
 
     def count(self, found: Any) -> None:
@@ -293,3 +294,16 @@ def test_nothing_is_kept_of_the_objects_of_pods_that_are_gone(house: House) -> N
     house.roster.forget(worker)
     assert house.roster._references == {}
     assert house.roster._keys == {}
+
+
+def test_a_pod_that_has_ended_before_it_began_holds_no_room(house: House) -> None:
+    house.admission.room = {"pods": "1"}
+    other = a_pod()
+    other["metadata"] |= {"uid": "other", "creationTimestamp": "2026-02"}
+    house.put(a_pod())
+    assert house.admission.verdict(UID) is None
+    over = a_pod()
+    over["status"] = {"phase": "Failed"}
+    house.put(over)
+    house.put(other)
+    assert house.admission.verdict("other") is None

@@ -74,7 +74,6 @@ class Connection(WSGIRequestHandler):
 
     server: "Server"
     head: Head  # of the request at hand, its headers as they came
-
     idle = True  # waits for a request's first byte
 
     def __init__(self, slot: "_Slot", address: Any, server: "Server") -> None:
@@ -127,7 +126,7 @@ class Connection(WSGIRequestHandler):
             LOG.debug("%s is gone already: %s", self.client_address[0], error)
 
     def _read_head(self) -> Head | None:
-        """The next request's head; None when the client is done or the server drains."""
+        """The next request's head; None when the client is done or no further one is taken."""
         self._wire.within(HEAD_SECONDS if self._first else IDLE_SECONDS)
         self.idle = True
         if self._last() or not self._wire.more():

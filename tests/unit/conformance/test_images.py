@@ -178,3 +178,8 @@ def test_images_are_loaded_once_and_those_without_a_recipe_are_named(
         answer = containerd_runtime.image_status(cri.ImageStatusRequest(image=cri.ImageSpec(image=name)), seconds=10.0)
         assert answer.image.uid.value == user
         containerd_runtime.remove_image(cri.RemoveImageRequest(image=cri.ImageSpec(image=name)))
+
+
+def test_images_without_a_recipe_are_said_in_one_line_by_their_last_names() -> None:
+    assert images.shortened(["registry.example/b/two:2", "registry.example/one:1"]) == "one:1, two:2"
+    assert images.shortened([]) == "none"

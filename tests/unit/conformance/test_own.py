@@ -12,8 +12,9 @@ from tests.conformance import own
 from tests.flow.live import PROJECT, wait_for
 
 BREAKS_OFF = """
-import sys
+import signal, sys
 from tests.conformance import ginkgo, own
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background has it ignored
 ginkgo.end_by_sigterm()
 own.run(["bash", "-c", sys.argv[1]])
 """

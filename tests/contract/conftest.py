@@ -113,7 +113,8 @@ def guest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guest]:
         return
     settings: RuntimeSettings = request.getfixturevalue("containerd_settings")
     runtime = Runtime(settings.runtime_endpoint)
-    found = Guest(runtime, label, settings.instance.pod_logs_dir, settings.instance.cgroup_root)
+    logs = settings.instance.pod_logs_dir / label  # a log is appended to: no sentence reads another's
+    found = Guest(runtime, label, logs, settings.instance.cgroup_root)
     try:
         yield found
     finally:

@@ -210,7 +210,7 @@ def test_a_missing_config_map_keeps_the_pod_waiting_until_it_is_there(node: Brid
     node.put(spec)
     node.put(env)
     wait_for("FailedMount", lambda: "FailedMount" in node.reasons(spec))
-    assert waiting(node.status(spec)) == "ContainerCreating"
+    node.wait_status(spec, "ContainerCreating", lambda status: waiting(status) == "ContainerCreating")
     status = node.wait_status(
         env, "CreateContainerConfigError", lambda status: waiting(status) == "CreateContainerConfigError"
     )

@@ -153,7 +153,7 @@ def test_another_agents_node_is_left_alone_until_its_lease_is_old(joined: Joined
     try:
         joined.apply(here("bound", nodeName=joined.name))
         made = joined.node()
-        told = joined.run(str(BIN / "vkcri"), "up", "--timeout", "15", check=False)
+        told = joined.run(str(BIN / "vkcri"), "up", "--timeout", "30", check=False)
         assert "VKUBELET_NODE_NAME" in told.splitlines()[-1]
         assert "belongs to another agent" in told.splitlines()[-1]
         assert joined.log().count("belongs to another agent") == 1

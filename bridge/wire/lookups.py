@@ -1,4 +1,5 @@
-"""Host names to addresses, for the loop: a name server that hangs holds up nothing but those who ask for that name.
+"""Host names to addresses, for the loop: a name server that hangs holds up nothing but those who ask for a name of its,
+as long as there are fewer such names than threads; beyond that the other names wait too.
 
 A name is asked for once at a time, on one of at most THREADS threads, which end when there is nothing to do. What waits
 behind them has its own deadline and is cancelled by it. An address needs no thread.
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from bridge.wire.loop import Loop
 from vkcri.lifecycle import Process
 
-THREADS = 4
+THREADS = 32  # of which each that hangs costs a stack and nothing else
 LOOKUP_SECONDS = 900.0  # what a resolver takes with several servers and search domains, all of them away
 Addresses = list[tuple[int, str]]
 """(family, address), in the resolver's order."""

@@ -5,6 +5,7 @@ that fails raises; what that means for the container is its caller's business.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -64,13 +65,15 @@ def _http_get(
     if not (action.get("host") or address):
         raise Unavailable("the pod has no address")
     get = of_action(action, container, address, "lifecycle")
+    until = time.monotonic() + seconds
     try:
         fetch(get, seconds)
     except Unavailable as error:
         if not str(error).endswith(PLAIN_HTTP):
             raise
         kept = tuple(pair for pair in get.headers if pair[0] != "Authorization")
-        fetch(replace(get, scheme="http", headers=kept, location=get.location.replace("https:", "http:", 1)), seconds)
+        plain = replace(get, scheme="http", headers=kept, location=get.location.replace("https:", "http:", 1))
+        fetch(plain, max(0.0, until - time.monotonic()))
         where = join(get.host, get.port)
         return f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded"
     return ""

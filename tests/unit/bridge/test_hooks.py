@@ -3,13 +3,17 @@
 import socket
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge.hooks import run_hook
 from bridge.wire.client import Client
+from bridge.wire.connection import PLAIN_HTTP
+from bridge.wire.exchange import Answer
 from bridge.wire.loop import Loop
+from bridge.wire.request import Get
 from tests.unit.bridge.wire.servers import answering, closed_port, read_head, response, server_context, serving
 from vkcri.config import Instance
 from vkcri.errors import Invalid, Unavailable
@@ -59,6 +63,23 @@ def test_https_falls_back_to_http_without_credentials(client: Client) -> None:
     assert note == f"request to HTTPS lifecycle hook {where} got HTTP response, retry with HTTP succeeded"
     assert "X-Kept: 1" in heads[0]
     assert not any(line.startswith("Authorization") for line in heads[0])
+
+
+def test_the_second_try_has_what_the_first_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    given: list[tuple[str, float]] = []
+
+    def fetch(get: Get, seconds: float) -> Answer:
+        given.append((get.scheme, seconds))
+        now[0] += 7.0
+        if get.scheme == "https":
+            raise Unavailable(get.failed(PLAIN_HTTP))
+        return Answer(200)
+
+    monkeypatch.setattr("bridge.hooks.time", SimpleNamespace(monotonic=lambda: now[0]))
+    hook = {"httpGet": {"port": 80, "scheme": "HTTPS"}}
+    run_hook(None, fetch, hook, "c1", {}, "10.0.0.5", 10.0, threading.Event())  # type: ignore[arg-type]
+    assert given == [("https", 10.0), ("http", 3.0)]
 
 
 def test_what_cannot_be_reached_is_said(client: Client) -> None:

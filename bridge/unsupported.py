@@ -44,7 +44,6 @@ NO_EFFECT: Mapping[str, str] = {
     "NodeAffinity.preferredDuringSchedulingIgnoredDuringExecution": "the scheduler's",
     "PodSecurityContext.fsGroupChangePolicy": "for volumes that outlive a pod: ours are made anew, with their group",
     "PodSecurityContext.seLinuxChangePolicy": "MountOption, the default: no volume's label is changed file by file",
-    "Container.resizePolicy": "for a change of resources in place, which this node does not make",
     "ObjectFieldSelector.apiVersion": "v1 is the only one",
 }
 """DEFINITION.FIELD -> why nothing has to be done for it on a node."""

@@ -6,6 +6,7 @@ kubelet's probes. Its socket is closed without waiting; nothing of it outlives `
 
 import errno
 import functools
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -19,6 +20,7 @@ CHUNK = 64 * 1024
 PLAIN_HTTP = "http: server gave HTTP response to HTTPS client"
 _NO_TLS = "tls: first record does not look like a TLS handshake"
 
+log = logging.getLogger(__name__)
 Talk = Callable[[str], Exchange]
 """The exchange for the protocol that ALPN chose; "" where there was no choice."""
 Finished = Callable[[Exchange | None, Broken | None], None]
@@ -108,8 +110,8 @@ class Connection:
             else:
                 self._unsent = self._open("")
             self._flush()
-        except Broken as error:
-            self._end(error)
+        except Exception as error:  # noqa: BLE001  (see _broken)
+            self._end(_broken(error))
 
     def _open(self, protocol: str) -> bytes:
         assert self._talk is not None
@@ -123,8 +125,8 @@ class Connection:
                 self._read()
             if self._finished is not None:
                 self._flush()
-        except Broken as error:
-            self._end(error)
+        except Exception as error:  # noqa: BLE001  (see _broken)
+            self._end(_broken(error))
 
     def _read(self) -> None:
         assert self._socket is not None
@@ -221,9 +223,12 @@ class Tls:
         return self._read() if self.established else b"", self._out.read()
 
     def send(self, data: bytes) -> bytes:
-        """The same, encrypted."""
-        if data:
-            self._object.write(data)
+        """The same, encrypted. Raises Broken in Go's words."""
+        try:
+            if data:
+                self._object.write(data)
+        except ssl.SSLError as error:
+            raise Broken(_tls_words(error)) from error
         return self._out.read()
 
     def _shake(self) -> None:
@@ -253,6 +258,14 @@ class Tls:
                 break
             parts.append(part)
         return b"".join(parts)
+
+
+def _broken(error: Exception) -> Broken:
+    """Whatever happens on the way ends the conversation: its socket would stay ready, and be read over and over."""
+    if isinstance(error, Broken):
+        return error
+    log.error("a conversation failed", exc_info=error)
+    return Broken(f"malformed response: {type(error).__name__}: {error}")
 
 
 @functools.cache

@@ -104,7 +104,9 @@ class Check:
         code = said.get("grpc-status")
         if code is None:
             return _without_status(answer)
-        name = _CODES[int(code)] if code.isdigit() and int(code) < len(_CODES) else f"Code({code})"
+        name = (
+            _CODES[int(code)] if code.isascii() and code.isdigit() and int(code[:3]) < len(_CODES) else f"Code({code})"
+        )
         if name != "OK":
             return Health(name, urllib.parse.unquote(said.get("grpc-message", "")))
         return _parse(answer.body)

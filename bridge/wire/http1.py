@@ -12,6 +12,8 @@ from bridge.wire.words import quote
 
 HEAD_BYTES = 1024 * 1024
 MOST_INFORMATIONAL = 5
+_BLANK = (b"\r\n\r\n", b"\n\n", b"\n\r\n")
+_LAST = 3  # bytes at the end in which a blank line may have begun
 _BROKEN = "net/http: HTTP/1.x transport connection broken: "
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
@@ -23,7 +25,9 @@ class Http1:
         self.answer: Answer | None = None
         self.done = False
         self._get = get
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._searched = 0  # bytes of the buffer in which no head ends
+        self._greeted = False  # its first line is a response's
         self._body = b""
         self._informational = 0
         self._length: int | None = None  # bytes of body still to come; None: until the peer closes
@@ -62,15 +66,18 @@ class Http1:
 
     def _read_head(self) -> bool:
         """Take one head off the buffer; False where it is not there yet."""
-        end = _end_of_head(self._buffer)
+        end = _end_of_head(self._buffer, self._searched)
         if end is None:
             if len(self._buffer) > HEAD_BYTES:
                 raise Broken(f"{_BROKEN}net/http: server response headers exceeded {HEAD_BYTES} bytes; aborted")
-            line = self._buffer.partition(b"\n")
-            if line[1]:
-                _status(line[0])  # garbage is known by its first line
+            if not self._greeted and (line := self._buffer.find(b"\n", self._searched)) >= 0:
+                _status(bytes(self._buffer[:line]))  # garbage is known by its first line
+                self._greeted = True
+            self._searched = max(0, len(self._buffer) - _LAST)
             return False
-        head, self._buffer = self._buffer[:end], self._buffer[end:]
+        head = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._searched, self._greeted = 0, False
         lines = [line.removesuffix(b"\r") for line in head.rstrip(b"\r\n").split(b"\n")]
         status = _status(lines[0])
         headers = _headers(lines[1:])
@@ -105,13 +112,13 @@ class Http1:
                 return False
             self._take(min(self._length, len(self._buffer)))
             return True
-        line, newline, rest = self._buffer.partition(b"\n")
-        if not newline:
-            if len(line) > 4096:
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            if len(self._buffer) > 4096:
                 raise Broken("header line too long")
             return False
-        line = line.removesuffix(b"\r")
-        self._buffer = rest
+        line = bytes(self._buffer[:end]).removesuffix(b"\r")
+        del self._buffer[: end + 1]
         if self._in_chunk:  # the line break behind a chunk's data
             if line:
                 raise Broken("malformed chunked encoding")
@@ -127,8 +134,8 @@ class Http1:
 
     def _take(self, size: int) -> None:
         """That much of the buffer is body."""
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        self._body += taken[: BODY_BYTES - len(self._body)]
+        self._body += self._buffer[: min(size, BODY_BYTES - len(self._body))]
+        del self._buffer[:size]
         if self._length is not None:
             self._length -= size
         if len(self._body) >= BODY_BYTES:
@@ -140,9 +147,10 @@ class Http1:
         self.done = True
 
 
-def _end_of_head(data: bytes) -> int | None:
-    """Where the head ends, its blank line included; lines may end in a bare line feed."""
-    ends = [found + len(mark) for mark in (b"\r\n\r\n", b"\n\n", b"\n\r\n") if (found := data.find(mark)) >= 0]
+def _end_of_head(data: bytearray, start: int) -> int | None:
+    """Where the head ends, its blank line included; lines may end in a bare line feed. start: no blank line begins
+    before."""
+    ends = [found + len(mark) for mark in _BLANK if (found := data.find(mark, start)) >= 0]
     return min(ends, default=None)
 
 

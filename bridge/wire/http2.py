@@ -76,7 +76,7 @@ class Stream:
     def _take_of_stream(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):
             headers = dict(reversed(_texts(event.headers)))
-            self.answer = Answer(int(headers.get(":status", "0")), headers)
+            self.answer = Answer(_status(headers.get(":status", "")), headers)
         elif isinstance(event, h2.events.TrailersReceived):
             self.trailers = dict(_texts(event.headers))
         elif isinstance(event, h2.events.DataReceived) and self.answer is not None and not self.done:
@@ -88,6 +88,8 @@ class Stream:
             if len(self.answer.body) >= BODY_BYTES:
                 self._finish()
         elif isinstance(event, h2.events.StreamEnded):
+            if self.answer is None:
+                raise Broken("http2: the stream ended before its headers")
             self._finish()
         elif isinstance(event, h2.events.StreamReset):
             code = event.error_code
@@ -136,6 +138,15 @@ class Http2:
 
 
 _CODES = frozenset(int(code) for code in h2.errors.ErrorCodes)
+
+
+def _status(text: str) -> int:
+    """Raises Broken where it is no status code, in Go's words."""
+    if not text:
+        raise Broken("malformed response from server: missing status pseudo header")
+    if not (text.isascii() and text.isdigit()):
+        raise Broken("malformed response from server: malformed non-numeric status pseudo header")
+    return int(text[:9])
 
 
 def _texts(headers: object) -> Headers:

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.wire.client import LATE_BODY, LATE_HEAD, Client
 from bridge.wire.exchange import Answer, Broken
+from bridge.wire.http1 import Http1
 from bridge.wire.request import Get, of_action
 from tests.contract.bridge_node import wait_for
 from tests.unit.bridge.wire.servers import (
@@ -217,8 +218,17 @@ class TestHttp2:
         with serving(lambda connection: connection.recv(4096) and None) as port:
             assert str(fetch(client, a_get(port, protocol="HTTP2"))).endswith(": EOF")
 
+    def test_a_status_that_is_none_breaks_it_at_once(self, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+        for status in ("2²0", "ok", ""):
+            with serving(lambda connection, status=status: serve_http2(connection, status=status)) as port:
+                found = str(fetch(client, a_get(port, protocol="HTTP2"), 30.0))
+            assert "malformed response from server" in found
+        assert "Traceback" not in caplog.text
 
-def serve_http2(connection: socket.socket, body: bytes | None = None, *, reset: bool = False) -> None:
+
+def serve_http2(
+    connection: socket.socket, body: bytes | None = None, *, reset: bool = False, status: str = "200"
+) -> None:
     """One request on HTTP/2, answered with what was asked for, or with that body."""
     peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
     peer.initiate_connection()
@@ -234,12 +244,25 @@ def serve_http2(connection: socket.socket, body: bytes | None = None, *, reset: 
                 if reset:
                     peer.reset_stream(stream, 7)
                 else:
-                    peer.send_headers(stream, [(":status", "200")])
+                    peer.send_headers(stream, [(":status", status)])
                     unsent = asked if body is None else body
         while unsent and (room := min(peer.local_flow_control_window(stream), 16384)):
             peer.send_data(stream, unsent[:room], end_stream=len(unsent) <= room)
             unsent = unsent[room:]
         connection.sendall(peer.data_to_send())
+
+
+def test_whatever_fails_in_a_conversation_ends_it_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(*_: Any) -> bytes:
+        raise ValueError("not thought of")
+
+    monkeypatch.setattr(Http1, "receive", bug)
+    with serving(answering(response())) as port:
+        found = str(fetch(client, a_get(port), 60.0))
+    assert found.endswith("malformed response: ValueError: not thought of")
+    assert "not thought of" in caplog.text
 
 
 class TestTcp:

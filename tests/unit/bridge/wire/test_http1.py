@@ -54,6 +54,15 @@ def test_a_whole_response_is_read_however_it_comes(data: bytes, body: bytes, ste
     assert answer(data, step=step).fault == ""
 
 
+def test_no_byte_of_a_head_is_searched_again_for_each_that_comes() -> None:
+    exchange = Http1(GET)
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Name: y\r\n" * 50:
+        exchange.receive(bytes([byte]))
+        assert len(exchange._buffer) - exchange._searched <= 3
+    exchange.receive(b"\r\n")
+    assert exchange.answer is not None
+
+
 def test_the_end_is_known_without_a_close() -> None:
     assert read(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", close=False) is not None
     assert read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", close=False) is not None

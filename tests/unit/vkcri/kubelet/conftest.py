@@ -76,7 +76,9 @@ def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [str(Path(sys.executable).parent / "supervisord"), "-n", "-c", str(conf)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        eventually(lambda: node.instance.supervisor_socket.exists())
-        yield node
-        process.terminate()
+        try:
+            eventually(lambda: node.instance.supervisor_socket.exists())
+            yield node
+        finally:
+            process.terminate()  # or the way out of here waits for it
     node.instance.supervisor_socket.unlink(missing_ok=True)

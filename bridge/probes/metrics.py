@@ -35,10 +35,11 @@ class ProbeMetrics:
         if passed:
             self._seconds.observe(seconds, *about)
 
-    def forget(self, pod: Mapping[str, Any]) -> None:
-        """It is not probed any more."""
+    def forget(self, pod: Mapping[str, Any], *, replaced: bool = False) -> None:
+        """It is not probed any more. replaced: another pod of its name is, whose durations have the same labels."""
         self._total.forget(lambda labels: labels[4] == pods.uid(pod))
-        self._seconds.forget(lambda labels: labels[1:3] == (pods.namespace(pod), pods.name(pod)))
+        if not replaced:
+            self._seconds.forget(lambda labels: labels[1:3] == (pods.namespace(pod), pods.name(pod)))
 
     def text(self) -> str:
         """Prometheus' text format."""

@@ -74,7 +74,9 @@ class Prober:
         self._results.pop(uid, None)
         if pod is not None:
             pod.cancel()
-            self.metrics.forget(pod.view.pod)
+            name = pods.full_name(pod.view.pod)
+            replaced = any(pods.full_name(other.view.pod) == name for other in self._pods.values())
+            self.metrics.forget(pod.view.pod, replaced=replaced)
 
     def changed(self, uid: str) -> None:
         """A probe of the pod has another result."""

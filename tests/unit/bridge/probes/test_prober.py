@@ -212,6 +212,20 @@ def test_a_pod_that_is_forgotten_is_probed_no_more(house: House) -> None:
     assert len(house.commands) == asked
 
 
+def test_the_end_of_a_pod_leaves_the_durations_of_the_one_that_has_its_name(house: House) -> None:
+    pod = probed(readiness={"exec": {"command": ["x"]}})
+    house.show(pod)
+    wait_for("success", lambda: house.said().readiness)
+    newer = {**pod, "metadata": {**pod["metadata"], "uid": "newer"}}
+    house.show(newer, container="c2")
+    wait_for("the newer one's success", lambda: house.prober.results("newer"))
+    house.prober.forget(UID)
+    wait_for("nothing of the older one", lambda: UID not in house.prober.metrics.text())
+    assert "prober_probe_duration_seconds_count" in house.prober.metrics.text()
+    house.prober.forget("newer")
+    wait_for("nothing", lambda: "prober_probe_duration_seconds_count" not in house.prober.metrics.text())
+
+
 def test_metrics_are_the_kubelets(house: House) -> None:
     house.show(probed(readiness={"exec": {"command": ["x"]}}))
     wait_for("success", lambda: house.said().readiness)

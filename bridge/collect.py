@@ -29,10 +29,17 @@ log = logging.getLogger(__name__)
 
 
 class Collector:
-    """Removes what is left over."""
+    """Removes what is left over. removed(id): a container or sandbox is gone."""
 
     def __init__(
-        self, runtime: Runtime, relist: Relist, roster: Roster, volumes: Volumes, cgroups: Cgroups, logs: Path
+        self,
+        runtime: Runtime,
+        relist: Relist,
+        roster: Roster,
+        volumes: Volumes,
+        cgroups: Cgroups,
+        logs: Path,
+        removed: Callable[[str], object],
     ) -> None:
         self._runtime = runtime
         self._relist = relist
@@ -40,6 +47,7 @@ class Collector:
         self._volumes = volumes
         self._cgroups = cgroups
         self._logs = logs
+        self._removed = removed
 
     def start(self, process: Process) -> None:
         def loop() -> None:
@@ -65,9 +73,11 @@ class Collector:
         try:
             if box.is_sandbox:
                 self._runtime.remove_pod_sandbox(api_pb2.RemovePodSandboxRequest(pod_sandbox_id=box.id))
+                self._removed(box.id)
                 return
             status = self._runtime.container_status(api_pb2.ContainerStatusRequest(container_id=box.id)).status
             self._runtime.remove_container(api_pb2.RemoveContainerRequest(container_id=box.id))
+            self._removed(box.id)
             path = Path(status.log_path)
             if status.log_path and path.is_relative_to(self._logs):
                 for file in path.parent.glob(f"{path.name}*"):

@@ -101,7 +101,7 @@ class Guest:
     network_error: Callable[[], str] = str
     clock: Callable[[], float] = time.time
     owners: dict[str, str] = field(default_factory=dict)
-    """Container or sandbox id -> pod UID, from before its first event until the pod is forgotten."""
+    """Container or sandbox id -> pod UID, from before its first event until it is collected or the pod is forgotten."""
     starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
     metrics: KubeletMetrics = field(default_factory=lambda: KubeletMetrics(Metrics()))
 

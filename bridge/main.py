@@ -165,9 +165,16 @@ class Bridge:
             part.start(process)
         process.start_thread("announce", self._announce, may_end=True)
         guest = self.guest
-        Collector(self.runtime, self.relist, self.roster, guest.volumes, guest.cgroups, instance.pod_logs_dir).start(
-            process
+        collector = Collector(
+            self.runtime,
+            self.relist,
+            self.roster,
+            guest.volumes,
+            guest.cgroups,
+            instance.pod_logs_dir,
+            lambda box: guest.owners.pop(box, None),
         )
+        collector.start(process)
 
     def _worker(self, pod: Pod) -> Worker:
         return Worker(

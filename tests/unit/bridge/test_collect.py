@@ -1,12 +1,15 @@
 """What may be removed, and what may not."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from bridge.collect import log_folders, surplus
+from bridge.collect import Collector, log_folders, surplus
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.relist import Box
 from bridge.roster import rebuild
 from bridge.spec import names
+from vkcri.errors import Unavailable
 
 READY, NOT_READY = cri.SANDBOX_READY, cri.SANDBOX_NOTREADY
 RUNNING, EXITED = cri.CONTAINER_RUNNING, cri.CONTAINER_EXITED
@@ -78,3 +81,33 @@ class TestRebuild:
 
     def test_what_lacks_our_labels_is_left_alone(self) -> None:
         assert rebuild("uid", [sandbox("s", READY, 0)], 0.0) is None
+
+
+class Runtime:
+    """One that removes everything but what it holds."""
+
+    held = "a3"
+
+    def container_status(self, request: cri.ContainerStatusRequest) -> cri.ContainerStatusResponse:
+        return cri.ContainerStatusResponse(status=cri.ContainerStatus(id=request.container_id))
+
+    def remove_container(self, request: cri.RemoveContainerRequest) -> None:
+        if request.container_id == self.held:
+            raise Unavailable("it is busy")
+
+    def remove_pod_sandbox(self, request: cri.RemovePodSandboxRequest) -> None:
+        del request
+
+
+def test_each_that_is_gone_is_told_and_is_progress(tmp_path: Path) -> None:
+    dead = [container("a", EXITED, age) for age in (1, 2, 3)]
+    boxes = [sandbox("s0", READY, 0), sandbox("s2", NOT_READY, 2), *dead]
+    relist: Any = SimpleNamespace(relisted=1.0, listing={"uid": frozenset(boxes)})
+    roster: Any = SimpleNamespace(complete=lambda: False)
+    gone: list[str] = []
+    told: list[None] = []
+    runtime: Any = Runtime()
+    collector = Collector(runtime, relist, roster, None, None, tmp_path, gone.append)  # type: ignore[arg-type]
+    collector.collect(lambda: told.append(None))
+    assert gone == ["a2", "s2"]
+    assert len(told) == 3

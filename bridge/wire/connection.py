@@ -60,6 +60,7 @@ class Connection:
     def cancel(self) -> None:
         """Close it; `finished` is not called any more."""
         self._finished = None
+        self._lookups.forget(self._host, self._found)
         self._close()
 
     def _found(self, addresses: Addresses | str) -> None:

@@ -2,7 +2,8 @@
 as long as there are fewer such names than threads; beyond that the other names wait too.
 
 A name is asked for once at a time, on one of at most THREADS threads, which end when there is nothing to do. What waits
-behind them has its own deadline and is cancelled by it. An address needs no thread.
+behind them has its own deadline, which cancels it: a name that nobody waits for any more is not looked up. An address
+needs no thread.
 """
 
 import functools
@@ -43,6 +44,19 @@ class Lookups:
             self._ask(host, found)
             return
         found([(socket.AF_INET if address.version == 4 else socket.AF_INET6, host)])
+
+    def forget(self, host: str, found: Found) -> None:
+        """That one waits no more."""
+        waiting = self._waiting.get(host, [])
+        if found not in waiting:
+            return
+        waiting.remove(found)
+        if not waiting:
+            try:
+                self._queue.remove(host)
+            except ValueError:
+                return  # a thread is at it, for whoever asks next
+            del self._waiting[host]
 
     def _ask(self, host: str, found: Found) -> None:
         if host in self._waiting:

@@ -139,11 +139,6 @@ class LiveNode:
         """Its Node; {} where there is none."""
         return self.get("node", self.name)
 
-    @property
-    def pod_prefix(self) -> str:
-        """What its pods' addresses begin with."""
-        return str(self.node()["spec"].get("podCIDR") or self.instance.pod_subnet).rpartition(".")[0] + "."
-
     def is_node_ready(self) -> bool:
         """What `kubectl get node` says; False, too, where the API server is away."""
         shown = self.kubectl("get", "node", self.name, "--no-headers", "--ignore-not-found", check=False).split()

@@ -164,7 +164,11 @@ def test_a_deleted_pod_has_its_grace(node: LiveNode) -> None:
     [
         (
             "volume-kind",
-            {"volumes": [{"name": "v", "iscsi": {"targetPortal": "127.0.0.1:3260", "iqn": "iqn.2001-04.org.x:y"}}]},
+            {
+                "volumes": [
+                    {"name": "v", "iscsi": {"targetPortal": "127.0.0.1", "iqn": "iqn.2001-04.a.b:c", "lun": 0}}
+                ]
+            },
             "ContainerCreating",
             "FailedMount",
         ),

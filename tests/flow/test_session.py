@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tests.flow.live import LiveNode, container, identity, phase, read_until, shell_pod, wait_for
+from tests.flow.live import LiveNode, container, identity, is_ready, phase, read_until, shell_pod, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600)]
 
@@ -44,7 +44,7 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     finally:
         follower.kill()
         follower.communicate()
-    assert first[0].startswith(f"hello from hello on {node.name}, my address is {node.pod_prefix}")
+    assert first[0].startswith(f"hello from hello on {node.name}, my address is {pod['status']['podIP']}\n")
     assert first[1:] == ["line 1\n", "line 2\n", "line 3\n"]
 
     curl = re.search(r"^ *(curl .*)$", printed, re.MULTILINE)
@@ -87,8 +87,8 @@ def test_pods_that_must_not_run_twice_do_not_after_stop_and_run(fresh_node: Live
     assert node.leftovers() == []
 
     node.up()
-    again = node.wait_ready("service")
-    assert identity(again) != served
+    # The API server's copy is the one of before the stop until the node has spoken again.
+    again = node.wait_pod("service", lambda pod: is_ready(pod) and identity(pod) != served)
     assert node.containers("service") == {identity(again)}
     ended = container(node.wait_pod("running", lambda pod: phase(pod) == "Failed"))
     assert (ended["state"]["terminated"]["reason"], ended["state"]["terminated"]["exitCode"]) == (

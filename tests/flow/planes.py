@@ -37,6 +37,11 @@ class Place:
     cluster: Cluster | None = None
 
     @property
+    def told(self) -> str:
+        """The kubeconfig that make run tells a person to use: FILE, for one of theirs, where the node's is its own."""
+        return "FILE" if self.cluster is not None else str(self.kubeconfig)
+
+    @property
     def embedded(self) -> bool:
         """Whether the node brings its own API server."""
         return "KUBECONFIG" not in self.environment

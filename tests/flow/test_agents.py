@@ -110,7 +110,7 @@ def test_a_node_joins_the_cluster_that_kubeconfig_names(joined: Joined, node: Li
         f"joining {joined.place.server} as node {joined.name} (KUBECONFIG={kubeconfig}); "
         "for the embedded server: make run KUBECONFIG="
     )
-    assert f"export KUBECONFIG={kubeconfig}" in printed
+    assert f"export KUBECONFIG={joined.place.told}" in printed
     assert not joined.instance.admin_kubeconfig.exists()
     wait_for("the launcher's end", lambda: joined.states()["apiserver"] == "EXITED", 10)
     assert [name for name, state in joined.states().items() if state != "RUNNING"] == ["apiserver"]

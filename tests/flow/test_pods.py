@@ -164,11 +164,7 @@ def test_a_deleted_pod_has_its_grace(node: LiveNode) -> None:
     [
         (
             "volume-kind",
-            {
-                "volumes": [
-                    {"name": "v", "iscsi": {"targetPortal": "127.0.0.1", "iqn": "iqn.2001-04.a.b:c", "lun": 0}}
-                ]
-            },
+            {"volumes": [{"name": "v", "iscsi": {"targetPortal": "127.0.0.1", "iqn": "iqn.2001-04.a.b:c", "lun": 0}}]},
             "ContainerCreating",
             "FailedMount",
         ),

@@ -16,7 +16,7 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     printed = node.up()
     kubeconfig = re.search(r"export KUBECONFIG=(\S+)", printed)
     assert kubeconfig
-    assert kubeconfig[1] == node.place.environment.get("KUBECONFIG", str(node.instance.admin_kubeconfig))
+    assert kubeconfig[1] == node.place.told
     assert node.is_node_ready()
 
     node.kubectl("apply", "-f", "examples/hello.yaml")

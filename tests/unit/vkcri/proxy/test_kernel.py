@@ -205,7 +205,7 @@ def test_pods_reach_each_other_by_cluster_ip_and_a_deleted_endpoint_gets_no_furt
     for client in ("client", "node"):
         assert guest.fetch(client, "http://10.124.0.5/") == ["error [Errno 111] Connection refused"]
         assert guest.fetch(client, "http://10.124.0.5:81/") == ["error [Errno 111] Connection refused"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10  # four connections that are refused, not left to time out
 
 
 def test_rules_wait_for_both_topics_outlive_the_program_and_go_at_cleanup(guest: Guest) -> None:

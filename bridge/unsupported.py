@@ -1,8 +1,8 @@
 """Fields of a Pod that this version does not act upon. A pod that sets one is refused, never run without it. Pure.
 
 The fields that the runtime may or may not vouch for are refused where its configuration is made (bridge.spec), and
-volume kinds where volumes are made (bridge.volumes): both know more than the pod's text. NO_EFFECT says which fields a
-node's agent has nothing to do for, and why. A test walks the whole schema: a field that Kubernetes adds must be sorted.
+volume kinds where volumes are made (bridge.volumes): both know more than the pod's text. tests/data/pod-fields.tsv has
+a row for every field, and a test walks the whole schema: one that Kubernetes adds must be sorted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,25 +28,6 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
     "ServiceAccountTokenProjection": ("user",),
 }
 """By definition: whatever their value, if they are set."""
-NO_EFFECT: Mapping[str, str] = {
-    "PodSpec.automountServiceAccountToken": "admission mounts the token, or does not",
-    "PodSpec.evictionResponders": "asked by who evicts through the API server; the node evicts nothing by itself",
-    "PodSpec.nodeName": "the scheduler's answer, by which the pod came here",
-    "PodSpec.preemptionPolicy": "the scheduler's",
-    "PodSpec.priority": "the scheduler's; the node preempts no pod for another",
-    "PodSpec.priorityClassName": "admission's, which turns it into priority",
-    "PodSpec.schedulerName": "the scheduler's",
-    "PodSpec.schedulingGroup": "the scheduler's: which pods are placed together",
-    "PodSpec.tolerations": "the scheduler's, and the taint eviction controller's",
-    "PodSpec.topologySpreadConstraints": "the scheduler's",
-    "Affinity.podAffinity": "the scheduler's",
-    "Affinity.podAntiAffinity": "the scheduler's",
-    "NodeAffinity.preferredDuringSchedulingIgnoredDuringExecution": "the scheduler's",
-    "PodSecurityContext.fsGroupChangePolicy": "for volumes that outlive a pod: ours are made anew, with their group",
-    "PodSecurityContext.seLinuxChangePolicy": "MountOption, the default: no volume's label is changed file by file",
-    "ObjectFieldSelector.apiVersion": "v1 is the only one",
-}
-"""DEFINITION.FIELD -> why nothing has to be done for it on a node."""
 HOOKS = ("exec", "httpGet", "sleep")
 """What a postStart or preStop hook may do; tcpSocket is deprecated and does nothing in the kubelet either."""
 _VOLUMES = {

@@ -129,15 +129,24 @@ class Connection(WSGIRequestHandler):
         """The next request's head; None when the client is done or no further one is taken."""
         self._wire.within(HEAD_SECONDS if self._first else IDLE_SECONDS)
         self.idle = True
-        if self._last() or not self._wire.more():
+        if self.server.closing.is_set() or (self._stale() and not self._first) or not self._wire.more():
             return None
         self.idle = False
         self._wire.within(HEAD_SECONDS)
         return parse_head(self._wire.lines())
 
+    @property
+    def kept(self) -> bool:
+        """Whether it waits for a further request. One that has just shaken hands is heard, whatever context it met."""
+        return self.idle and not self._first
+
+    def _stale(self) -> bool:
+        """Whether the handshake was another context's."""
+        return self._context is not self.server.ssl_context
+
     def _last(self) -> bool:
         """Whether no further request is taken: the server drains, or the handshake was another context's."""
-        return self.server.closing.is_set() or self._context is not self.server.ssl_context
+        return self.server.closing.is_set() or self._stale()
 
     def _handle_request(self) -> bool:
         """Answer one request; whether the connection can carry another."""
@@ -290,11 +299,12 @@ class Server(ThreadedWSGIServer):
         self.server_close()
 
     def use_context(self, context: ssl.SSLContext) -> None:
-        """Shake hands by this one from now on; connections of the one before end with the request they are at."""
+        """Shake hands by this one from now on; connections of the one before end with the request they are at, or with
+        their first."""
         with self._lock:
             self.ssl_context = context
             for slot in self._open:
-                if slot.client is not None and slot.client.idle and slot.context is not context:
+                if slot.client is not None and slot.client.kept and slot.context is not context:
                     _shut(slot.socket, socket.SHUT_RD)
 
     def connections(self) -> int:

@@ -473,6 +473,23 @@ def test_client_certificate_of_a_ca_that_is_trusted_no_more_asks_for_nothing_mor
             busy.getresponse()
 
 
+def test_a_connection_that_has_just_shaken_hands_is_answered_once_whatever_context_comes(
+    start: Callable[..., httpd.Server], authority: certs.CertificateAuthority, tmp_path: Path
+) -> None:
+    pair = _pair(authority.issue_server(["localhost"], []), tmp_path, "server")
+    server = start(ssl_context=httpd.tls_context(*pair))
+    with contextlib.closing(_client(server, _trust(authority))) as client:
+        client.connect()
+        until = time.monotonic() + 10
+        while not any(slot.client is not None and slot.client.idle for slot in server._open):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        server.use_context(httpd.tls_context(*pair, client_ca=authority.certificate.decode()))
+        client.request("GET", "/length")
+        answer = client.getresponse()
+        assert (answer.status, answer.read(), answer.headers["Connection"]) == (200, b"hello", "close")
+
+
 def test_an_answer_that_closes_is_the_connections_last(server: httpd.Server) -> None:
     answer = _send(server, b"GET /last HTTP/1.1\r\nHost: a\r\n\r\nGET /length HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 1

@@ -34,6 +34,20 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "profile"
+        self._begin()
+        try:
+            targets = self.call("Target.getTargets")["targetInfos"]
+        except (AssertionError, BrokenPipeError):  # chromium now and then ends before it has begun
+            self._end()
+            self._begin()
+            targets = self.call("Target.getTargets")["targetInfos"]
+        tab = next(item["targetId"] for item in targets if item["type"] == "page")
+        self._session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def _begin(self) -> None:
+        """A chromium that nothing was asked of yet."""
         read, self._write = os.pipe()
         self._read, write = os.pipe()
         self._process = subprocess.Popen(
@@ -49,21 +63,19 @@ class Browser:
         self._count = 0
         self._session = ""
         self.complaints: list[str] = []
-        targets = self.call("Target.getTargets")["targetInfos"]
-        tab = next(item["targetId"] for item in targets if item["type"] == "page")
-        self._session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def _end(self) -> None:
         self._process.kill()
         self._process.wait(30)
         os.close(self._read)
         os.close(self._write)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._end()
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """A method of the DevTools protocol; its result."""

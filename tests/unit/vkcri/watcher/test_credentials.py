@@ -152,7 +152,7 @@ def test_an_approval_that_does_not_come_is_a_line_to_type_once(
 def test_a_restart_while_it_waits_finds_the_same_request(joining: Joining, around: Surroundings) -> None:
     for _ in range(2):
         joining.establish()  # the process died: another one asks for the same
-    path = joining.request()
+        path = joining.request()
     until(lambda: len(around.api.calls("GET", path)) > 6)
     assert joining.requests() == [path]
     joining.issue(path)

@@ -82,19 +82,16 @@ class Cluster:
         store = etcd.ensure()
         with self._changing():
             self._prepare(version)
-            self._run("etcd", commands.etcd(self.place, store))
-            self._wait("etcd", self._etcd_listens)
-            self._run(
-                "kube-apiserver", commands.apiserver(self.place, built["kube-apiserver"], self._more("apiserver"))
-            )
-            client = self.client()
-            self._wait("kube-apiserver", lambda: _succeeds(lambda: client.request("GET", "/readyz", timeout=5.0)))
-            manager = built["kube-controller-manager"]
-            extra = self._more("controller-manager")
-            self._run("kube-controller-manager", commands.controller_manager(self.place, manager, extra))
-            self._run(
-                "kube-scheduler", commands.scheduler(self.place, built["kube-scheduler"], self._more("scheduler"))
-            )
+            self._serve("etcd", commands.etcd(self.place, store), self._listening("etcd", "127.0.0.1"))
+            client, extra = self.client(), self._more("apiserver")
+            command = commands.apiserver(self.place, built["kube-apiserver"], extra)
+            self._serve("kube-apiserver", command, lambda: _succeeds(lambda: _ready(client)))
+            for program, flags in (
+                ("kube-controller-manager", commands.controller_manager),
+                ("kube-scheduler", commands.scheduler),
+            ):
+                command = flags(self.place, built[program], self._more(program.removeprefix("kube-")))
+                self._serve(program, command, self._listening(program, "127.0.0.1"))
             self._create(objects.first(pki.token_secret(self.place)))
             self._wait("kube-controller-manager", lambda: _takes_pods(client))
 
@@ -104,9 +101,8 @@ class Cluster:
         with self._changing():
             self._create(objects.coredns(self.place))
             (self.place.folder / "Corefile").write_text(commands.corefile(self.place))
-            self._run("coredns", commands.coredns(self.place, program))
-            address = (self.place.address, self.place.port("coredns"))
-            self._wait("coredns", lambda: _listens(address))
+            command = commands.coredns(self.place, program)
+            self._serve("coredns", command, self._listening("coredns", self.place.address))
 
     def stop(self) -> bool:
         """End every process of this cluster and remove its folder; whether there was anything. Harmless if repeated."""
@@ -147,14 +143,14 @@ class Cluster:
     def _more(self, program: str) -> Flags:
         return self._flags.get(f"kube-{program}", {})
 
-    def _run(self, program: str, command: Sequence[str]) -> None:
-        processes.ensure(self.place.folder, program, command, self.place.log(program))
+    def _serve(self, program: str, command: Sequence[str], probe: Callable[[], bool]) -> None:
+        processes.serve(self.place.folder, program, command, self.place.log(program), probe)
 
     def _wait(self, program: str, probe: Callable[[], bool]) -> None:
         processes.until(self.place.folder, program, self.place.log(program), probe)
 
-    def _etcd_listens(self) -> bool:
-        return _listens(("127.0.0.1", self.place.port("etcd")))
+    def _listening(self, program: str, host: str) -> Callable[[], bool]:
+        return functools.partial(_listens, (host, self.place.port(program)))
 
     def _create(self, items: Iterable[objects.Object]) -> None:
         """Each object unless it is there; its namespace may come a moment after the API server is ready."""
@@ -225,6 +221,10 @@ def _succeeds(call: Callable[[], object]) -> bool:
     except VkcriError:
         return False
     return True
+
+
+def _ready(client: Client) -> None:
+    client.request("GET", "/readyz", timeout=5.0)
 
 
 def _takes_pods(client: Client) -> bool:

@@ -40,10 +40,21 @@ def start(folder: Path, program: str, command: Sequence[str], log: Path, **envir
         time.sleep(0.01)
 
 
-def ensure(folder: Path, program: str, command: Sequence[str], log: Path, **environment: str) -> None:
-    """`start`, unless it runs."""
-    if program not in running(folder):
-        start(folder, program, command, log, **environment)
+def serve(
+    folder: Path, program: str, command: Sequence[str], log: Path, probe: Callable[[], bool], **environment: str
+) -> None:
+    """Run it unless it runs, and return once the probe holds. Where one was found that ends meanwhile, since its kill
+    had not come to its end, another is started. Raises Unavailable as `until`."""
+    if program in running(folder):
+        try:
+            until(folder, program, log, probe)
+        except Unavailable:
+            if program in running(folder):
+                raise
+        else:
+            return
+    start(folder, program, command, log, **environment)
+    until(folder, program, log, probe)
 
 
 def until(folder: Path, program: str, log: Path, probe: Callable[[], bool], seconds: float = START_SECONDS) -> None:

@@ -61,12 +61,11 @@ class Rival:
         self._start_containerd()
         place, settings = self.cluster.place, self.settings
         identity = self.cluster.node_kubeconfig(self.node)
-        self._run("kubelet", rival_config.kubelet(place, settings, kubelet, self.node, identity))
-        self._wait("kubelet", self._healthy)
+        self._serve("kubelet", rival_config.kubelet(place, settings, kubelet, self.node, identity), self._healthy)
         self._join_network()
         user = pki.client_kubeconfig(place, self.folder / "kube-proxy.conf", "system:kube-proxy")
-        self._run("kube-proxy", rival_config.kube_proxy(place, settings, proxy, self.node, user))
-        self._wait("kubelet", self._ready)
+        command = rival_config.kube_proxy(place, settings, proxy, self.node, user)
+        self._serve("kube-proxy", command, self._ready)
 
     def stop(self) -> bool:
         """End and remove all of it, the Node too where the API server answers; whether there was anything. Harmless if
@@ -184,8 +183,9 @@ class Rival:
     def _log(self, program: str) -> Path:
         return self.settings.instance.log_dir / f"{program}.log"
 
-    def _run(self, program: str, command: Any) -> None:
-        processes.ensure(self.folder, program, command, self._log(program), PATH=containerd.environment()["PATH"])
+    def _serve(self, program: str, command: Any, probe: Any) -> None:
+        path = containerd.environment()["PATH"]
+        processes.serve(self.folder, program, command, self._log(program), probe, PATH=path)
 
     def _wait(self, program: str, probe: Any) -> None:
         processes.until(self.folder, program, self._log(program), probe)

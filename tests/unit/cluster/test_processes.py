@@ -94,6 +94,32 @@ def test_a_program_that_does_not_exist_says_so_in_its_log(folder: Path) -> None:
     _until(lambda: processes.running(folder) == {})
 
 
+def test_what_serves_already_is_not_started_again(folder: Path) -> None:
+    for _ in range(2):
+        processes.serve(folder, "sleeper", ["sleep", "600"], folder / "log", lambda: True)
+    assert len(processes.running(folder)["sleeper"]) == 1
+
+
+def test_one_whose_kill_had_not_come_to_its_end_is_started_again(folder: Path) -> None:
+    _start(folder, "dying", "sleep", "600")
+    (pid,) = processes.running(folder)["dying"]
+
+    def serves() -> bool:  # it is found alive, and only then dies
+        if pid in processes.running(folder).get("dying", ()):
+            os.kill(pid, signal.SIGKILL)
+            return False
+        return "dying" in processes.running(folder)
+
+    processes.serve(folder, "dying", ["sleep", "600"], folder / "dying.log", serves)
+    assert pid not in processes.running(folder)["dying"]
+
+
+def test_one_that_ends_each_time_is_named_with_the_end_of_its_log(folder: Path) -> None:
+    command = ["sh", "-c", "echo no disk"]
+    with pytest.raises(Unavailable, match=r"(?s)^ending has ended .*\nno disk$"):
+        processes.serve(folder, "ending", command, folder / "log", lambda: False)
+
+
 def test_a_stranger_is_left_alone(folder: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as stranger:
         try:

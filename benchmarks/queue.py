@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.instances import own
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
 

@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from bridge.volumes import mounting
-from vkcri.config import Instance
 from vkcri.errors import ConfigError, Unavailable
+from vkcri.instance import Instance
 
 PAUSE_IMAGE = "localhost/vkcri/pause:latest"  # the sandbox image of our own containerd
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

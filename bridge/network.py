@@ -23,8 +23,9 @@ from bridge.containerd_config import SEARCH_PATH
 from bridge.images_local import status_info
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused, Unavailable
+from vkcri.instance import Instance
 
 _SUFFIXES = (".conf", ".conflist", ".json")  # what CNI reads
 DEFAULT_CNI_DIR = "/etc/cni/net.d"

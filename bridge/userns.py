@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from bridge.relist import Listing
 from bridge.spec import names
 from bridge.spec.security import USER_IDS
-from vkcri.config import Instance
 from vkcri.errors import Unavailable
+from vkcri.instance import Instance
 
 RANGES = 655
 """For each instance: a hundred of them fit into 32 bits, so that no two pods of a guest share an id."""

@@ -20,8 +20,9 @@ from bridge import cleanup, containerd, images_local, network
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.instances import claimed
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import VkcriError
+from vkcri.instance import Instance
 
 _START_SECONDS = 30.0
 RUNTIME = os.environ.get("VKCRI_TEST_RUNTIME", "")  # `make test RUNTIME=2`: the containerd that leads PATH

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 NUMBERS = range(10, 61)
 RIVAL_NUMBERS = range(61, 70)  # each by the number of its cluster, which outlives the command that started it

@@ -24,8 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from vkcri.config import Instance, Settings, load
+from vkcri.config import Settings, load
 from vkcri.errors import ConfigError, Refused, VkcriError
+from vkcri.instance import Instance
 from vkcri.selfwatch import Expectation, SelfWatch
 
 EXIT_CONFIG = 78

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vkcri.config import Instance
 from vkcri.errors import NotFound, Refused, Unavailable
+from vkcri.instance import Instance
 
 ABSENT = b"absent"
 FORBIDDEN = b"forbidden"

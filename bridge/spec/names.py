@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vkcri.api import pods
-from vkcri.config import Instance
 from vkcri.errors import Invalid
+from vkcri.instance import Instance
 
 POD_NAME = "io.kubernetes.pod.name"
 POD_NAMESPACE = "io.kubernetes.pod.namespace"

@@ -11,8 +11,8 @@ from bridge.pb.runtime.v1 import api_pb2
 from bridge.spec import names
 from bridge.spec.context import Features, ImageRef, PodContext
 from vkcri.api import pods
-from vkcri.config import Instance
 from vkcri.errors import Invalid
+from vkcri.instance import Instance
 
 MASKED_PATHS = (
     "/proc/asound",

@@ -24,8 +24,9 @@ from bridge.volumes import mounting
 from tests.cluster import pki, processes, rival_config
 from tests.cluster.control import Cluster
 from tests.instances import RIVAL_NUMBERS
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, NotFound, Unavailable, VkcriError
+from vkcri.instance import Instance
 
 NODE = "rival"
 PROGRAMS = ("kubelet", "kube-proxy")

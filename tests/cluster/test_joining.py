@@ -25,8 +25,8 @@ from tests.flow.live import wait_for
 from tests.instances import claimed as instance_claimed
 from tests.unit.vkcri.apiserver.node_access import ROWS, VERBS, Row
 from vkcri import signing
-from vkcri.config import Instance
 from vkcri.errors import Unavailable, VkcriError
+from vkcri.instance import Instance
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.queue import request

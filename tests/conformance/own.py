@@ -16,8 +16,8 @@ from tests.cluster.control import Cluster
 from tests.conformance import ginkgo
 from tests.flow.live import PROJECT, live_node
 from tests.flow.planes import Place
-from vkcri.config import Instance
 from vkcri.errors import VkcriError
+from vkcri.instance import Instance
 
 _CHOOSING = ("LABELS", "FOCUS", "PROCS")
 _END_SECONDS = ginkgo.END_SECONDS + 30.0

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.runtime import Runtime
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import VkcriError
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
 

@@ -16,7 +16,7 @@ import pytest
 
 from bridge.pb.runtime.v1 import api_pb2
 from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod, wait_for
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-pod")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'

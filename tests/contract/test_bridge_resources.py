@@ -9,7 +9,7 @@ import pytest
 
 from bridge.cgroupfs import mounted_hierarchies
 from tests.contract.bridge_node import BridgeNode, pod, wait_for
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-resources")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'

@@ -13,8 +13,8 @@ import pytest
 
 from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
 from tests.unit.bridge.stats.test_summary import types, wrong
-from vkcri.config import Instance
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
+from vkcri.instance import Instance
 from vkcri.queue import request
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-stats")]

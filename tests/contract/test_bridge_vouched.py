@@ -9,7 +9,7 @@ import pytest
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.spec import names
 from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-vouched")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'

@@ -10,8 +10,9 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 pytestmark = [pytest.mark.container]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.conftest import remove_folders
 from tests.instances import FLOW_NUMBERS, claimed
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
 _PROGRAM = "from vkcri.apiserver.main import main; main()"

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from tests.flow.planes import Place, Plane, embedded_place
 from tests.instances import FLOW_NUMBERS, claimed
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = PROJECT / ".venv" / "bin"

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from tests.cluster import objects
 from tests.cluster.control import Cluster, claimed
-from vkcri.config import Instance, default_address
+from vkcri.config import default_address
+from vkcri.instance import Instance
 
 _NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"  # the annotation that PodNodeSelector reads
 

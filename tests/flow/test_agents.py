@@ -17,7 +17,7 @@ import pytest
 from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod, wait_for
 from tests.flow.planes import Place, Plane
 from tests.instances import FLOW_NUMBERS, claimed
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]
 

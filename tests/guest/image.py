@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 CACHE = cache() / "guest"
 INCLUDE = "systemd,systemd-sysv,dbus,udev,kmod,ca-certificates,git,make"
 DISK_SIZE = "6G"
-SETUP = ("pyproject.toml", "setup.py", "install/packages.sh", "Makefile", "tests/guest/image.py")
+SETUP = ("pyproject.toml", "setup.py", "install/packages.sh", "Makefile", "tests/guest/image.py", "protos")
 # What the host's own clients need to reach their registries, passed on to the chroot's.
 PASSED = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
 
@@ -44,8 +44,7 @@ def kernel() -> tuple[Path, Path]:
 
 def installed_root() -> Path:
     """The folder of a Debian 12 on which `make install` has run; made once for each state of the set-up's files."""
-    digest = hashlib.sha256(b"".join((PROJECT / name).read_bytes() for name in SETUP)).hexdigest()[:16]
-    root = CACHE / digest
+    root = CACHE / hashlib.sha256(b"".join(map(Path.read_bytes, setup_files()))).hexdigest()[:16]
     if (root / "complete").exists():
         return root / "root"
     shutil.rmtree(CACHE, ignore_errors=True)
@@ -58,6 +57,13 @@ def installed_root() -> Path:
     lay_modules(root / "root")
     (root / "complete").touch()
     return root / "root"
+
+
+def setup_files() -> list[Path]:
+    """What `make install` reads, and this module."""
+    paths = (PROJECT / name for name in SETUP)
+    found = (file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*"))))
+    return [file for file in found if file.suffix != ".pyc" and file.is_file()]
 
 
 def in_chroot(root: Path, *command: str) -> None:
@@ -94,7 +100,10 @@ def lay_project(root: Path) -> None:
         if source.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, copy)
-    # Protos and the schema may have changed since the image's set-up ran: build them anew from this tree.
+    installed = target / ".venv/.installed"
+    if installed.exists():  # by these very files, though a clone's are younger: the guest could fetch nothing
+        installed.touch()
+    # What the installation built from other files than those: as this tree has it.
     for built in ("vkcri/pb", "bridge/pb", "vkcri/apiserver/schema.json"):
         source = PROJECT / built
         if source.is_dir():

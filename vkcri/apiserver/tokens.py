@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from vkcri.api import times
-from vkcri.config import Instance
 from vkcri.errors import Unavailable
+from vkcri.instance import Instance
 
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 API_AUDIENCE: Final = ISSUER

@@ -16,8 +16,9 @@ import click
 
 from vkcri.cli import supervision
 from vkcri.cli.supervision import Supervisor
-from vkcri.config import ClusterSettings, Instance, KubeletSettings, load
+from vkcri.config import ClusterSettings, KubeletSettings, load
 from vkcri.errors import ConfigError, Unavailable, VkcriError
+from vkcri.instance import Instance
 from vkcri.lifecycle import EXIT_STAYS
 
 _POLL_SECONDS = 0.1

@@ -14,8 +14,9 @@ import click
 
 from vkcri.cli import bringup, supervision
 from vkcri.cli.supervision import Supervisor
-from vkcri.config import ALL_SETTINGS, ClusterSettings, Instance, KubeletSettings, load
+from vkcri.config import ALL_SETTINGS, ClusterSettings, KubeletSettings, load
 from vkcri.errors import ConfigError, VkcriError
+from vkcri.instance import Instance
 
 _P = ParamSpec("_P")
 NOTICE_SECONDS = 5.0  # a node that was just registered asks for its serving certificate

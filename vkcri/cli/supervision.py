@@ -17,8 +17,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from vkcri.config import DEFAULT_INSTANCE, Instance, absolute_paths
+from vkcri.config import absolute_paths
 from vkcri.errors import ConfigError, Unavailable
+from vkcri.instance import DEFAULT_INSTANCE, Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
 EX_CONFIG = 78

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vkcri.config import Instance
 from vkcri.errors import Invalid, NotFound, Unavailable
+from vkcri.instance import Instance
 from vkcri.kubelet import logs
 from vkcri.kubelet.follow import FolderWatches, follow
 from vkcri.kubelet.pods import Pod, Pods

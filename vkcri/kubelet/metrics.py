@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vkcri.config import Instance
 from vkcri.errors import VkcriError
+from vkcri.instance import Instance
 from vkcri.queue import request
 
 ASK_SECONDS = 2.0

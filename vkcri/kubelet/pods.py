@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.kubelet.follow import Hint
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Subscription

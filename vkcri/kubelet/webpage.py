@@ -13,8 +13,8 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from vkcri.config import Instance
 from vkcri.errors import VkcriError
+from vkcri.instance import Instance
 from vkcri.kubelet.parts import Parts, text
 from vkcri.kubelet.programs import Programs
 from vkcri.lifecycle import Process

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vkcri.config import Instance
 from vkcri.errors import Invalid, Unavailable
+from vkcri.instance import Instance
 from vkcri.pb import queue_pb2 as pb
 from vkcri.queue import messages
 from vkcri.queue.channel import Channel

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from vkcri.api import times
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.lifecycle import Process

@@ -12,8 +12,9 @@ from bridge.prepare import Preparation
 from bridge.runtime import Runtime
 from tests.conftest import remove_folders
 from tests.contract.bridge_node import wait_for
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Refused, VkcriError
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 SYSTEMD = {"options": {"SystemdCgroup": True}}

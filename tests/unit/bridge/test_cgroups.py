@@ -13,8 +13,9 @@ from bridge.cgroups import Cgroups, pod_limits
 from bridge.spec import CgroupFacts
 from bridge.spec.resources import Sizes, pod_sizes
 from tests.instances import own
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Invalid
+from vkcri.instance import Instance
 
 FACTS = CgroupFacts(1, hugepages=("2MB",))
 FULL = {"cpu": "500m", "memory": "64Mi"}

@@ -20,8 +20,9 @@ from bridge.spec import names
 from bridge.volumes import mounting
 from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused, Unavailable
+from vkcri.instance import Instance
 
 pytestmark = pytest.mark.container
 

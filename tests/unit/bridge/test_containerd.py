@@ -21,8 +21,9 @@ from bridge.containerd_config import PAUSE_IMAGE, Conditions, render
 from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Unavailable
+from vkcri.instance import Instance
 
 PROJECT = Path(__file__).parents[3]
 INSTANCE = own("rt")  # for what is only computed

@@ -13,7 +13,8 @@ from bridge.pb.containerd import events_pb2 as pb
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import SHELL_IMAGE, FakeRuntime
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 

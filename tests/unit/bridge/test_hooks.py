@@ -15,8 +15,8 @@ from bridge.wire.exchange import Answer
 from bridge.wire.loop import Loop
 from bridge.wire.request import Get
 from tests.unit.bridge.wire.servers import answering, closed_port, read_head, response, server_context, serving
-from vkcri.config import Instance
 from vkcri.errors import Invalid, Unavailable
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 

@@ -18,8 +18,9 @@ from bridge.images_local import SHELL_IMAGE, Entry, ensure_images, ensure_pause,
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused, Unavailable
+from vkcri.instance import Instance
 
 SETTINGS = RuntimeSettings(instance=Instance("rt-11"), pod_ip="127.0.0.1")
 

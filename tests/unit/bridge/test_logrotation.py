@@ -9,8 +9,9 @@ import pytest
 
 from bridge.logrotation import PIECE, LogRotation, Tidying, tidying
 from bridge.pb.runtime.v1 import api_pb2
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Unavailable
+from vkcri.instance import Instance
 
 
 class Writer:

@@ -12,7 +12,8 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
+from vkcri.instance import Instance
 from vkcri.queue import Publisher
 
 NOW = 1_800_000_000.0

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bridge.rival import DEFAULT_ENDPOINT, kubelet_endpoint, refuse_rival
-from vkcri.config import Instance, RuntimeSettings
+from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError
+from vkcri.instance import Instance
 
 FLAG = "--container-runtime-endpoint"
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from bridge.schedule import Scheduler
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 

@@ -5,8 +5,8 @@ import pytest
 from bridge.relist import Box, Listing
 from bridge.spec import names
 from bridge.userns import RANGES, USER_IDS, UserNamespaces
-from vkcri.config import Instance
 from vkcri.errors import Unavailable
+from vkcri.instance import Instance
 
 HOST = Instance()
 

@@ -10,13 +10,13 @@ from vkcri.config import (
     ALL_SETTINGS,
     ApiServerSettings,
     ClusterSettings,
-    Instance,
     KubeletSettings,
     RuntimeSettings,
     WatcherSettings,
     load,
 )
 from vkcri.errors import ConfigError
+from vkcri.instance import Instance
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 

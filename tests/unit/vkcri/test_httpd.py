@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from werkzeug import exceptions
 
 from vkcri import certs, http1, httpd
-from vkcri.config import Instance
 from vkcri.errors import Unavailable
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 DEADLINE = 10.0

@@ -19,7 +19,8 @@ from vkcri.selfwatch import SelfWatch
 INSTANCE = own("life")
 PROLOGUE = """
 import ctypes, os, subprocess, sys, threading, time
-from vkcri.config import Instance, Settings
+from vkcri.config import Settings
+from vkcri.instance import Instance
 from vkcri.errors import ConfigError
 from vkcri.lifecycle import Process, run
 from vkcri.selfwatch import SelfWatch

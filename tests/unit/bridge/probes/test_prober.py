@@ -21,7 +21,7 @@ from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.unit.bridge.building import UID, a_pod, spec
 from tests.unit.bridge.wire.servers import answering, health_server, response, serving, unreachable
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 FAST = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 5}

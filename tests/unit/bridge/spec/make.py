@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from bridge.spec import ImageRef, PodContext
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 INSTANCE = Instance("spec-50")
 

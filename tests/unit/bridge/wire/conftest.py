@@ -6,7 +6,7 @@ import pytest
 
 from bridge.wire.client import Client
 from bridge.wire.loop import Loop
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
 

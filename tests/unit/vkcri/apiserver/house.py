@@ -11,7 +11,8 @@ from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.resources import by_key
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
-from vkcri.config import ApiServerSettings, Instance
+from vkcri.config import ApiServerSettings
+from vkcri.instance import Instance
 
 Object = dict[str, Any]
 NODE = "n1"

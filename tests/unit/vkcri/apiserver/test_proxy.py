@@ -22,7 +22,8 @@ from vkcri.apiserver.authz import Authorizer
 from vkcri.apiserver.proxy import Kubelet, client_context
 from vkcri.apiserver.rest import Api
 from vkcri.apiserver.storage import Store
-from vkcri.config import ApiServerSettings, Instance
+from vkcri.config import ApiServerSettings
+from vkcri.instance import Instance
 
 Environ = dict[str, Any]
 

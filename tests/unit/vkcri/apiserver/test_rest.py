@@ -17,7 +17,8 @@ from vkcri.apiserver.authz import Authorizer
 from vkcri.apiserver.proxy import Kubelet
 from vkcri.apiserver.rest import Api
 from vkcri.apiserver.storage import Store
-from vkcri.config import ApiServerSettings, Instance
+from vkcri.config import ApiServerSettings
+from vkcri.instance import Instance
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"

@@ -14,7 +14,7 @@ import pytest
 from tests.instances import own
 from vkcri.cli import supervision
 from vkcri.cli.supervision import Supervisor
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 # Ends with 0 on SIGTERM, as containerd does; its environment and its current folder are there to be read in /proc.
 PROGRAM = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15}); signal.sigwait({15})"

@@ -12,8 +12,9 @@ from tests.instances import own
 from tests.unit.vkcri.cli.conftest import by_hand, end, pid, state, wait_for
 from vkcri.cli import bringup, supervision
 from vkcri.cli.supervision import Supervisor
-from vkcri.config import ClusterSettings, Instance, KubeletSettings, load
+from vkcri.config import ClusterSettings, KubeletSettings, load
 from vkcri.errors import ConfigError
+from vkcri.instance import Instance
 from vkcri.lifecycle import EXIT_STAYS
 
 README = Path(__file__).resolve().parents[4] / "README.md"

@@ -8,7 +8,8 @@ import pytest
 
 from tests.instances import own
 from vkcri.cli import bringup
-from vkcri.config import ClusterSettings, Instance, KubeletSettings
+from vkcri.config import ClusterSettings, KubeletSettings
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 from vkcri.queue.notices import TOPIC, Notices

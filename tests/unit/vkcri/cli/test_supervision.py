@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.vkcri.cli.conftest import end, state, wait_for
 from vkcri.cli.supervision import Supervisor, configuration
-from vkcri.config import Instance
+from vkcri.instance import Instance
 
 
 def programs(instance: Instance) -> configparser.RawConfigParser:

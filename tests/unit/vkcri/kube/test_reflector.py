@@ -10,8 +10,8 @@ import pytest
 
 from tests.unit.vkcri.kube.scripted import Call, Server, kubeconfig, status_object, until
 from vkcri.backoff import Backoff
-from vkcri.config import Instance
 from vkcri.errors import Refused, VkcriError
+from vkcri.instance import Instance
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.kube.reflector import Callbacks, Item, Reflector

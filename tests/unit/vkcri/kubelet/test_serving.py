@@ -12,8 +12,9 @@ import pytest
 from tests.unit.vkcri.kubelet.node import Node, eventually
 from tests.unit.vkcri.signer import Signer
 from vkcri.backoff import Backoff
-from vkcri.config import Instance, KubeletSettings
+from vkcri.config import KubeletSettings
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
+from vkcri.instance import Instance
 from vkcri.kubelet import serving
 from vkcri.kubelet.serving import NOTICE, ServingCertificate, pair_of
 from vkcri.kubelet.tls import ServingTls

@@ -11,8 +11,9 @@ import pytest
 
 from tests.unit.vkcri.kubelet.node import DEADLINE, Node, eventually
 from vkcri import certs
-from vkcri.config import Instance, KubeletSettings
+from vkcri.config import KubeletSettings
 from vkcri.errors import ConfigError, Unavailable
+from vkcri.instance import Instance
 from vkcri.kubelet import tls
 from vkcri.kubelet.tls import ServingTls
 from vkcri.lifecycle import Process

@@ -25,7 +25,7 @@ SOURCES = {"pods": ("api", "file")}
 OWNER = """
 import sys
 from pathlib import Path
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 process = Process("owner", Instance(sys.argv[2]))

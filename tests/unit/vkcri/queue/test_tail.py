@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.vkcri.queue.conftest import wait_for
-from vkcri.config import Instance
 from vkcri.errors import Invalid, NotFound, Unavailable
+from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 from vkcri.queue.tail import socket_of, tail

@@ -11,7 +11,7 @@ import pytest
 from tests.instances import own
 from tests.unit.vkcri.kube.scripted import kubeconfig, until
 from tests.unit.vkcri.watcher.tiny_api import TinyApi
-from vkcri.config import Instance
+from vkcri.instance import Instance
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.lifecycle import Process

@@ -1,7 +1,7 @@
 """Carry out one action, idempotently: the only place of the bridge that changes anything in CRI or below the pod's
 folders.
 
-Each method runs on a thread of its own (an operation, bridge.worker) and returns once the action is done. What fails
+Each method runs on a thread of its own (bridge.operations) and returns once the action is done. What fails
 leaves as Failure, which says why the pod waits, or as one of vkcri.errors, which only means: again later. A process
 that dies between two calls leaves something that decide recognises: a sandbox without containers, a container never
 started.

@@ -1,7 +1,7 @@
 """What the operations of all pods share: the guest's parts, how one is told to stop, and how one fails.
 
-`Guest` is made once (bridge.main) and handed to every worker; `Scope` belongs to one operation, whose thread and whose
-worker both use it.
+`Guest` is made once (bridge.assembly) and handed to every worker; `Scope` belongs to one operation, whose thread and
+whose worker both use it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Who runs when: a few threads, a queue of tasks that have something to do, and one heap of due times for all.
 
 A task is a pod's worker: its `step` is run by one thread at a time, and once more if it was woken meanwhile; an idle
-task costs a map entry and perhaps a due time. Steps are short; what takes long runs in operations (bridge.worker).
+task costs a map entry and perhaps a due time. Steps are short; what takes long runs in operations (bridge.operations).
 """
 
 import heapq

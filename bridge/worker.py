@@ -1,8 +1,8 @@
 """One pod's worker: observe, decide, act, report. Its steps run on the scheduler's threads, one at a time.
 
-The mailbox holds the newest desired state only. An action that may take long (a pull, a grace, a sandbox) runs as an
-operation on a thread of its own and wakes the worker when it ends, so no step waits and a pod holds up no other. A bug
-in one pod is logged with its traceback, shown in that pod's status and events, and retried with back-off.
+The mailbox holds the newest desired state only. An action that may take long runs as an operation (bridge.operations)
+and wakes the worker when it ends, so no step waits and a pod holds up no other. A bug in one pod is logged with its
+traceback, shown in that pod's status and events, and retried with back-off.
 """
 
 import json
@@ -13,40 +13,19 @@ from typing import Any
 
 from bridge import report
 from bridge.act import Actor
-from bridge.actions import (
-    REMOVE,
-    SANDBOX,
-    START,
-    TEARDOWN,
-    Action,
-    BackOff,
-    CancelStarts,
-    Desired,
-    Forget,
-    Prior,
-    Problem,
-    RefreshVolumes,
-    RemoveAll,
-    RemoveContainer,
-    ResizePod,
-    RunSandbox,
-    StartContainer,
-    StopContainer,
-    TearDown,
-    Wait,
-)
+from bridge.actions import Action, BackOff, CancelStarts, Desired, Forget, Prior, Problem, Wait
 from bridge.admission import Admission
-from bridge.conditions import OWNED
 from bridge.decide import decide, ending
-from bridge.events import STARTED, Hint
+from bridge.echo import is_echo
+from bridge.events import Hint
 from bridge.grants import Grants
-from bridge.guest import WARNING, Cancelled, Failure, Guest, Scope
+from bridge.guest import WARNING, Guest
+from bridge.looks import Looks
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
+from bridge.operations import Operations
 from bridge.probes.view import View, is_probed, view
-from bridge.resizing import Resized
 from bridge.schedule import Scheduler
-from bridge.spec.resources import pod_sizes
 from vkcri.api import pods
 from vkcri.backoff import Backoff
 from vkcri.errors import Unavailable, VkcriError
@@ -54,12 +33,7 @@ from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 
 TOPIC = "pod-status"
-HINTS = (0.02, 0.1, 0.5)
-"""Seconds after an event at which its pod is read again, until CRI shows the change."""
-OOM_LOOK = 0.5
-KILLED = 137
 STEP_RETRY = Backoff(first=0.5, factor=2.0, most=30.0)
-OPERATION_SECONDS = {SANDBOX: 900.0, START: 4200.0, TEARDOWN: 900.0, REMOVE: 900.0}
 log = logging.getLogger(__name__)
 
 
@@ -80,7 +54,6 @@ class Worker:
         self.uid = pods.uid(pod)
         self.name = pods.full_name(pod)
         self._guest = guest
-        self._process = process
         self._scheduler = scheduler
         self._admission = admission
         self._publisher = publisher
@@ -92,10 +65,12 @@ class Worker:
         self._gone = False
         self._memory = Memory(dict(pods.status(pod)))
         self._grants = Grants(guest, admission, self._memory, self._lock, lambda when: scheduler.wake_at(self, when))
-        self._scopes: dict[str, Scope] = {}
+        self._operations = Operations(
+            guest, process, self._actor, self._grants, self._memory, self._lock, self.name, self._desired, self.wake
+        )
         self._observed = Observed()
         self._view: View | None = None
-        self._hints: list[tuple[float, Hint]] = []
+        self._looks = Looks()
         self._failures = 0
         self._admitted = False
         self._forgotten = False
@@ -128,7 +103,7 @@ class Worker:
     def put(self, pod: Mapping[str, Any], *, gone: bool = False) -> None:
         """The newest desired state. Wakes the worker unless only what it reported itself has changed."""
         with self._lock:
-            echo = not gone and not self._gone and _is_echo(self._pod, pod)
+            echo = not gone and not self._gone and is_echo(self._pod, pod)
             self._pod, self._gone = pod, gone
             if not echo:
                 self._memory.changed()
@@ -140,9 +115,7 @@ class Worker:
 
     def hint(self, hint: Hint) -> None:
         """An event says that something of the pod has changed: look at once, and again until CRI shows it."""
-        now = self._guest.clock()
-        with self._lock:
-            self._hints += [(now + delay, hint) for delay in HINTS]
+        self._looks.add(hint, self._guest.clock())
         self.wake()
 
     def try_now(self) -> None:
@@ -192,7 +165,9 @@ class Worker:
         desired = self._desired()
         observed = self._reader.read()
         now = self._guest.clock()
-        self._look_again(observed, now)
+        look = self._looks.next(observed, now)
+        if look is not None:
+            self._scheduler.wake_at(self, look)
         probed = self._guest.prober.results(self.uid)
         with self._lock:
             self._observed = observed
@@ -211,19 +186,6 @@ class Worker:
             again |= self._take(action, desired, observed, now)
         if again:
             self.wake()
-
-    def _look_again(self, observed: Observed, now: float) -> None:
-        """Plan the further readings that a hint asks for, and one more where a container was killed: its OOMKilled may
-        come after its exit."""
-        with self._lock:
-            self._hints = [(when, hint) for when, hint in self._hints if when > now and not _shows(observed, hint)]
-            due = [when for when, _ in self._hints]
-        for item in observed.containers:
-            fresh = now - item.finished_at / 1e9 < OOM_LOOK
-            if item.state == "exited" and item.exit_code == KILLED and item.reason != "OOMKilled" and fresh:
-                due.append(now + OOM_LOOK)
-        if due:
-            self._scheduler.wake_at(self, min(due))
 
     def _admit(self, desired: Desired, observed: Observed, now: float) -> bool:
         """Whether the pod may go on. A refusal becomes its final status; one that cannot be judged yet waits."""
@@ -289,7 +251,7 @@ class Worker:
         if isinstance(action, BackOff):
             return self._back_off(action, desired)
         if isinstance(action, CancelStarts):
-            return self._cancel_starts()
+            return self._operations.cancel_starts()
         if isinstance(action, Forget):
             self._actor.forget(desired.pod)
             self._publisher.delete(TOPIC, self.uid)
@@ -299,7 +261,7 @@ class Worker:
             self._scheduler.forget(self)
             self._forget(self)
             return False
-        self._begin(action, desired, observed, now)
+        self._operations.begin(action, desired, observed, now)
         return False
 
     def _back_off(self, action: BackOff, desired: Desired) -> bool:
@@ -310,120 +272,6 @@ class Worker:
         self._scheduler.wake_at(self, action.until)
         return True
 
-    def _cancel_starts(self) -> bool:
-        """Tell starts to stop; those that only wait are left behind."""
-        left = False
-        with self._lock:
-            for key in (START, SANDBOX):
-                scope = self._scopes.get(key)
-                if scope is not None and scope.cancel():
-                    del self._scopes[key]
-                    self._memory.busy.discard(key)
-                    left = True
-        return left
-
-    def _begin(
-        self,
-        action: RunSandbox
-        | StartContainer
-        | StopContainer
-        | RemoveContainer
-        | TearDown
-        | RemoveAll
-        | RefreshVolumes
-        | ResizePod,
-        desired: Desired,
-        observed: Observed,
-        now: float,
-    ) -> None:
-        """Start the operation, on its own thread."""
-        scope = Scope()
-        with self._lock:
-            again = action.key in self._memory.busy
-            key = f"{action.key}#{len(self._scopes)}" if again else action.key
-            self._memory.begins(action, key, now)
-            self._scopes[key] = scope
-        seconds = OPERATION_SECONDS.get(action.key, 900.0)
-        if isinstance(action, StopContainer):
-            seconds = action.grace + 300.0
-
-        def operation() -> None:
-            with self._process.expect(f"{type(action).__name__} of pod {self.name}", seconds) as expectation:
-                scope.progress = expectation.refresh
-                self._operate(action, desired, observed, key, scope, again=again)
-
-        self._process.start_thread(f"{action.key.partition(':')[0]} {self.name}", operation, may_end=True)
-
-    def _operate(
-        self, action: Action, desired: Desired, observed: Observed, key: str, scope: Scope, *, again: bool
-    ) -> None:
-        """The body of an operation's thread: do it, note how it ended, wake the worker."""
-        due: float | None = None
-        sized: Resized | None = None
-        failure: tuple[Problem | None, float | None] | None = None
-        try:
-            if isinstance(action, ResizePod):
-                sized = self._grants.carry_out(self._actor, action, desired, observed)
-            else:
-                due = self._perform(action, desired, observed, scope, again=again)
-            if isinstance(action, RunSandbox):
-                sized = Resized(pod_sizes(desired.pod))
-        except Cancelled:
-            failure = (None, 0.0)
-        except Failure as error:
-            log.info("pod %s: %s", self.name, error)
-            failure = (error.problem, error.retry)
-        except VkcriError as error:
-            log.info("pod %s: %s: %s", self.name, type(action).__name__, error)
-            failure = (None, None)
-        except Exception as error:
-            log.exception("pod %s: %s failed", self.name, action)
-            message = f"{type(action).__name__}: {type(error).__name__}: {error}"
-            self._guest.event(desired.pod, WARNING, "FailedSync", f"error syncing pod, skipping: {message}")
-            failure = (Problem("InternalError", message), None)
-        now = self._guest.clock()
-        with self._lock:
-            if self._scopes.get(key) is not scope:
-                return  # left behind
-            del self._scopes[key]
-            if failure is None:
-                self._memory.done(action, key, now, due, sized)
-            else:
-                self._memory.failed(action, key, now, *failure)
-        self.wake()
-
-    def _perform(
-        self, action: Action, desired: Desired, observed: Observed, scope: Scope, *, again: bool
-    ) -> float | None:
-        actor = self._actor
-        match action:
-            case RunSandbox():
-                actor.run_sandbox(desired, action, scope)
-            case StartContainer():
-                actor.start_container(desired, action, observed, scope)
-            case StopContainer():
-                actor.stop_container(desired, action, observed, again=again)
-            case RemoveContainer():
-                actor.remove_container(action)
-            case TearDown():
-                actor.tear_down(desired, action, scope)
-            case RemoveAll():
-                actor.remove_all(action)
-            case RefreshVolumes():
-                return actor.refresh_volumes(self._desired())  # the newest: a change since this step counts as news
-        return None
-
-
-def _shows(observed: Observed, hint: Hint) -> bool:
-    """Whether CRI shows what the hint is about."""
-    for box in observed.sandboxes:
-        if box.id == hint.id:
-            return box.ready == (hint.kind == STARTED)
-    for item in observed.containers:
-        if item.id == hint.id:
-            return item.state == "exited" or (hint.kind == STARTED and item.state == "running")
-    return False
-
 
 def _described(pod: Mapping[str, Any]) -> str:
     return f"{pods.name(pod)}_{pods.namespace(pod)}({pods.uid(pod)})"
@@ -432,15 +280,3 @@ def _described(pod: Mapping[str, Any]) -> str:
 def _was_rejected(status: Mapping[str, Any]) -> bool:
     """Whether this is the status of a pod that was never admitted."""
     return pods.is_terminal(status) and str(status.get("message") or "").startswith("Pod was rejected: ")
-
-
-def _is_echo(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether the two differ in nothing but what our own report has put there."""
-    return _essence(old) == _essence(new)
-
-
-def _essence(pod: Mapping[str, Any]) -> tuple[Any, ...]:
-    metadata = {key: value for key, value in pod["metadata"].items() if key not in ("resourceVersion", "managedFields")}
-    status = pods.status(pod)
-    foreign = [item for item in status.get("conditions") or [] if item.get("type") not in OWNED]
-    return metadata, pod.get("spec"), foreign, pods.is_terminal(status) and status.get("phase")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bridge.admission import Admission
-from bridge.main import Bridge
+from bridge.assembly import Bridge
 from bridge.relist import Box, Listing
 from bridge.roster import Roster
 from bridge.spec import names

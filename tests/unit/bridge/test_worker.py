@@ -10,9 +10,9 @@ import pytest
 
 from bridge import memory as memory_module
 from bridge import worker as worker_module
+from bridge.assembly import Bridge
 from bridge.cgroups import Cgroups
 from bridge.decide import decide
-from bridge.main import Bridge
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
 from tests.contract.fake_runtime import FakeRuntime

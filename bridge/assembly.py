@@ -1,0 +1,207 @@
+"""The parts of the whole program, made and joined; nothing here decides anything.
+
+What knows of pods (the roster) comes last and is called by what comes first, so those callbacks look it up when they
+are called. Nothing calls before `start`.
+"""
+
+import threading
+
+from bridge.admission import Admission
+from bridge.answers import Answers
+from bridge.cgroups import Cgroups
+from bridge.cluster import Cluster
+from bridge.collect import Collector
+from bridge.configz import kubelet_configuration
+from bridge.events import Hint, Hints
+from bridge.guest import WARNING, Guest
+from bridge.images import Images
+from bridge.kubelet_metrics import KubeletMetrics
+from bridge.logrotation import LogRotation
+from bridge.metrics import Metrics
+from bridge.node import NodeStatus
+from bridge.prepare import Preparation
+from bridge.probes.prober import Prober
+from bridge.pulled import PullRecords
+from bridge.relist import Relist
+from bridge.roster import Roster
+from bridge.runtime import Runtime
+from bridge.schedule import Scheduler
+from bridge.stats.assembly import Stats
+from bridge.userns import UserNamespaces
+from bridge.volumes import Volumes
+from bridge.wire.client import Client
+from bridge.wire.loop import Loop
+from bridge.worker import Worker
+from vkcri.api.pods import Pod
+from vkcri.config import RuntimeSettings
+from vkcri.lifecycle import Process
+from vkcri.queue import Publisher, Subscription
+from vkcri.queue.events import EventRecorder
+
+TOPICS = ("pod-status", "node-status", "events")
+
+
+class Bridge:
+    """The whole program, joined and not yet started."""
+
+    def __init__(self, process: Process, settings: RuntimeSettings) -> None:
+        instance = settings.instance
+        self._process = process
+        self._settings = settings
+        self.publisher = Publisher(instance.queue_socket("provider"), TOPICS)
+        self.metrics = Metrics()
+        self._counts = KubeletMetrics(self.metrics)
+        self.runtime = Runtime(settings.runtime_endpoint, self._counts.runtime_call)
+        self.scheduler = Scheduler()
+        self.cluster = Cluster(settings, lambda: self.roster.wake_all(), lambda key: self.roster.object_changed(key))
+        self.preparation = Preparation(settings, self.runtime, self.cluster.node, lambda: self.roster.try_all())
+        self.relist = self._make_relist()
+        self.hints = Hints(self.runtime, self._hint)
+        self.node = NodeStatus(
+            settings, self.runtime, self.publisher, lambda: self.relist.relisted, self.preparation.trouble
+        )
+        self.wire = Client(Loop())
+        self.prober = self._make_prober()
+        self.guest = self._make_guest()
+        self.admission = self._make_admission()
+        self.pods = Subscription(
+            instance.queue_socket("watcher"),
+            "pods",
+            lambda change: self.roster.pod_changed(change),
+            on_synced=lambda source: self.roster.pods_synced(source),
+        )
+        self.rotation = LogRotation(
+            self.runtime,
+            lambda: self.roster.running_logs(),
+            most_bytes=settings.container_log_bytes,
+            most_files=settings.container_log_max_files,
+        )
+        self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
+        self.stats = self._make_stats()
+        self._serve()
+
+    def start(self) -> None:
+        process = self._process
+        self.publisher.mark_synced("events")
+        self.publisher.start(process)
+        self.scheduler.start(process)
+        for part in (
+            self.wire,
+            self.relist,
+            self.hints,
+            self.preparation,
+            self.node,
+            self.cluster,
+            self.pods,
+            self.stats,
+            self.rotation,
+        ):
+            part.start(process)
+        process.start_thread("announce", self._announce, may_end=True)
+        self._make_collector().start(process)
+
+    def _make_relist(self) -> Relist:
+        return Relist(
+            self.runtime,
+            self._settings.instance.cri_label,
+            lambda changed, found: self.roster.runtime_changed(changed, found),
+            events=lambda: self.hints.live,
+            observe=self._counts.relisted,
+        )
+
+    def _make_prober(self) -> Prober:
+        return Prober(
+            self.wire,
+            self.runtime.exec_later,
+            lambda pod, reason, message, container: self.guest.event(pod, WARNING, reason, message, container),
+            lambda uid: self.roster.wake(uid),
+        )
+
+    def _make_guest(self) -> Guest:
+        settings = self._settings
+        recorder = EventRecorder(self.publisher, "kubelet", settings.node_name)
+        return Guest(
+            settings=settings,
+            runtime=self.runtime,
+            cluster=self.cluster,
+            volumes=Volumes(settings, self.cluster.object, self.cluster.token, node=self.cluster.node),
+            cgroups=Cgroups(settings),
+            images=Images(
+                self.runtime, recorder, records=PullRecords(settings.instance.state_dir / "pulled-images.json")
+            ),
+            recorder=recorder,
+            prober=self.prober,
+            features=self.node.features,
+            users=UserNamespaces(settings.instance, lambda: self.relist.listing),
+            trouble=self.preparation.trouble,
+            network_error=self.node.network_error,
+            starts=threading.BoundedSemaphore(settings.parallel_starts),
+            metrics=self._counts,
+        )
+
+    def _make_admission(self) -> Admission:
+        return Admission(
+            lambda: self.node.allocatable,
+            self.cluster.node,
+            lambda: self.node.features().supplemental_groups_policy,
+            on_granted=lambda uid: self.roster.wake(uid),
+        )
+
+    def _make_stats(self) -> Stats:
+        return Stats(
+            self._settings,
+            self.runtime,
+            self.guest.cgroups,
+            self.guest.volumes,
+            wanted=lambda: [worker.pod for worker in self.roster.workers()],
+            find=lambda uid: worker.pod if (worker := self.roster.worker(uid)) else None,
+            pause_image=lambda: self.preparation.pause_image,
+        )
+
+    def _make_collector(self) -> Collector:
+        guest = self.guest
+        return Collector(
+            self.runtime,
+            self.relist,
+            self.roster,
+            guest.volumes,
+            guest.cgroups,
+            self._settings.instance.pod_logs_dir,
+            lambda box: guest.owners.pop(box, None),
+        )
+
+    def _serve(self) -> None:
+        """What the other processes may ask for."""
+        settings, publisher = self._settings, self.publisher
+        Answers(self.runtime, self.roster, settings.instance.cri_label).serve(publisher)
+        self.stats.serve(publisher)
+        publisher.serve("configz", lambda _body, _left: kubelet_configuration(settings, self.cluster.dns()))
+        publisher.serve("probe-metrics", lambda _body, _left: {"text": self.prober.metrics.text()})
+        publisher.set_metrics(self.metrics.text)
+        self._counts.describe_node(
+            settings.node_name,
+            self.guest.cgroups.facts.version,
+            lambda: self.relist.listing,
+            lambda: self.relist.relisted,
+            self.roster.desired,
+        )
+
+    def _worker(self, pod: Pod) -> Worker:
+        return Worker(
+            self.guest, self._process, self.scheduler, self.admission, self.publisher, pod, self.roster.forget
+        )
+
+    def _announce(self) -> None:
+        """Mark pod-status as synced once every wanted pod has one; runs on a thread that ends with that."""
+        while not self._process.wait(0.2):
+            if self.roster.complete() and all(self.publisher.get("pod-status", uid) for uid in self.roster.wanted()):
+                self.publisher.mark_synced("pod-status")
+                return
+
+    def _hint(self, hint: Hint) -> None:
+        """Runs on the events' thread. An id that nobody knows may be a stranger's, or of a pod that begins just now."""
+        worker = self.roster.worker(self.guest.owners.get(hint.id) or self.relist.owner(hint.id) or "")
+        if worker is None:
+            self.relist.ask()
+        else:
+            worker.hint(hint)

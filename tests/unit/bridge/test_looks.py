@@ -1,0 +1,56 @@
+"""When a pod is read again: after an event that CRI does not show yet, and after a kill that may be for memory."""
+
+import pytest
+
+from bridge.events import EXITED, STARTED, Hint
+from bridge.looks import HINTS, OOM_LOOK, Looks
+from bridge.observe import Container, Observed, Sandbox
+
+NOW = 1_000_000.0
+
+
+def one(state: str, **more: object) -> Observed:
+    return Observed(containers=(Container("c", "main", "s", state, **more),))  # type: ignore[arg-type]
+
+
+def test_nothing_was_heard_so_nothing_is_to_be_read_again() -> None:
+    assert Looks().next(one("running"), NOW) is None
+
+
+def test_what_cri_does_not_show_yet_is_looked_for_less_and_less_often_and_then_no_more() -> None:
+    looks, running = Looks(), one("running")
+    looks.add(Hint("c", EXITED), NOW)
+    times = [NOW]
+    while (again := looks.next(running, times[-1])) is not None:
+        times.append(again)
+    assert times == [NOW, *(NOW + seconds for seconds in HINTS)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "observed", "shown"),
+    [
+        (STARTED, one("created"), False),
+        (STARTED, one("running"), True),
+        (STARTED, one("exited"), True),
+        (EXITED, one("running"), False),
+        (EXITED, one("exited"), True),
+        (EXITED, Observed(sandboxes=(Sandbox("c", 0, ready=True),)), False),
+        (EXITED, Observed(sandboxes=(Sandbox("c", 0, ready=False),)), True),
+        (STARTED, Observed(sandboxes=(Sandbox("c", 0, ready=True),)), True),
+        (STARTED, Observed(), False),
+    ],
+)
+def test_a_reading_that_shows_what_happened_ends_the_looking(kind: str, observed: Observed, shown: bool) -> None:
+    looks = Looks()
+    looks.add(Hint("c", kind), NOW)
+    assert (looks.next(observed, NOW) is None) == shown
+
+
+@pytest.mark.parametrize(
+    ("reason", "age", "again"), [("Error", 0.1, True), ("Error", 2 * OOM_LOOK, False), ("OOMKilled", 0.1, False)]
+)
+def test_a_container_that_was_killed_just_now_is_read_once_more_for_oomkilled(
+    reason: str, age: float, again: bool
+) -> None:
+    killed = one("exited", exit_code=137, reason=reason, finished_at=int((NOW - age) * 1e9))
+    assert Looks().next(killed, NOW) == (NOW + OOM_LOOK if again else None)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.flow import kubectls
 from tests.flow.live import LiveNode, live_node
 from tests.flow.planes import EmbeddedPlane, Plane, real_plane
 
@@ -22,6 +23,7 @@ LONGEST_FIRST = (
     "test_start",
     "test_instances",
     "test_providers",
+    "test_streams",
     "test_pods",
     "test_kubectl_embedded",
 )
@@ -56,3 +58,9 @@ def fresh_node(plane: Plane) -> Iterator[LiveNode]:
     """A node that is not up yet, for a test that stops, kills or reconfigures it."""
     with live_node(plane, "fresh") as live:
         yield live
+
+
+@pytest.fixture(scope="session")
+def old_kubectl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Debian's kubectl 1.20."""
+    return kubectls.debian(tmp_path_factory.mktemp("kubernetes-client"))

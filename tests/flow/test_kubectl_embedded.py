@@ -13,10 +13,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.flow import kubectls
 from tests.flow.embedded import Server, embedded_server
 
 pytestmark = [
@@ -83,32 +84,10 @@ def server() -> Iterator[Server]:
         yield started
 
 
-def cannot_run(reason: str) -> NoReturn:
-    """In CI nothing is skipped; elsewhere the summary at the end of the run says why."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI=true and {reason}")
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def old_kubectl(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian's kubectl, unpacked and not installed; where apt gives none the tests that want it cannot run."""
-    folder = tmp_path_factory.mktemp("kubernetes-client")
-    folder.chmod(0o777)
-    got = subprocess.run(["apt-get", "download", "kubernetes-client"], cwd=folder, capture_output=True, timeout=100)
-    packages = list(folder.glob("*.deb"))
-    if got.returncode or not packages:
-        cannot_run(f"Debian's kubectl is not tried: apt-get download kubernetes-client: {got.stderr.decode().strip()}")
-    subprocess.run(["dpkg", "-x", str(packages[0]), str(folder)], check=True, timeout=100)
-    return str(folder / "usr/bin/kubectl")
-
-
 @pytest.fixture(params=["installed", "debian"])
 def kubectl(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Iterator[Kubectl]:
     """Each kubectl, with a namespace of the test's own as its default."""
-    program = shutil.which("kubectl") if request.param == "installed" else request.getfixturevalue("old_kubectl")
-    if program is None:
-        cannot_run("no kubectl is installed here")
+    program = kubectls.installed() if request.param == "installed" else request.getfixturevalue("old_kubectl")
     wait_for("admin.conf", server.instance.admin_kubeconfig.exists)
     made = Kubectl(program, server, tmp_path)
     wait_for(

@@ -1,0 +1,86 @@
+"""kubectl in three ages: Debian's 1.20, which knows SPDY alone, the guest's own, and a real cluster's release, which
+asks for WebSockets first.
+
+Nothing is installed: Debian's is unpacked into a test's folder, the newest is the one that `make programs` builds.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.cluster import programs
+from tests.flow.live import LiveNode
+
+AGES = ("debian", "installed", "newest")
+
+
+def cannot_run(reason: str) -> NoReturn:
+    """In CI nothing is skipped; elsewhere the summary at the end of the run says why."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true and {reason}")
+    pytest.skip(reason)
+
+
+def debian(folder: Path) -> str:
+    """Debian's kubectl, unpacked there; where apt gives none the tests that want it cannot run."""
+    folder.chmod(0o777)
+    got = subprocess.run(["apt-get", "download", "kubernetes-client"], cwd=folder, capture_output=True, timeout=100)
+    packages = list(folder.glob("*.deb"))
+    if got.returncode or not packages:
+        cannot_run(f"Debian's kubectl is not tried: apt-get download kubernetes-client: {got.stderr.decode().strip()}")
+    subprocess.run(["dpkg", "-x", str(packages[0]), str(folder)], check=True, timeout=100)
+    return str(folder / "usr/bin/kubectl")
+
+
+def installed() -> str:
+    """The one that leads PATH."""
+    found = shutil.which("kubectl")
+    if found is None:
+        cannot_run("no kubectl is installed here")
+    return found
+
+
+def newest(kubernetes: str) -> str:
+    """The one of a real cluster's release, as `make programs` built it."""
+    found = programs.binary(programs.resolve(kubernetes), "kubectl")
+    if not found.exists():
+        cannot_run("the cluster's own kubectl is not built here: make programs")
+    return str(found)
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """One of them, with a node's kubeconfig: bytes in, bytes out."""
+
+    program: str
+    node: LiveNode
+
+    def command(self, *arguments: str) -> list[str]:
+        return [self.program, f"--kubeconfig={self.node.place.kubeconfig}", *arguments]
+
+    def run(
+        self, *arguments: str, data: bytes | None = None, timeout: float = 120.0
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Both streams apart; `data` is its whole standard input, which ends behind it. None: no standard input."""
+        stdin: dict[str, object] = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+            self.command(*arguments), capture_output=True, env=self.node.environment, timeout=timeout, **stdin
+        )
+
+    @contextmanager
+    def session(self, *arguments: str, terminal: int = -1) -> Iterator["subprocess.Popen[bytes]"]:
+        """One that goes on until the context's end: with pipes at its three ends, or all at the terminal given."""
+        ends = (subprocess.PIPE,) * 3 if terminal < 0 else (terminal,) * 3
+        command, environment = self.command(*arguments), self.node.environment
+        with subprocess.Popen(command, stdin=ends[0], stdout=ends[1], stderr=ends[2], env=environment) as process:
+            try:
+                yield process
+            finally:
+                process.kill()

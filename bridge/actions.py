@@ -56,6 +56,16 @@ class Notes:
 
 
 @dataclass(frozen=True)
+class Eviction:
+    """The node ends the pod. message: its status'; grace: the seconds that its containers have at most; disrupts: it
+    ends for the node's sake, not for its own limits, and its condition DisruptionTarget says so."""
+
+    message: str
+    grace: float
+    disrupts: bool = False
+
+
+@dataclass(frozen=True)
 class Desired:
     """What the pod should be, with the resources that the node has granted it. `gone`: the API object is gone, or never
     was (then `pod` was rebuilt from CRI's annotations). `may_create`: services and node are known, so that containers
@@ -77,7 +87,7 @@ class Prior:
     containers that we stopped to start them anew. down: volumes and cgroup are gone. refresh_at: when volumes are due
     to be refreshed, None: never. probed: container id -> what its probes say. notes: the conditions of a resize.
     pod_sized: what the pod's cgroup is held to, None: not known. sized: container id -> what it was held to last, for a
-    runtime that does not say."""
+    runtime that does not say. eviction: the node ends it."""
 
     status: Mapping[str, Any] = field(default_factory=dict)
     problems: Mapping[str, Problem] = field(default_factory=dict)
@@ -92,6 +102,7 @@ class Prior:
     notes: Notes = field(default_factory=Notes)
     pod_sized: Sizes | None = None
     sized: Mapping[str, Sizes] = field(default_factory=dict)
+    eviction: Eviction | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from bridge.cluster import Cluster
 from bridge.collect import Collector
 from bridge.configz import kubelet_configuration
 from bridge.events import Hint, Hints
+from bridge.eviction import local
+from bridge.eviction.evictor import Evictor
 from bridge.guest import WARNING, Guest
 from bridge.images import Images
 from bridge.kubelet_metrics import KubeletMetrics
@@ -78,6 +80,7 @@ class Bridge:
         )
         self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
         self.stats = self._make_stats()
+        self.evictor = Evictor(self.roster.workers, self.stats.gatherer, self._counts.evictions.add)
         self._serve()
 
     def start(self) -> None:
@@ -94,6 +97,7 @@ class Bridge:
             self.cluster,
             self.pods,
             self.stats,
+            self.evictor,
             self.rotation,
         ):
             part.start(process)
@@ -156,6 +160,7 @@ class Bridge:
             wanted=lambda: [worker.pod for worker in self.roster.workers()],
             find=lambda uid: worker.pod if (worker := self.roster.worker(uid)) else None,
             pause_image=lambda: self.preparation.pause_image,
+            limited=local.limited,
         )
 
     def _make_collector(self) -> Collector:

@@ -1,6 +1,7 @@
 """The pod conditions that the kubelet owns, from container statuses and phase. Pure; the kubelet's status/generate.go.
 
-A condition of another owner (a readiness gate, DisruptionTarget) is kept as the API server has it. lastTransitionTime
+A condition of another owner (a readiness gate) is kept as the API server has it, and so is DisruptionTarget, which is
+whose who sets it first. lastTransitionTime
 is carried over as long as a condition's status stays the same.
 """
 
@@ -11,13 +12,15 @@ from bridge.allocation import IN_PROGRESS, PENDING
 from vkcri.api import pods
 
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+DISRUPTED = "DisruptionTarget"
 Status = Mapping[str, Any]
 
 
 def conditions(
-    pod: Mapping[str, Any], prior: Status, status: Status, *, sandbox_ready: bool, now: str
+    pod: Mapping[str, Any], prior: Status, status: Status, *, sandbox_ready: bool, now: str, disrupted: str = ""
 ) -> list[dict[str, Any]]:
-    """status: the new PodStatus, complete but for its conditions; prior: the one before; now: RFC 3339."""
+    """status: the new PodStatus, complete but for its conditions; prior: the one before; now: RFC 3339; disrupted: why
+    the node has ended the pod for its own sake, which is told unless somebody has told another reason."""
     listed = pods.status(pod).get("conditions") or []
     foreign = [dict(item) for item in listed if item.get("type") not in (*OWNED, PENDING, IN_PROGRESS)]
     containers_ready = _containers_ready(pod, status)
@@ -28,6 +31,8 @@ def conditions(
         _condition("ContainersReady", *containers_ready),
         _condition("PodScheduled", True),
     ]
+    if disrupted and not any(item.get("type") == DISRUPTED for item in foreign):
+        own.append(_condition(DISRUPTED, True, "TerminationByKubelet", disrupted))
     before = {item.get("type"): item for item in [*(pods.status(pod).get("conditions") or ()), *_listed(prior)]}
     generation = pod["metadata"].get("generation")
     return foreign + [_dated(item, before.get(item["type"]), generation, now) for item in own]

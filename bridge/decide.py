@@ -293,7 +293,8 @@ def _ordered_stops(
 def _stops(desired: Desired, prior: Prior, batch: Iterable[Container], now: float) -> list[Action]:
     """Stop each by the pod's grace, which counts from the first stop; again only where the grace has become shorter."""
     begun = [until for container, until in prior.stopping.items() if container not in prior.apart]
-    deadline = min([now + grace(desired), *begun])
+    seconds = grace(desired) if prior.eviction is None else min(grace(desired), prior.eviction.grace)
+    deadline = min([now + seconds, *begun])
     found: list[Action] = []
     for item in batch:
         stop = StopContainer(item.id, item.name, max(MINIMUM_GRACE, deadline - now))

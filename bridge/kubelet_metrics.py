@@ -78,6 +78,9 @@ class KubeletMetrics:
             "container_type",
             "code",
         )
+        self.evictions = metrics.counter(
+            "kubelet_evictions", "Cumulative number of pod evictions by eviction signal", "eviction_signal"
+        )
 
     def runtime_call(self, method: str, seconds: float, failed: bool) -> None:
         """One CRI call. method: CRI's own name, such as RunPodSandbox."""

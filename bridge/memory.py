@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.actions import (
     Action,
+    Eviction,
     Prior,
     Probed,
     Problem,
@@ -48,6 +49,7 @@ class Memory:
         self.notes = notes_of(status)
         self.pod_sized: Sizes | None = None
         self.sized: dict[str, Sizes] = {}
+        self.eviction: Eviction | None = None
         self._backoff = BackoffTable(RETRY_FIRST, RETRY_MOST)
         self._news = 0
         self._began: dict[str, int] = {}
@@ -67,6 +69,7 @@ class Memory:
             notes=self.notes,
             pod_sized=self.pod_sized,
             sized=dict(self.sized),
+            eviction=self.eviction,
         )
 
     def seen(self, pod: Mapping[str, Any], observed: Observed) -> None:

@@ -13,6 +13,7 @@ from bridge.lives import Life
 from bridge.observe import Observed
 from vkcri.api import pods, times
 
+EVICTED = "Evicted"
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -32,6 +33,8 @@ def outcome(
     for status in (prior.status, pods.status(desired.pod)):
         if pods.is_terminal(status):
             return Outcome(str(status["phase"]), str(status.get("reason") or ""), str(status.get("message") or ""))
+    if prior.eviction is not None:
+        return Outcome("Failed", EVICTED, prior.eviction.message)
     until = deadline(desired.pod, prior.status)
     if until is not None and until <= now:
         return Outcome("Failed", "DeadlineExceeded", DEADLINE_MESSAGE)

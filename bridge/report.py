@@ -53,7 +53,10 @@ def report(desired: Desired, prior: Prior, observed: Observed, now: float) -> St
     _set_phase(status, desired, prior, end, all_lives, over)
     status.update(granted.of_pod(desired.pod, prior, running=status["phase"] == "Running"))
     ready = usable(desired, observed) is not None
-    own = conditions.conditions(desired.pod, prior.status, status, sandbox_ready=ready, now=stamp)
+    disrupted = prior.eviction.message if prior.eviction is not None and prior.eviction.disrupts else ""
+    own = conditions.conditions(
+        desired.pod, prior.status, status, sandbox_ready=ready, now=stamp, disrupted=disrupted if over else ""
+    )
     resize = [] if pods.is_terminal(status) else resizing.conditions(prior.notes)
     status["conditions"] = own + resize
     return status

@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge import report
 from bridge.act import Actor
-from bridge.actions import Action, BackOff, CancelStarts, Desired, Forget, Prior, Problem, Wait
+from bridge.actions import Action, BackOff, CancelStarts, Desired, Eviction, Forget, Prior, Problem, Wait
 from bridge.admission import Admission
 from bridge.decide import decide, ending
 from bridge.echo import is_echo
@@ -24,6 +24,7 @@ from bridge.looks import Looks
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
 from bridge.operations import Operations
+from bridge.outcome import EVICTED
 from bridge.probes.view import View, is_probed, view
 from bridge.schedule import Scheduler
 from vkcri.api import pods
@@ -73,6 +74,7 @@ class Worker:
         self._looks = Looks()
         self._failures = 0
         self._admitted = False
+        self._finished = False
         self._forgotten = False
         self._seen = guest.clock()
         self._began = False
@@ -88,6 +90,12 @@ class Worker:
         """The last PodStatus."""
         with self._lock:
             return self._memory.status
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of the pod is left on the guest but its ended containers."""
+        with self._lock:
+            return self._finished or self._forgotten
 
     @property
     def gone(self) -> bool:
@@ -123,6 +131,19 @@ class Worker:
         with self._lock:
             self._memory.try_now()
         self.wake()
+
+    def evict(self, eviction: Eviction) -> bool:
+        """The node ends the pod. False where it does not: the pod has ended, is being evicted, or is critical."""
+        with self._lock:
+            pod = self._pod
+            over = pods.is_terminal(self._memory.status) or self._memory.eviction is not None
+            if over or pods.is_critical(pod):
+                return False
+            self._memory.eviction = eviction
+        log.info("pod %s is evicted: %s", self.name, eviction.message)
+        self._guest.event(pod, WARNING, EVICTED, eviction.message)
+        self.wake()
+        return True
 
     def step(self) -> None:
         """Once through the loop."""
@@ -215,6 +236,7 @@ class Worker:
             self._guest.metrics.pod_starts.observe(now - self._seen)
         with self._lock:
             self._memory.status = status
+            self._finished = finished
         if finished or pods.is_terminal(status):
             self._admission.release(self.uid)
         self._put_status(status, finished=finished)

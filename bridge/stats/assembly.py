@@ -23,7 +23,8 @@ PROGRAMS = ("api-watcher", "cri-bridge", "log-server", "kube-proxy")
 
 
 class Stats:
-    """All of it. wanted(): the pods whose volumes are measured; find(uid): one of them."""
+    """All of it. wanted(): the pods whose volumes are measured, find(uid): one of them; limited(pod): whether it is
+    measured more often, since it is held to a limit by that."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Stats:
         wanted: Callable[[], Iterable[Mapping[str, Any]]],
         find: Callable[[str], Mapping[str, Any] | None],
         pause_image: Callable[[], str],
+        limited: Callable[[Mapping[str, Any]], bool],
     ) -> None:
         locks = settings.instance.locks_dir
         self._cgroups = cgroups
@@ -44,8 +46,8 @@ class Stats:
         groups = {KUBELET: self._kubelet.usage, RUNTIME: self._daemon.usage}
         reader = CgroupReader(cgroups.hierarchies)
         self._samples = Samples(reader, self._names, groups)
-        self._meter = VolumeMeter(wanted, volumes.measurable)
-        gatherer = Gatherer(
+        self._meter = VolumeMeter(wanted, volumes.measurable, limited=limited)
+        self.gatherer = Gatherer(
             settings,
             runtime,
             cgroups,
@@ -57,7 +59,7 @@ class Stats:
             image=lambda uid, container: image_of(find(uid), container),
             systems=self._systems,
         )
-        self._answers = StatsAnswers(gatherer, lambda: self._samples.rounds)
+        self._answers = StatsAnswers(self.gatherer, lambda: self._samples.rounds)
 
     def serve(self, publisher: Publisher) -> None:
         self._answers.serve(publisher)

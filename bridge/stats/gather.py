@@ -72,11 +72,22 @@ class Gatherer:
 
     def whole(self, seconds: float) -> tuple[NodeUse, list[PodUse]]:
         """For the whole Summary. Raises Unavailable."""
-        stock = Stock(self._runtime, seconds)
-        found, stats, tree = self._boxes(stock), self._stats(stock), self._cgroups.tree()
-        layers = _Layers()
-        pods = [self._pod(box, tree, stats, layers) for box in found if box.containers]
+        stock, layers = Stock(self._runtime, seconds), _Layers()
+        pods = self._pods(stock, layers)
         return self._whole_node(layers, stock), pods
+
+    def pods(self, seconds: float) -> list[PodUse]:
+        """The pods of the whole Summary. Raises Unavailable."""
+        return self._pods(Stock(self._runtime, seconds), _Layers())
+
+    def images_apart(self, seconds: float) -> bool:
+        """Whether images and writable layers lie on another device than the node's own files; not known, not so (the
+        kubelet's HasDedicatedImageFs). Raises Unavailable."""
+        images = _images(Stock(self._runtime, seconds))
+        try:
+            return images is not None and _device(images[0]) != _device(self._settings.instance.state_dir)
+        except OSError:
+            return False
 
     def brief(self, seconds: float) -> tuple[NodeUse, list[PodUse]]:
         """CPU and memory alone. CRI's stats are asked for only where a container has no cgroup that can be read. Raises
@@ -116,6 +127,10 @@ class Gatherer:
             found = {item.name: self._samples.history(by_id.get(item.id, "")) for item in box.containers}
             pods.setdefault(box.uid, {}).update(found)
         return {"node": self._samples.history(ROOT), "pods": pods}
+
+    def _pods(self, stock: Stock, layers: "_Layers") -> list[PodUse]:
+        found, stats, tree = self._boxes(stock), self._stats(stock), self._cgroups.tree()
+        return [self._pod(box, tree, stats, layers) for box in found if box.containers]
 
     def _boxes(self, stock: Stock) -> list[Box]:
         return inventory.boxes(stock, self._settings.instance.cri_label)
@@ -255,6 +270,10 @@ def _images(stock: Stock) -> tuple[str, Taken] | None:
     for item in stock.images().image_filesystems:
         return item.fs_id.mountpoint, Taken(item.timestamp, item.used_bytes.value, item.inodes_used.value)
     return None
+
+
+def _device(path: str | Path) -> int:
+    return os.stat(path).st_dev
 
 
 def _root_filesystems(folder: Path) -> dict[str, Filesystem]:

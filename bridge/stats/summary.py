@@ -87,6 +87,14 @@ def summary(node: NodeUse, pods: Iterable[PodUse]) -> Shape:
     return {"node": _node(node), "pods": [_pod(pod, node.disk) for pod in pods]}
 
 
+def ephemeral_storage(pod: PodUse) -> Taken | None:
+    """What the pod takes of the node's disks: writable layers, logs, local volumes, its hosts file; None where nothing
+    is known."""
+    parts = [part for item in pod.containers for part in (item.rootfs, item.logs)]
+    parts += [item.taken for item in pod.volumes if item.local]
+    return shapes.sum_of([*parts, *pod.files])
+
+
 def brief(node: NodeUse, pods: Iterable[PodUse]) -> Shape:
     """CPU and memory alone: what only_cpu_and_memory=true answers and /metrics/resource is made of."""
     return {
@@ -151,9 +159,7 @@ def _pod(pod: PodUse, disk: Filesystem | None) -> Shape:
         shape["network"] = shapes.traffic(pod.traffic)
     if pod.volumes:
         shape["volume"] = [_volume(item, pod.namespace) for item in pod.volumes]
-    parts = [part for item in pod.containers for part in (item.rootfs, item.logs)]
-    parts += [item.taken for item in pod.volumes if item.local]
-    shape["ephemeral-storage"] = shapes.fs(disk, shapes.sum_of([*parts, *pod.files]))
+    shape["ephemeral-storage"] = shapes.fs(disk, ephemeral_storage(pod))
     shape["process_stats"] = {"process_count": sum(item.processes for item in pod.containers)}
     return shape | _chosen(_pod_resources(pod), ("swap",))
 

@@ -1,6 +1,7 @@
 """The thread `volume-stats`: how much each volume of each pod takes, counted every minute or two and kept.
 
-Counting walks every file, so it never runs for a request (the kubelet's volumeStatsAggPeriod and its jitter). A volume
+Counting walks every file, so it never runs for a request (the kubelet's volumeStatsAggPeriod and its jitter). Where a
+limit is held by these numbers, they are counted every ten seconds. A volume
 that is gone, or cannot be read, has no numbers, and neither has one with so many files that a pod's time is over before
 they are counted: whoever fills a volume takes no more of this thread than a share.
 """
@@ -19,6 +20,7 @@ from vkcri.api import pods
 from vkcri.lifecycle import Process
 
 PERIOD = 60.0
+LIMITED_PERIOD = 10.0
 LOOK = 5.0
 WALK_SECONDS = 60.0  # for all volumes of a pod
 REST = 5  # times as long as its walk took is a pod's pause at least
@@ -28,17 +30,21 @@ _Pod = Mapping[str, Any]
 
 
 class VolumeMeter:
-    """The newest numbers by pod UID. wanted(): the pods there are; measurable(pod): Volumes.measurable."""
+    """The newest numbers by pod UID. wanted(): the pods there are; measurable(pod): Volumes.measurable; limited(pod):
+    whether something of the pod is held to a limit by them."""
 
     def __init__(
         self,
         wanted: Callable[[], Iterable[_Pod]],
         measurable: Callable[[_Pod], list[tuple[str, Path, bool]]],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        limited: Callable[[_Pod], bool] = lambda _pod: False,
     ) -> None:
         self._wanted = wanted
         self._measurable = measurable
         self._clock = clock
+        self._limited = limited
         self._lock = threading.Lock()
         self._found: dict[str, tuple[VolumeUse, ...]] = {}
         self._due: dict[str, float] = {}
@@ -75,7 +81,8 @@ class VolumeMeter:
         with self._lock:
             self._found[uid] = tuple(found)
             if volumes or not _may_get_some(pod):  # else they are being set up: look again soon
-                self._due[uid] = now + max(PERIOD * (1 + random.random()), REST * (now - began))
+                period = LIMITED_PERIOD if self._limited(pod) else PERIOD * (1 + random.random())
+                self._due[uid] = now + max(period, REST * (now - began))
 
     def _check(self, began: float) -> None:
         if self._clock() - began > WALK_SECONDS:

@@ -14,6 +14,8 @@ Kind = Literal["container", "init", "ephemeral"]
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 DEFAULT_GRACE = 30
+SYSTEM_CRITICAL = 2_000_000_000
+"""The least priority of the system's own classes (scheduling.SystemCriticalPriority)."""
 _LISTS: tuple[tuple[Kind, str], ...] = (
     ("init", "initContainers"),
     ("container", "containers"),
@@ -66,6 +68,11 @@ def is_static(pod: Pod) -> bool:
 def is_mirror(pod: Pod) -> bool:
     """Whether this is the API server's copy of a static pod, which no provider runs."""
     return MIRROR_ANNOTATION in annotations(pod)
+
+
+def is_critical(pod: Pod) -> bool:
+    """Whether the node must not end it for want of something: a static pod, or one of the system's priorities."""
+    return is_static(pod) or is_mirror(pod) or int(spec(pod).get("priority") or 0) >= SYSTEM_CRITICAL
 
 
 def deletion_timestamp(pod: Pod) -> str | None:

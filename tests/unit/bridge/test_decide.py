@@ -8,6 +8,7 @@ from bridge.actions import (
     Action,
     BackOff,
     CancelStarts,
+    Eviction,
     Forget,
     Prior,
     Probed,
@@ -508,3 +509,23 @@ def test_the_same_is_decided_again_while_nothing_has_changed() -> None:
     known = Prior(status={"phase": "Running"})
     observed = seen(run("app", "exited", exit_code=1))
     assert decide(desired(), known, observed, NOW) == decide(desired(), known, observed, NOW)
+
+
+EVICTED = Eviction("too much. ", 1.0)
+
+
+def test_an_evicted_pods_containers_have_the_least_grace_whatever_their_own() -> None:
+    pod = a_pod(terminationGracePeriodSeconds=300)
+    assert decide(desired(pod), prior(eviction=EVICTED), seen(run()), NOW) == [StopContainer("app-0", "app", 2.0)]
+    begun = prior(eviction=EVICTED, busy=frozenset({"stop:app-0"}), stopping={"app-0": NOW + 300})
+    assert decide(desired(pod), begun, seen(run()), NOW) == [StopContainer("app-0", "app", 2.0)]
+    soft = prior(eviction=Eviction("", 90.0))
+    assert decide(desired(pod), soft, seen(run()), NOW) == [StopContainer("app-0", "app", 90.0)]
+    assert decide(desired(), soft, seen(run()), NOW) == [StopContainer("app-0", "app", 30.0)]
+
+
+def test_an_evicted_pod_is_not_started_again_and_is_torn_down() -> None:
+    ended = seen(run(state="exited", exit_code=137))
+    assert decide(desired(), prior(eviction=EVICTED), ended, NOW) == [TearDown(("s0",))]
+    starting = prior(eviction=EVICTED, busy=frozenset({"start"}))
+    assert decide(desired(), starting, seen(), NOW) == [CancelStarts()]

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bridge.actions import Probed, Problem
+from bridge.actions import Eviction, Probed, Problem
 from bridge.report import LOST_DELETED, LOST_TERMINATED, finished, rejected, report
 from tests.unit.bridge.building import (
     NANO,
@@ -386,3 +386,40 @@ def test_reporting_again_changes_nothing() -> None:
     assert report(desired(), prior(status=first), observed, NOW + 100) == first
     assert first["startTime"] == STAMP
     assert NANO == 10**9
+
+
+def test_an_evicted_pod_fails_with_the_reason_once_nothing_of_it_runs() -> None:
+    going = prior(eviction=Eviction("too much. ", 1.0), status={"phase": "Running"})
+    status = report(desired(), going, seen(run()), NOW)
+    assert (status["phase"], status.get("reason")) == ("Running", None)
+    ended = report(desired(), going, seen(run(state="exited", exit_code=137)), NOW)
+    assert (ended["phase"], ended["reason"], ended["message"]) == ("Failed", "Evicted", "too much. ")
+    assert state(ended)[1]["exitCode"] == 137
+    assert condition(ended, "Ready")["reason"] == "PodFailed"
+    assert not any(item["type"] == "DisruptionTarget" for item in ended["conditions"])
+
+
+def test_an_eviction_wins_over_an_end_by_itself() -> None:
+    pod = a_pod(restartPolicy="Never")
+    status = report(desired(pod), prior(eviction=Eviction("m", 1.0)), seen(run(state="exited")), NOW)
+    assert (status["phase"], status["reason"]) == ("Failed", "Evicted")
+
+
+def test_a_pod_evicted_for_the_nodes_sake_is_a_disruption_target_unless_it_was_one() -> None:
+    evicted = prior(eviction=Eviction("low. ", 1.0, disrupts=True), status={"phase": "Running"})
+    assert not any(
+        item["type"] == "DisruptionTarget" for item in report(desired(), evicted, seen(run()), NOW)["conditions"]
+    )
+    ended = seen(run(state="exited", exit_code=137))
+    status = report(desired(), evicted, ended, NOW)
+    assert condition(status, "DisruptionTarget") == {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "TerminationByKubelet",
+        "message": "low. ",
+        "lastProbeTime": None,
+        "lastTransitionTime": STAMP,
+    }
+    theirs = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    pod = {**a_pod(), "status": {"conditions": [theirs]}}
+    assert condition(report(desired(pod), evicted, ended, NOW), "DisruptionTarget") == theirs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.stats import disk
-from bridge.stats.volumes import PERIOD, WALK_SECONDS, VolumeMeter
+from bridge.stats.volumes import LIMITED_PERIOD, PERIOD, WALK_SECONDS, VolumeMeter
 
 
 def test_folder_is_counted_as_du_counts_it(tmp_path: Path) -> None:
@@ -82,7 +82,13 @@ class Meter:
         self.now = 1000.0
         self.step = 0.0
         self.root = root
-        self.meter = VolumeMeter(lambda: self.pods.values(), self.measurable, self.clock)
+        self.limited: set[str] = set()
+        self.meter = VolumeMeter(
+            lambda: self.pods.values(),
+            self.measurable,
+            self.clock,
+            limited=lambda pod: pod["metadata"]["uid"] in self.limited,
+        )
 
     def clock(self) -> float:
         self.now += self.step
@@ -123,6 +129,19 @@ def test_volumes_are_counted_every_minute_or_two_and_forgotten_with_their_pod(tm
     meter.pods.clear()
     assert meter.round() == []
     assert meter.meter.latest("a") == ()
+
+
+def test_volumes_of_a_pod_with_a_limit_are_counted_every_ten_seconds(tmp_path: Path) -> None:
+    meter = Meter(tmp_path)
+    for uid in ("limited", "free"):
+        meter.add(uid, "data")
+        (tmp_path / uid / "data").mkdir(parents=True)
+    meter.limited.add("limited")
+    assert meter.round() == ["limited", "free"]
+    meter.now += LIMITED_PERIOD - 1
+    assert meter.round() == []
+    meter.now += 1
+    assert meter.round() == ["limited"]
 
 
 def test_volumes_that_are_being_set_up_are_looked_at_again_at_once(tmp_path: Path) -> None:

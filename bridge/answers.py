@@ -137,8 +137,6 @@ class Answers:
         for item in self._observed(worker).containers:
             if item.name == name and item.state == "running":
                 return item
-        if pods.container(worker.pod, name) is None:
-            raise NotFound(f'container "{name}" not found in pod "{pods.name(worker.pod)}"')
         raise NotFound(f'container not found ("{name}")')
 
 

@@ -52,6 +52,10 @@ def of_pod(pod: Pod, prior: Prior, *, running: bool) -> Status:
     if "memory" in requests:
         found["requests"].setdefault("memory", requests["memory"])
     _show(found, prior.pod_sized, MIN_SHARES)
+    for name, held in (("cpu", prior.pod_sized.quota), ("memory", prior.pod_sized.memory)):
+        shown = ((prior.status.get("resources") or {}).get("limits") or {}).get(name)
+        if held is None and shown is not None:  # the kubelet goes on showing a limit that no cgroup holds
+            found["limits"][name] = shown
     return {**status, "resources": _plain(found)}
 
 

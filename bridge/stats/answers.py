@@ -111,8 +111,9 @@ class StatsAnswers:
 
 def _running_pod(box: Box) -> dict[str, Any]:
     """As the kubelet's Pod.ToAPIPod."""
+    containers = [{"name": item.name, "image": item.image, "resources": {}} for item in box.containers]
     return {
         "metadata": {"name": box.pod, "namespace": box.namespace, "uid": box.uid},
-        "spec": {"containers": [{"name": item.name, "image": item.image, "resources": {}} for item in box.containers]},
+        "spec": {"containers": containers or None},  # null for none, as Go writes it
         "status": {},
     }

@@ -97,8 +97,8 @@ def _metrics(devices: Mapping[str, str]) -> Iterable[_Metric]:
         (_each_filesystem, _FILESYSTEMS),
     ):
         for name, about, path, unit in rows:
-            kind: Kind = "counter" if name.endswith(("_total", "_failcnt")) else "gauge"
-            yield _Metric(f"container_{name}", kind, about, read(path, unit))
+            grows = name.endswith(("_total", "_failcnt")) and name != "fs_inodes_total"
+            yield _Metric(f"container_{name}", "counter" if grows else "gauge", about, read(path, unit))
     about = "Cumulative cpu time consumed in seconds."
     yield _Metric("container_cpu_usage_seconds_total", "counter", about, _cpu)
     about = "Cumulative count of memory allocation failures."

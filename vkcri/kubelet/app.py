@@ -1,20 +1,35 @@
 """The kubelet API as a Flask application on vkcri.httpd: who may ask, what is counted, how errors are said.
 
 Runs on request threads. Every request is authenticated and authorized before its route is looked at, an unknown one
-too. The routes are in `state` and `containers`.
+too, for which the kubelet answers 404 to anybody. The routes are in `state` and `containers`. A kubelet's routes are of
+two kinds, plain handlers that take every method and services that know theirs, and the words of a refusal tell which.
 """
 
+import html
 import logging
 
 from flask import Flask, Request, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import MapAdapter
 
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable, VkcriError
 from vkcri.kubelet import containers, metrics, state
 from vkcri.kubelet.auth import Gate
-from vkcri.kubelet.parts import Parts, text
+from vkcri.kubelet.parts import Parts, is_plain, text
 
+_SERVICES = (
+    "pods",
+    "stats",
+    "logs",
+    "runningpods",
+    "run",
+    "exec",
+    "attach",
+    "portForward",
+    "containerLogs",
+    "checkpoint",
+)
+_FOLDERS = ("/runningpods", "/stats", "/logs")  # services whose own path ends with a slash
 _STATUS = {NotFound: 404, Invalid: 400, Refused: 501, Unavailable: 503}  # Refused: a provider without that request
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +56,7 @@ def make_app(parts: Parts) -> Flask:
     app.before_request(lambda: _admit(parts.gate))
     app.after_request(lambda response: _count(parts.counters, response))
     app.register_error_handler(VkcriError, _failed)
-    app.register_error_handler(HTTPException, lambda error: text(f"{error.code} {error.name}\n", error.code or 500))
+    app.register_error_handler(HTTPException, _refused)
     state.add_routes(app, parts)
     containers.add_routes(app, parts)
     return app
@@ -67,7 +82,34 @@ def _admit(gate: Gate) -> Response | None:
         return text(gate.authorization_error(user, request.method, request.path), 500)
     if not decision.allowed:
         return text(decision.message, 403)
-    return text("405 Method Not Allowed\n", 405) if request.method == "HEAD" else None  # as the kubelet's router
+    if request.path in _FOLDERS:
+        return _moved(f"{request.path}/")
+    rule = request.url_rule
+    return _refused(MethodNotAllowed()) if request.method == "HEAD" and rule and not is_plain(rule) else None
+
+
+def _moved(path: str) -> Response:
+    """As Go's router sends a client to a path that ends with a slash."""
+    query = request.query_string.decode("latin-1")
+    target = f"{path}?{query}" if query else path
+    if request.method not in ("GET", "HEAD"):
+        moved = Response(status=307)
+        del moved.headers["Content-Type"]
+    else:
+        link = f'<a href="{html.escape(target)}">Temporary Redirect</a>.\n\n'
+        moved = Response(link, 307, content_type="text/html; charset=utf-8")
+    moved.headers["Location"] = target
+    return moved
+
+
+def _refused(error: HTTPException) -> Response:
+    """In the words of go-restful for a path of a service, of Go's router for any other."""
+    if error.code == 405:
+        return text("405: Method Not Allowed", 405)
+    if error.code != 404:
+        return text(f"{error.code} {error.name}\n", error.code or 500)
+    is_service = request.path.removeprefix("/").partition("/")[0] in _SERVICES
+    return text("404: Page Not Found" if is_service else "404 page not found\n", 404)
 
 
 def _count(counters: metrics.Counters, response: Response) -> Response:

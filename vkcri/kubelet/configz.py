@@ -25,7 +25,8 @@ def page(settings: KubeletSettings, *peers: "Ask") -> dict[str, Any]:
         except VkcriError:
             continue  # away, or a provider that has nothing to tell
         found |= answer if isinstance(answer, dict) else {}
-    return {"kubeletconfig": dict(sorted(found.items()))}
+    kind = {"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"}
+    return {"kubeletconfig": kind | dict(sorted(found.items()))}
 
 
 def _own(settings: KubeletSettings) -> dict[str, Any]:
@@ -37,7 +38,6 @@ def _own(settings: KubeletSettings) -> dict[str, Any]:
         "enableServer": True,
         "address": "::",
         "port": settings.kubelet_port,
-        "readOnlyPort": 0,
         "tlsMinVersion": "VersionTLS12",
         "authentication": {
             "x509": {},

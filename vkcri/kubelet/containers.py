@@ -57,7 +57,7 @@ def _find(parts: Parts, namespace: str, name: str, uid: str = "") -> Pod:
 def _add_streams(app: Flask, parts: Parts) -> None:
     def carry(what: str, body: Mapping[str, Any]) -> Response:
         if not streams.is_upgrade(request):
-            return text("Upgrade request required", 400)
+            return text("Upgrade request required\n", 500)  # the kubelet's, by its proxy's way of saying errors
         url = str(parts.ask(what, body, URL_SECONDS)["url"])
         return streams.carry(request, url, _drained(request.environ["vkcri.closing"].is_set))
 

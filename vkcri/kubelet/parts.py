@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flask import Response, request
+from flask import Flask, Response, request
+from werkzeug.routing import Rule
 
 from vkcri.config import KubeletSettings
 from vkcri.kubelet import metrics
@@ -14,6 +15,8 @@ from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
 from vkcri.kubelet.pods import Pods
 from vkcri.kubelet.use import NodeUse
+
+EVERY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Ask(Protocol):
@@ -36,6 +39,15 @@ class Parts:
     ask_watcher: Ask
     use: NodeUse
     now: Callable[[], float] = time.time
+
+
+def plain(app: Flask, rule: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+    """A route that takes every method, as a handler of Go's router does; with no slash at its end."""
+    return app.route(rule, methods=EVERY_METHOD, strict_slashes=True)
+
+
+def is_plain(rule: Rule) -> bool:
+    return rule.methods is not None and "OPTIONS" in rule.methods
 
 
 def text(message: str, status: int = 200) -> Response:

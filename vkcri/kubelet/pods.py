@@ -7,11 +7,13 @@ the index by name and wake followers. The newest status is the provider's; witho
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from vkcri.api import times
 from vkcri.instance import Instance
 from vkcri.kubelet.follow import Hint
 from vkcri.lifecycle import Process
@@ -20,6 +22,7 @@ from vkcri.queue import Change, Subscription
 _SPECS = {"initContainers": "init", "containers": "container", "ephemeralContainers": "ephemeral"}
 _STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 LOG = logging.getLogger(__name__)
+_SOURCE, _SEEN = "kubernetes.io/config.source", "kubernetes.io/config.seen"
 API = "api"  # the source of `pods` that is the API server; the other is the static folder
 
 
@@ -61,6 +64,7 @@ class Pods:
         self._lock = threading.Lock()
         self._names: dict[str, tuple[str, str]] = {}  # UID -> namespace, name
         self._uids: dict[tuple[str, str], set[str]] = {}
+        self._seen: dict[str, str] = {}  # UID -> when it was first heard of here (RFC 3339)
         self._hints: dict[str, set[Hint]] = {}  # UID -> followers
         self.pods = Subscription(instance.queue_socket("watcher"), "pods", self._changed)
         self.statuses = Subscription(instance.queue_socket("provider"), "pod-status", self._changed)
@@ -95,6 +99,19 @@ class Pods:
             uids = list(self._names)
         found = [pod for pod in map(self.get, uids) if pod is not None]
         return sorted(found, key=lambda pod: (pod.namespace, pod.name, pod.uid))
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Every pod as a kubelet lists its own: without a type, and with where it comes from and since when it is
+        known, which the kubelet writes into its annotations (pkg/kubelet/config)."""
+        return [self._listed(pod) for pod in self.all()]
+
+    def _listed(self, pod: Pod) -> dict[str, Any]:
+        with self._lock:
+            seen = self._seen.get(pod.uid)
+        metadata = pod.object["metadata"]
+        annotations = {_SOURCE: API, **({_SEEN: seen} if seen else {}), **(metadata.get("annotations") or {})}
+        kept = {key: value for key, value in pod.object.items() if key not in ("kind", "apiVersion")}
+        return {**kept, "metadata": {**metadata, "annotations": annotations}}
 
     def get(self, uid: str) -> Pod | None:
         """The pod of that UID. One that only the provider still has counts until `pods` is known."""
@@ -155,12 +172,15 @@ class Pods:
                 return
         gone = change.value is None and self.pods.get(change.key) is None and self.statuses.get(change.key) is None
         with self._lock:
+            if gone:
+                self._seen.pop(change.key, None)
             if gone and (old := self._names.pop(change.key, None)) is not None:
                 self._uids[old].discard(change.key)
                 if not self._uids[old]:
                     del self._uids[old]
             elif names is not None:
                 self._names[change.key] = names
+                self._seen.setdefault(change.key, times.nanoseconds(times.of(time.time())))
                 self._uids.setdefault(names, set()).add(change.key)
             hints = list(self._hints.get(change.key, ()))
         for hint in hints:

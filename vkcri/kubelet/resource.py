@@ -36,10 +36,7 @@ _ABOUT: dict[str, tuple[Kind, str]] = {
         "Current amount of the pod swap usage in bytes. Reported only on non-windows systems",
     ),
 }
-_ERRORS = {
-    "resource_scrape_error": "1 if there was an error while getting container metrics, 0 otherwise",
-    "scrape_error": "(Deprecated since 1.29.0) 1 if there was an error while getting container metrics, 0 otherwise",
-}
+_ERRORS = {"resource_scrape_error": "1 if there was an error while getting container metrics, 0 otherwise"}
 
 
 def families(summary: Mapping[str, Any] | None) -> list[Family]:

@@ -6,13 +6,14 @@ the kubelet's 500.
 
 import json
 import logging
+from collections.abc import Sequence
 
 from flask import Flask, Response, request
 
 from vkcri.api import exposition
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
 from vkcri.kubelet import configz, health, metrics, systemlogs
-from vkcri.kubelet.parts import Parts, text
+from vkcri.kubelet.parts import Parts, plain, text
 
 ASK_SECONDS = 10.0
 LOG = logging.getLogger(__name__)
@@ -24,9 +25,17 @@ def add_routes(app: Flask, parts: Parts) -> None:
     _add_health(app, parts)
     _add_metrics(app, parts)
 
-    @app.get("/configz")
+    @plain(app, "/configz")
     def config() -> Response:
         return _json(configz.page(parts.settings, parts.ask, parts.ask_watcher))
+
+    @plain(app, "/debug/flags/v")
+    def flags() -> Response:
+        return text("flags endpoint is disabled.\n", 405)
+
+    @plain(app, "/debug/pprof/")
+    def profiling() -> Response:
+        return text("profiling endpoint is disabled.\n", 405)
 
     @app.get("/logs/")
     @app.get("/logs/<path:name>")
@@ -40,7 +49,7 @@ def _add_pods(app: Flask, parts: Parts) -> None:
     def pods() -> Response:
         if not parts.pods.known():
             raise Unavailable("the node's pods are not known yet: api-watcher has not read them")
-        return _pod_list([pod.object for pod in parts.pods.all()])
+        return _pod_list(parts.pods.listed())
 
     @app.get("/runningpods/")
     def running_pods() -> Response:
@@ -50,34 +59,34 @@ def _add_pods(app: Flask, parts: Parts) -> None:
 def _add_health(app: Flask, parts: Parts) -> None:
     checks = health.checks(parts.pods)
 
-    @app.get("/healthz")
+    @plain(app, "/healthz")
     def healthz() -> Response:
         status, page = health.page(checks, request.args.getlist("exclude"), verbose="verbose" in request.args)
         return text(page, status)
 
-    @app.get("/healthz/<check>")
+    @plain(app, "/healthz/<check>")
     def one_check(check: str) -> Response:
         if check not in checks:
-            raise NotFound(f"no health check {check!r}")
+            raise NotFound("404 page not found\n")
         trouble = checks[check]()
         return text(f"Internal server error: {trouble}\n", 500) if trouble else text("ok")
 
 
 def _add_metrics(app: Flask, parts: Parts) -> None:
-    @app.get("/metrics")
+    @plain(app, "/metrics")
     def page() -> Response:
         own = lambda: parts.counters.text(gauges(parts)) + parts.use.volume_metrics()  # noqa: E731
         return _metrics(metrics.collect(parts.settings.instance, own))
 
-    @app.get("/metrics/resource")
+    @plain(app, "/metrics/resource")
     def resource_metrics() -> Response:
         return _metrics(parts.use.resource_metrics())
 
-    @app.get("/metrics/cadvisor")
+    @plain(app, "/metrics/cadvisor")
     def container_metrics() -> Response:
         return _metrics(parts.use.container_metrics())
 
-    @app.get("/metrics/probes")
+    @plain(app, "/metrics/probes")
     def probe_metrics() -> Response:
         return _metrics(str(parts.ask("probe-metrics", {}, ASK_SECONDS)["text"]))
 
@@ -98,7 +107,7 @@ def gauges(parts: Parts) -> dict[str, tuple[str, float]]:
     return {"vkcri_log_followers": ("Container logs being followed.", parts.watches.followers())}
 
 
-def _pod_list(items: list[object]) -> Response:
+def _pod_list(items: Sequence[object]) -> Response:
     return _json({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 
 

@@ -46,7 +46,7 @@ def status_patch(base: Status, reported: Status) -> dict[str, Any]:
         elif field in _MERGED_BY_IP:
             patch[field] = [*(value or []), {"$patch": "replace"}]
         else:
-            patch[field] = value
+            patch[field] = _merging(value, old)
     conditions = _condition_patches(base.get("conditions") or [], reported.get("conditions") or [])
     return {**patch, "conditions": conditions} if conditions else patch
 
@@ -99,6 +99,14 @@ def _is_disruption(condition: Status, held: Status | None) -> bool:
 
 def _content(condition: Status) -> Any:
     return plain({key: value for key, value in condition.items() if key != "lastProbeTime"})
+
+
+def _merging(value: Any, old: Any) -> Any:
+    """The value, with nulls for what the old one had in it: a merge of two objects would keep that."""
+    if not isinstance(value, Mapping) or not isinstance(old, Mapping):
+        return value
+    gone = {key: None for key, item in old.items() if plain(item) is not None and plain(value.get(key)) is None}
+    return {**{key: _merging(item, old.get(key)) for key, item in value.items()}, **gone}
 
 
 def _whole(wanted: dict[str, Any], held: Status) -> dict[str, Any]:

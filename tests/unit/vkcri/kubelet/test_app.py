@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from werkzeug.routing import MapAdapter
 from tests.unit.vkcri.kubelet.node import Node, eventually, running, terminated, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
 from vkcri import certs
+from vkcri.api import times
 from vkcri.errors import Invalid
 from vkcri.kubelet.app import make_app
 from vkcri.kubelet.auth import subresources
@@ -173,6 +175,21 @@ def test_pods_carry_the_newest_status(node: Node) -> None:
     assert phases == {"web": "Running", "fresh": "Pending"}
 
 
+def test_pods_say_whence_and_since_when_as_the_kubelets(node: Node) -> None:
+    before = time.time()
+    node.put_pod("web")
+    eventually(lambda: len(json.loads(node.get("/pods")[1])["items"]) == 1)
+    (listed,) = json.loads(node.get("/pods")[1])["items"]
+    assert not {"kind", "apiVersion"} & set(listed)
+    annotations = listed["metadata"]["annotations"]
+    assert annotations["kubernetes.io/config.source"] == "api"
+    seen = annotations["kubernetes.io/config.seen"]
+    assert before - 1 < times.to_epoch(seen) < time.time() + 1
+    node.put_status("web", [running()])
+    eventually(lambda: json.loads(node.get("/pods")[1])["items"][0]["status"]["phase"] == "Running")
+    assert json.loads(node.get("/pods")[1])["items"][0]["metadata"]["annotations"] == annotations
+
+
 def test_metrics_join_every_process_that_answers(node: Node) -> None:
     node.get("/healthz")
     status, body = node.get("/metrics")
@@ -185,9 +202,36 @@ def test_metrics_join_every_process_that_answers(node: Node) -> None:
     assert len([line for line in lines if line.startswith("# TYPE vkcri_process_up")]) == 1
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/containerLogs", "/pods/more", "/exec/default/web"])
-def test_unknown_routes_are_not_found(calm_node: Node, path: str) -> None:
-    assert calm_node.get(path)[0] == 404
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        *((path, "404 page not found\n") for path in ("/nothing", "/", "/metrics/nothing", "/metrics/", "/healthz/")),
+        *((path, "404: Page Not Found") for path in ("/containerLogs", "/pods/more", "/exec/default/web", "/stats/")),
+    ],
+)
+def test_unknown_routes_are_not_found_in_the_words_of_their_kind(calm_node: Node, path: str, words: str) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        assert calm_node.get(path, method=method) == (404, words)
+    assert calm_node.get(path, method="HEAD") == (404, "")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/healthz/ping", "/metrics", "/metrics/resource", "/configz"])
+def test_plain_handlers_take_every_method(calm_node: Node, path: str) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
+        assert calm_node.get(path, method=method)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/runningpods", "/stats", "/logs"])
+def test_path_of_a_folder_is_sent_on_to_it(calm_node: Node, path: str) -> None:
+    moved = f'<a href="{path}/?a=b">Temporary Redirect</a>.\n\n'
+    assert calm_node.get(f"{path}?a=b") == (307, moved)
+    assert calm_node.get(f"{path}?a=b", method="POST") == (307, "")
+    assert calm_node.get(f"{path}?a=b", "pod-token")[0] == 403
+
+
+def test_debugging_is_told_to_be_disabled(calm_node: Node) -> None:
+    assert calm_node.get("/debug/pprof/") == (405, "profiling endpoint is disabled.\n")
+    assert calm_node.get("/debug/flags/v", method="PUT") == (405, "flags endpoint is disabled.\n")
 
 
 ROUTES = {
@@ -218,6 +262,8 @@ ROUTES = {
     "/portForward/default/web/uid-web": ["proxy"],
     "/run/default/web/main": ["proxy"],
     "/run/default/web/uid-web/main": ["proxy"],
+    "/debug/pprof/": ["proxy"],
+    "/debug/flags/v": ["proxy"],
     "/nothing": ["proxy"],
     "/metricsx": ["proxy"],
 }
@@ -259,7 +305,7 @@ def test_every_route_asks_for_a_good_credential(calm_node: Node, credential: str
             assert f"verb=get, resource=nodes, subresource(s)=[{' '.join(wanted)}]" in body
             assert "secret" not in body
         else:
-            assert status in (200, 400, 404, 405, 500, 501), path
+            assert status in (200, 307, 400, 404, 405, 500, 501), path
 
 
 def test_foreign_certificate_is_nobody(calm_node: Node) -> None:
@@ -286,7 +332,7 @@ def test_verb_is_the_methods(node: Node) -> None:
     assert node.reviews[-1][1]["resourceAttributes"]["verb"] == "create"
     assert node.get("/pods", method="HEAD")[0] == 405
     assert node.get("/pods", method="OPTIONS")[0] == 405
-    assert node.get("/pods", method="DELETE")[0] == 405
+    assert node.get("/pods", method="DELETE") == (405, "405: Method Not Allowed")
 
 
 def test_reviews_are_asked_once_a_while(node: Node) -> None:

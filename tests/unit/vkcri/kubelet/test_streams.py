@@ -216,7 +216,7 @@ def test_wrong_streams_are_refused_as_by_the_kubelet(
 
 
 def test_request_that_is_no_upgrade_is_told(quiet: Node, runtime: Runtime) -> None:
-    assert quiet.get(EXEC, method="POST") == (400, "Upgrade request required")
+    assert quiet.get(EXEC, method="POST") == (500, "Upgrade request required\n")
     assert runtime.heads == []
 
 

@@ -145,3 +145,10 @@ def test_a_resize_condition_is_dated_by_its_reason() -> None:
     assert status_patch({"conditions": [held]}, {"conditions": []})["conditions"] == [
         {"$patch": "delete", "type": "PodResizePending"}
     ]
+
+
+def test_what_vanishes_inside_of_an_object_is_taken_away() -> None:
+    """A merge keeps what a patch does not name."""
+    base = changed(resources={"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1"}})
+    patch = status_patch(base, changed(resources={"limits": {"cpu": "1"}}))
+    assert patch == {"resources": {"limits": {"cpu": "1", "memory": None}, "requests": None}}

@@ -2,7 +2,8 @@
 
 One thread a connection runs `splice`; both sockets are non-blocking and nobody else touches them meanwhile (two threads
 on one SSLSocket corrupt it). At most BUFFER bytes are held a direction, so a slow end slows the other down. It must not
-look into the bytes, and closes neither socket: the caller does.
+change the bytes, and closes neither socket: the caller does. What they mean only a `Farewell` knows, which hears them
+pass for the one case that `stop` cuts a session in its middle.
 """
 
 import select
@@ -11,9 +12,12 @@ import ssl
 import time
 from collections.abc import Callable
 
+from vkcri.farewell import Farewell
+
 BUFFER = 256 * 1024
 IDLE_SECONDS = 4 * 3600.0  # the kubelet's streamingConnectionIdleTimeout
 TICK_SECONDS = 1.0  # how soon `stop` is seen
+LAST_SECONDS = 2.0  # each step of saying the last words may take
 _READ = 64 * 1024
 _HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
@@ -21,8 +25,9 @@ _HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL
 class _End:
     """One socket and what waits to be sent to it."""
 
-    def __init__(self, connection: socket.socket, waiting: bytes) -> None:
+    def __init__(self, connection: socket.socket, waiting: bytes, heard: Callable[[bytes], None] | None) -> None:
         self.connection = connection
+        self._heard = heard
         self.waiting = bytearray(waiting)
         self.finished = False  # it has sent its last byte
         self.shut = False  # it has been told that it gets no more
@@ -54,6 +59,8 @@ class _End:
             if not data:
                 self.finished = True
                 break
+            if self._heard is not None:
+                self._heard(data)
             into += data
             came = True
         return came
@@ -94,17 +101,24 @@ def splice(
     to_backend: bytes = b"",
     idle: float = IDLE_SECONDS,
     stop: Callable[[], bool] = lambda: False,
+    farewell: Farewell | None = None,
 ) -> tuple[int, int]:
     """Carry bytes both ways until an end is gone, nothing moves for `idle` seconds, or `stop` is True.
 
     `to_client` and `to_backend` go first. Between two plain sockets the end of one direction is passed on and the other
     goes on; TLS has no half close, so there the end of one is the end of both, once what waits is sent. Returns the
     bytes sent to client and backend. An end that fails ends it: no error is raised for it.
+
+    What `stop` cuts has the last words of `farewell`, which has heard neither `to_client` nor `to_backend`.
     """
-    ends = _End(client, to_client), _End(backend, to_backend)
+    hears = (farewell.from_client, farewell.from_backend) if farewell is not None else (None, None)
+    ends = _End(client, to_client, hears[0]), _End(backend, to_backend, hears[1])
     deadline = time.monotonic() + idle
     try:
-        while not stop() and (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0:
+            if stop():
+                _say(farewell, *ends)
+                break
             if _step(ends, min(left, TICK_SECONDS)):
                 deadline = time.monotonic() + idle
             if _over(ends):
@@ -112,6 +126,21 @@ def splice(
     except OSError:
         pass  # an end is gone; the other learns it by the caller's close
     return ends[0].sent, ends[1].sent
+
+
+def _say(farewell: Farewell | None, client: _End, backend: _End) -> None:
+    """The rest of the frame at hand and then the last words, each within LAST_SECONDS."""
+    if farewell is None:
+        return
+    backend.connection.settimeout(LAST_SECONDS)
+    client.connection.settimeout(LAST_SECONDS)
+    while missing := farewell.missing:
+        data = backend.connection.recv(missing)
+        if not data:
+            return
+        farewell.from_backend(data)
+        client.waiting += data
+    client.connection.sendall(client.waiting + farewell.words())
 
 
 def _step(ends: tuple[_End, _End], seconds: float) -> bool:

@@ -14,12 +14,13 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import termios
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ import pytest
 from tests.flow import kubectls
 from tests.flow.channels import ERROR, STDERR, STDIN, STDOUT, Channels
 from tests.flow.kubectls import Kubectl
-from tests.flow.live import LiveNode, container, phase, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, phase, shell_pod, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
 
@@ -284,3 +285,43 @@ def test_sessions_outlive_a_restart_of_every_neighbour(plain: Kubectl) -> None:
         assert session.communicate(timeout=SECONDS) == (b"", b"")
         assert session.returncode == 0
     wait_for("the node is Ready", node.is_node_ready, 90)
+
+
+def test_a_session_that_log_server_or_the_api_server_has_to_cut_is_told_so(
+    pod: LiveNode, old_kubectl: str, request: pytest.FixtureRequest
+) -> None:
+    """A client cannot tell a connection that just ends from a command that succeeded, so it must not just end. What
+    ends within the drain is whole."""
+    ages = [old_kubectl, kubectls.installed(), kubectls.newest(request.config.getoption("kubernetes"))]
+    script = "echo begun; exec sleep 3600"
+    with ExitStack() as held:
+        cut = [held.enter_context(Kubectl(age, pod).session("exec", POD, "--", "sh", "-c", script)) for age in ages]
+        brief = held.enter_context(Kubectl(ages[1], pod).session("exec", "-i", POD, "--", "sh", "-c", "cat; exit 4"))
+        client = held.enter_context(exec_channels(pod, "v4.channel.k8s.io", "sh", "-c", script, stdout="1"))
+        assert client.until(STDOUT) == b"begun\n"
+        for session in cut:
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"begun\n"
+        restarting = held.enter_context(supervisorctl(pod, "restart", "log-server"))
+        wait_for("it stops", lambda: pod.states()["log-server"] == "STOPPING")
+        assert brief.communicate(b"in time", timeout=SECONDS) == (b"in time", b"command terminated with exit code 4\n")
+        message = f"log-server of node {pod.name} has ended, and this session with it"
+        for session in cut:
+            assert session.communicate(timeout=SECONDS)[1].decode() == f"error: {message}\n"
+            assert session.returncode == 1
+        assert json.loads(client.until(ERROR))["message"] == message
+        assert restarting.wait(SECONDS) == 0
+        if pod.place.embedded:
+            wait_for("it answers", lambda: pod.kubectl("logs", POD, check=False) == "begin\n")
+            session = held.enter_context(Kubectl(ages[1], pod).session("exec", POD, "--", "sh", "-c", script))
+            assert session.stdout is not None
+            assert session.stdout.readline() == b"begun\n"
+            restart(pod, "apiserver")
+            told = session.communicate(timeout=SECONDS)[1].decode()
+            assert told == "error: the API server has ended, and this session with it\n"
+    wait_for("the node is Ready", pod.is_node_ready, 90)
+
+
+def supervisorctl(node: LiveNode, *arguments: str) -> "subprocess.Popen[bytes]":
+    command = [str(BIN / "supervisorctl"), "-c", str(node.instance.state_dir / "supervisor.conf"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)

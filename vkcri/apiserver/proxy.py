@@ -24,6 +24,7 @@ from vkcri.apiserver import negotiate
 from vkcri.apiserver.routing import Target
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
+from vkcri.farewell import farewell
 
 log = logging.getLogger(__name__)
 _CONNECT_SECONDS: Final = 10.0
@@ -38,6 +39,7 @@ _HOP_BY_HOP: Final = frozenset(
 # A subresource -> (the kubelet's path, our query's names -> the kubelet's).
 _STREAM_PATHS: Final = {"exec": "exec", "attach": "attach", "portforward": "portForward"}
 _STREAM_NAMES: Final = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+_CUT: Final = "the API server has ended, and this session with it"
 _LOG_NAMES: Final = (
     "follow",
     "previous",
@@ -119,7 +121,7 @@ class Kubelet:
         )
         if answer.code != 101:
             return _refused(answer)
-        return _spliced(answer, given)
+        return _spliced(answer, given, "" if target.subresource == "portforward" else _CUT)
 
     def _pod(self, target: Target) -> dict[str, Any]:
         pod = self._store.get("/pods", target.namespace, target.name)
@@ -299,9 +301,14 @@ class _Replay(io.RawIOBase):
         return len(data)
 
 
-def _spliced(answer: _Answer, given: Request) -> Response:
-    """Hand the kubelet's 101 to the client and pass bytes until either side is done or the server closes."""
+def _spliced(answer: _Answer, given: Request, last_words: str) -> Response:
+    """Hand the kubelet's 101 to the client and pass bytes until either side is done or the server closes, which exec
+    and attach are told."""
     client, early = given.environ["vkcri.connection"].take_over()
+    words = farewell(answer.head, last_words) if last_words else None
+    if words is not None:
+        words.from_client(early)
+        words.from_backend(answer.rest)
     closing = given.environ["vkcri.closing"]
     try:
         splice.splice(
@@ -310,6 +317,7 @@ def _spliced(answer: _Answer, given: Request) -> Response:
             to_client=answer.head + answer.rest,
             to_backend=early,
             stop=lambda: bool(closing.is_set()),
+            farewell=words,
         )
         answer.connection.settimeout(1.0)
         answer.connection.unwrap()

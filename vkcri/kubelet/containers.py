@@ -59,7 +59,10 @@ def _add_streams(app: Flask, parts: Parts) -> None:
         if not streams.is_upgrade(request):
             return text("Upgrade request required\n", 500)  # the kubelet's, by its proxy's way of saying errors
         url = str(parts.ask(what, body, URL_SECONDS)["url"])
-        return streams.carry(request, url, _drained(request.environ["vkcri.closing"].is_set))
+        cut = f"log-server of node {parts.settings.node_name} has ended, and this session with it"
+        return streams.carry(
+            request, url, _drained(request.environ["vkcri.closing"].is_set), "" if what == "port-forward" else cut
+        )
 
     def run(what: str, namespace: str, name: str, uid: str, container: str) -> Response:
         pod = _find(parts, namespace, name, uid)

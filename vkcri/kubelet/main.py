@@ -74,7 +74,7 @@ def run(process: Process, settings: KubeletSettings) -> None:
         address, port = settings.log_api_address, settings.log_api_port
         return make_server(people_app, address, port, max_connections=LOG_API_CONNECTIONS, name="log-api")
 
-    kubelet = _serve(process, listen_kubelet, streams.DRAIN_SECONDS + 1)
+    kubelet = _serve(process, listen_kubelet, streams.DRAIN_SECONDS + streams.CUT_SECONDS)
     if kubelet is not None:
         tls.start(process, kubelet.use_context)
         if issued is None:

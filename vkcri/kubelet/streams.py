@@ -2,7 +2,8 @@
 
 Runs on the request's thread, which carries the connection until its end. It speaks neither SPDY nor WebSocket: the
 request goes to the runtime's stream server with the client's own headers, the answer comes back as it is. What it must
-not pass on is the caller's credentials. A connection outlives restarts of api-watcher and cri-bridge.
+not pass on is the caller's credentials. A connection outlives restarts of api-watcher and cri-bridge; one that is cut
+because log-server ends is told so (vkcri.farewell).
 """
 
 import http.client
@@ -20,6 +21,7 @@ from werkzeug.datastructures import MultiDict
 
 from vkcri import splice
 from vkcri.errors import Invalid, Unavailable
+from vkcri.farewell import farewell
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 DRAIN_SECONDS = 10.0  # how long an open stream may go on once log-server stops (supervisor.conf: stopwaitsecs=20)
+CUT_SECONDS = 4.0  # from then on until its socket is closed, whatever it does: to be told, and to say good-bye
 _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024
 _NOT_PASSED = frozenset(("authorization", "host", "cookie", "content-length", "x-forwarded-for"))
@@ -74,9 +77,10 @@ def is_websocket(request: Request) -> bool:
     return is_upgrade(request) and request.headers.get("Upgrade", "").lower() == "websocket"
 
 
-def carry(request: Request, url: str, closing_down: Callable[[], bool]) -> Response:
+def carry(request: Request, url: str, closing_down: Callable[[], bool], last_words: str = "") -> Response:
     """Forward the client's upgrade to `url` and carry its bytes to the end. A refusal of the runtime is returned as it
-    came. Raises Unavailable where the runtime's stream server cannot be reached or does not answer."""
+    came. last_words: what exec or attach is told when `closing_down` cuts it. Raises Unavailable where the runtime's
+    stream server cannot be reached or does not answer."""
     target = urlsplit(url)
     connection: Connection = request.environ["vkcri.connection"]
     with closing(_connect(target)) as backend:
@@ -89,7 +93,13 @@ def carry(request: Request, url: str, closing_down: Callable[[], bool]) -> Respo
         if head.split(b" ", 2)[1:2] != [b"101"]:
             return _refusal(backend, head, rest)
         client, early = connection.take_over()
-        sent = splice.splice(client, backend, to_client=head + rest, to_backend=early, stop=closing_down)
+        words = farewell(head, last_words) if last_words else None
+        if words is not None:
+            words.from_client(early)
+            words.from_backend(rest)
+        sent = splice.splice(
+            client, backend, to_client=head + rest, to_backend=early, stop=closing_down, farewell=words
+        )
         LOG.debug("%s: a stream ended, %d bytes out, %d in", request.path, *sent)
     return Response()  # not sent: the connection was taken over
 

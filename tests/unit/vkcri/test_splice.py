@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vkcri import certs, splice
+from vkcri.farewell import farewell
 from vkcri.httpd import tls_context
 
 DEADLINE = 30.0
@@ -239,3 +240,42 @@ def test_half_closed_splice_does_not_spin(lines: list[Line]) -> None:
     before = time.process_time()
     threading.Event().wait(0.5)
     assert time.process_time() - before < 0.2
+
+
+UPGRADED = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: channel.k8s.io\r\n\r\n"
+LAST_WORDS = b"\x82\x06\x03ended\x88\x07\x03\xe9ended"
+
+
+def test_last_words_stand_between_two_frames_of_a_flood(make: Callable[[], Pair], lines: list[Line]) -> None:
+    line = Line(make, farewell=farewell(UPGRADED, "ended"))
+    lines.append(line)
+    frame = b"\x82\x7e" + (50_001).to_bytes(2) + b"\x01" + b"x" * 50_000
+
+    def flood() -> None:
+        try:
+            while True:
+                line.backend.sendall(frame)
+        except OSError:
+            return  # cut, as it is meant to be
+
+    threading.Thread(target=flood, daemon=True).start()
+    received = bytearray(_read(line.client, SIZE))
+    line.stopped.set()
+    while more := line.client.recv(65536):
+        received += more
+    whole, rest = divmod(len(received), len(frame))
+    assert received[: whole * len(frame)] == frame * whole
+    assert (received[whole * len(frame) :], rest) == (LAST_WORDS, len(LAST_WORDS))
+
+
+def test_a_frame_that_does_not_end_has_no_words_behind_it(
+    make: Callable[[], Pair], lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "LAST_SECONDS", 0.2)
+    line = Line(make, farewell=farewell(UPGRADED, "ended"))
+    lines.append(line)
+    line.backend.sendall(b"\x82\x05\x01abc")
+    assert _read(line.client, 6) == b"\x82\x05\x01abc"
+    line.stopped.set()
+    line.wait()
+    assert line.client.recv(65536) == b""

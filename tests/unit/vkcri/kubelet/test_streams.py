@@ -242,9 +242,33 @@ def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
         eventually(lambda: not node.listens(node.settings.kubelet_port))
         connection.sendall(b"and now")
         assert read(connection, 7) == b"and now"
-        assert connection.recv(10) == b""
+        assert connection.recv(10) == b""  # it has opened no error stream to be told on
         stopper.join(DEADLINE)
     assert doomed_runtime.ended.wait(DEADLINE)
+
+
+def test_a_session_that_the_drain_cuts_is_told_so(
+    node: Node, doomed_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "DRAIN_SECONDS", 0.5)
+    doomed_runtime.answer = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n\x82\x03\x01he"
+    )
+    said = b"log-server of node n1 has ended, and this session with it"
+    session = upgrade(node, EXEC, protocol="websocket")
+    forward = upgrade(node, "/portForward/default/web?port=80", protocol="websocket")
+    with session, forward:
+        for connection in (session, forward):
+            read(connection, len(doomed_runtime.answer))
+        stopper = threading.Thread(target=node.process.drain)
+        stopper.start()
+        assert read(forward, 1) == b""
+        words = read(session, 1000)
+        stopper.join(DEADLINE)
+    assert words[0] == 0x82
+    assert words.count(said) == 2  # on the error channel, and in the close frame
+    assert b'"status": "Failure"' in words
 
 
 def test_websocket_names_its_ports_in_the_query() -> None:

@@ -5,38 +5,32 @@ Node is registered and stays not ready, which is enough here. The control plane 
 certificate has some forty seconds until it is renewed, and trusts only kubelets whose certificate its CA has signed.
 """
 
-import base64
-import os
-import shutil
+import json
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.control import Cluster, claimed
+from tests.cluster.joined import Guest
 from tests.flow.live import wait_for
 from tests.instances import claimed as instance_claimed
 from tests.unit.vkcri.apiserver.node_access import ROWS, VERBS, Row
 from vkcri import signing
-from vkcri.errors import Unavailable, VkcriError
-from vkcri.instance import Instance
+from vkcri.errors import NotFound, Unavailable, VkcriError
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 from vkcri.queue import request
 from vkcri.queue.tail import snapshot
-from vkcri.watcher.certificates import COLLECTION
 from vkcri.watcher.credentials import BOOTSTRAPPERS
 
+NODES = "/api/v1/nodes"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("joining"), pytest.mark.timeout(400)]
-BIN = Path(sys.executable).parent
-ROLES = {"api-watcher": "watcher", "log-server": "kubelet", "kube-proxy": "proxy"}
 
 
 @pytest.fixture(scope="module")
@@ -51,123 +45,6 @@ def strict() -> Iterator[Cluster]:
         cluster = Cluster(found.place.number, flags=flags)
         cluster.start()
         yield cluster
-
-
-class Guest:
-    """A node's programs on an instance of its own, named as the instance; nothing is left of it."""
-
-    def __init__(self, cluster: Cluster, name: str, **environ: str) -> None:
-        self.cluster = cluster
-        self.client = cluster.client()
-        self.name = name
-        self.instance = Instance(name)
-        self.environ = environ
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, *programs: str) -> None:
-        """As supervisord does it: under the calling thread, output into the log folder."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("VK", "KUBE", "BOOT"))}
-        own = {"VKCRI_INSTANCE": self.name, "VKUBELET_NODE_NAME": self.name}
-        self.instance.log_dir.mkdir(parents=True, exist_ok=True)
-        for program in programs or ROLES:
-            with self.log(program).open("ab") as output:
-                self._running[program] = subprocess.Popen(
-                    [BIN / f"vkcri-{program}"], env={**inherited, **own, **self.environ}, stdout=output, stderr=output
-                )
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        for child in self._running.values():
-            child.send_signal(number)
-        for child in self._running.values():
-            child.wait(30)
-        self._running.clear()
-
-    def log(self, program: str) -> Path:
-        return self.instance.log_dir / f"{program}.log"
-
-    def said(self, program: str, text: str) -> int:
-        return self.log(program).read_text(errors="replace").count(text)
-
-    def notices(self, program: str) -> dict[str, dict[str, str]]:
-        """Those that hold now; {} while the program is away."""
-        try:
-            return snapshot(self.instance.queue_socket(ROLES[program]), "notices", 0.5)
-        except VkcriError:
-            return {}
-
-    def told(self, program: str, key: str, word: str = "") -> str:
-        """The command of a notice, once it is there."""
-
-        def probe() -> str:
-            held = self.notices(program).get(key, {})
-            return (held.get("command") or held.get("message") or "") if word in str(held) else ""
-
-        return wait_for(f"{program}'s notice {key}\n{self.tails()}", probe)
-
-    def node(self) -> dict[str, Any]:
-        """The registered Node."""
-
-        def probe() -> dict[str, Any]:
-            try:
-                return self.client.get(f"/api/v1/nodes/{self.name}")
-            except VkcriError:
-                return {}
-
-        return wait_for(f"Node {self.name}\n{self.tails()}", probe)
-
-    def requests(self, signer: str = "") -> list[dict[str, Any]]:
-        """The CertificateSigningRequests for this node, oldest first."""
-        found = self.client.get(COLLECTION)["items"]
-        asked = [(item, signing.requested(_request(item)).common_name) for item in found]
-        mine = [item for item, name in asked if name == f"system:node:{self.name}"]
-        mine = [item for item in mine if signer in item["spec"]["signerName"]]
-        return sorted(mine, key=lambda item: str(item["metadata"]["creationTimestamp"]))
-
-    def kubectl(self, line: str) -> str:
-        """Type what we were told to, as an administrator."""
-        command = [*line.split(), f"--kubeconfig={self.cluster.admin_kubeconfig}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
-        return done.stdout
-
-    def unreachable(self) -> str:
-        """Why the API server, which verifies the serving certificate, gets no answer here; "" when it gets one."""
-        try:
-            self.client.request("GET", f"/api/v1/nodes/{self.name}/proxy/configz", timeout=15.0)
-        except VkcriError as error:
-            return str(error)
-        return ""
-
-    def wait_reachable(self) -> None:
-        seen = [""]
-
-        def probe() -> bool:
-            seen[0] = self.unreachable()
-            return not seen[0]
-
-        try:
-            wait_for("the API server takes the serving certificate", probe)
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {seen[0]}\n{self.tails()}") from error
-
-    def tails(self) -> str:
-        return "\n".join(f"--- {path.name}\n{path.read_text()[-1500:]}" for path in self.instance.log_dir.glob("*.log"))
-
-    def close(self) -> None:
-        self.end()
-        own = {**os.environ, "VKCRI_INSTANCE": self.name}
-        subprocess.run([BIN / "vkcri-kube-proxy", "--cleanup"], env=own, capture_output=True, timeout=60, check=False)
-        for path in (f"/api/v1/nodes/{self.name}", COLLECTION):
-            try:
-                self.client.delete(path)
-            except VkcriError:
-                pass  # not there
-        for folder in (self.instance.run_dir, self.instance.state_dir, self.instance.log_dir):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _request(item: dict[str, Any]) -> bytes:
-    return base64.b64decode(item["spec"]["request"])
 
 
 @pytest.fixture
@@ -321,6 +198,73 @@ def test_an_administrators_kubeconfig_joins_with_a_warning(strict: Cluster, name
         assert guest.requests() == []
     finally:
         guest.close()
+
+
+def test_the_kubeconfig_of_another_node_is_said_and_nothing_of_that_node_is_touched(strict: Cluster, name: str) -> None:
+    other = f"{name}-other"
+    admin = strict.client()
+    guest = Guest(strict, name, KUBECONFIG=str(strict.node_kubeconfig(other)))
+    lease = {"metadata": {"name": other}, "spec": {"holderIdentity": other, "leaseDurationSeconds": 40}}
+    held = admin.create(LEASES, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **lease})
+    admin.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": other, "labels": {"a": "b"}}})
+    try:
+        guest.start()
+        text = (
+            f"the kubeconfig is node {other}'s, and it may write nothing about node {name}: "
+            f"VKUBELET_NODE_NAME={other}, or a kubeconfig of system:node:{name}"
+        )
+        assert guest.told("api-watcher", "identity", other) == text
+        wait_for(f"it went on trying\n{guest.tails()}", lambda: _refusals(guest) >= 3)
+        assert f"api-watcher: {text}" in guest.printed()
+        assert guest.said("api-watcher", text) == 1
+        assert admin.get(f"{LEASES}/{other}") == held
+        found = json.loads(guest.kubectl(f"kubectl get node {other} -o json --show-managed-fields"))
+        writers = {item["manager"] for item in found["metadata"]["managedFields"]}
+        assert "vkcri-cluster" in writers <= {"vkcri-cluster", "kube-controller-manager"}  # the first is this test
+        _nothing_is_there(guest)
+    finally:
+        guest.close()
+        admin.delete(f"{NODES}/{other}")
+        admin.delete(f"{LEASES}/{other}")
+
+
+def test_a_bootstrap_token_given_as_the_kubeconfig_is_said_and_asks_for_nothing(strict: Cluster, name: str) -> None:
+    guest = Guest(strict, name, KUBECONFIG=str(strict.bootstrap_kubeconfig))
+    try:
+        guest.start()
+        text = (
+            "joined as system:bootstrap:vkcri0, a bootstrap token, which may ask for a node's certificate and nothing "
+            "else: give that file as BOOTSTRAP_KUBECONFIG=FILE, not as KUBECONFIG"
+        )
+        assert guest.told("api-watcher", "identity", "bootstrap") == text
+        wait_for(f"it went on trying\n{guest.tails()}", lambda: _refusals(guest) >= 3)
+        assert f"api-watcher: {text}" in guest.printed()
+        assert guest.said("api-watcher", text) == 1
+        _nothing_is_there(guest)
+    finally:
+        guest.close()
+
+
+def _refusals(guest: Guest) -> float:
+    """How often the API server refused the Node's registration, as api-watcher counts it."""
+    try:
+        text = request(guest.instance.queue_socket("watcher"), "metrics", {}, timeout=2.0)["text"]
+    except Unavailable:
+        return 0.0
+    start = 'vkcri_watcher_node_failures_total{error="Refused"} '
+    return sum(float(line.removeprefix(start)) for line in text.splitlines() if line.startswith(start))
+
+
+def _nothing_is_there(guest: Guest) -> None:
+    """Neither a Node, a Lease nor a request for a certificate of this guest's name; and nothing to run was heard of."""
+    admin = guest.client
+    for path in (f"{NODES}/{guest.name}", f"{LEASES}/{guest.name}"):
+        with pytest.raises(NotFound):
+            admin.get(path)
+    assert guest.requests() == []
+    for topic, source in (("node", ""), ("pods", "api")):
+        with pytest.raises(Unavailable, match="not synced"):
+            snapshot(guest.instance.queue_socket("watcher"), topic, 0.5, source=source)
 
 
 def test_a_taint_is_set_at_registration_and_one_that_differs_is_a_line_to_type(strict: Cluster, name: str) -> None:

@@ -55,12 +55,22 @@ class Bridge:
         self._counts = KubeletMetrics(self.metrics)
         self.runtime = Runtime(settings.runtime_endpoint, self._counts.runtime_call)
         self.scheduler = Scheduler()
-        self.cluster = Cluster(settings, lambda: self.roster.wake_all(), lambda key: self.roster.object_changed(key))
-        self.preparation = Preparation(settings, self.runtime, self.cluster.node, lambda: self.roster.try_all())
+        self.cluster = Cluster(
+            settings,
+            lambda: self.roster.wake_all(),
+            lambda key: self.roster.object_changed(key),
+            lambda: self.preparation.node_changed(),
+        )
+        self.preparation = Preparation(settings, self.runtime, self.cluster.node, self._prepared)
         self.relist = self._make_relist()
         self.hints = Hints(self.runtime, self._hint)
         self.node = NodeStatus(
-            settings, self.runtime, self.publisher, lambda: self.relist.relisted, self.preparation.trouble
+            settings,
+            self.runtime,
+            self.publisher,
+            lambda: self.relist.relisted,
+            self.preparation.trouble,
+            network=self.preparation.network_trouble,
         )
         self.wire = Client(Loop())
         self.prober = self._make_prober()
@@ -190,6 +200,11 @@ class Bridge:
             lambda: self.relist.relisted,
             self.roster.desired,
         )
+
+    def _prepared(self) -> None:
+        """The runtime has become ready for pods: what it says of itself is read before they try again."""
+        self.node.ask()
+        self.roster.try_all()
 
     def _worker(self, pod: Pod) -> Worker:
         return Worker(

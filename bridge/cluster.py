@@ -28,11 +28,15 @@ _STUB = "127.0.0.53"
 
 class Cluster:
     """The newest of each. on_ready() is called when containers may be made that could not before; on_object(key) when
-    an object has changed, or a runtime class, under the key that `runtime_class_key` gives it. Both run on
-    subscriptions' threads and must be quick."""
+    an object has changed, or a runtime class, under the key that `runtime_class_key` gives it; on_node() when the Node
+    has. All run on subscriptions' threads and must be quick."""
 
     def __init__(
-        self, settings: RuntimeSettings, on_ready: Callable[[], None], on_object: Callable[[str], None]
+        self,
+        settings: RuntimeSettings,
+        on_ready: Callable[[], None],
+        on_object: Callable[[str], None],
+        on_node: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._socket = settings.instance.queue_socket("watcher")
@@ -42,7 +46,12 @@ class Cluster:
         self._ready = False
         self._address = ""
         watch = self._check_ready
-        self._node = Subscription(self._socket, "node", lambda _: watch(), on_synced=lambda _: watch())
+
+        def node_changed() -> None:
+            watch()
+            on_node()
+
+        self._node = Subscription(self._socket, "node", lambda _: node_changed(), on_synced=lambda _: watch())
         self._services = Subscription(self._socket, "services", self._service, on_synced=lambda _: watch())
         self._objects = Subscription(self._socket, "objects", lambda change: on_object(change.key))
         self._classes = Subscription(

@@ -40,12 +40,15 @@ _BAD = {
     "DiskPressure": "KubeletHasDiskPressure",
     "PIDPressure": "KubeletHasInsufficientPID",
 }
+_UNCHECKED = "container runtime status check may not have completed yet"
+_NO_NETWORK = "container runtime network not ready"
+_PLUGIN_NOT_READY = "NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: "
 log = logging.getLogger(__name__)
 
 
 class NodeStatus:
     """The node as the runtime and the host show it. relisted(): when CRI was last read whole, None: never. trouble():
-    why pods cannot be run besides that, empty for no reason."""
+    why pods cannot be run besides that, network(): why they have no network besides; empty for no reason."""
 
     def __init__(
         self,
@@ -55,6 +58,8 @@ class NodeStatus:
         relisted: Callable[[], float | None],
         trouble: Callable[[], str],
         clock: Callable[[], float] = time.time,
+        *,
+        network: Callable[[], str] = str,
     ) -> None:
         self._settings = settings
         self._runtime = runtime
@@ -62,6 +67,7 @@ class NodeStatus:
         self._relisted = relisted
         self._trouble = trouble
         self._clock = clock
+        self._network = network
         self._lock = threading.Lock()
         self._began = clock()
         self._version = api_pb2.VersionResponse()
@@ -97,10 +103,13 @@ class NodeStatus:
         return found
 
     def network_error(self) -> str:
-        """Why the runtime has no network; empty when it has."""
+        """Why pods have no network, in the words of the runtime's condition; empty when they have."""
+        ours = self._network()
+        if ours:
+            return f"{_NO_NETWORK}: {_PLUGIN_NOT_READY}{ours}"
         with self._lock:
             status = self._status
-        return _condition_error(status, "NetworkReady", "container runtime network not ready")
+        return _condition_error(status, "NetworkReady", _NO_NETWORK)
 
     def features(self, handler: str = "") -> Features:
         """What the runtime vouches for by that handler, as of its last answer; asked now where there is none yet.
@@ -166,7 +175,12 @@ class NodeStatus:
         """The condition Ready, with every reason why not."""
         with self._lock:
             status, error = self._status, self._error
-        errors = [f"container runtime is down: {error}"] if error else _runtime_errors(status)
+        if error:
+            errors = [f"container runtime is down: {error}"]
+        else:
+            errors = [
+                found for found in (_condition_error(status, "RuntimeReady", _UNCHECKED), self.network_error()) if found
+            ]
         last = self._relisted()
         age = self._clock() - (self._began if last is None else last)
         if age > RELIST_MOST:
@@ -204,14 +218,6 @@ def features(version: api_pb2.VersionResponse, status: api_pb2.StatusResponse, h
         supplemental_groups_policy=status.features.supplemental_groups_policy,
         image_volumes=version.runtime_name == "containerd" and since >= (2, 1),
     )
-
-
-def _runtime_errors(status: api_pb2.StatusResponse) -> list[str]:
-    pairs = (
-        ("RuntimeReady", "container runtime status check may not have completed yet"),
-        ("NetworkReady", "container runtime network not ready"),
-    )
-    return [error for kind, words in pairs if (error := _condition_error(status, kind, words))]
 
 
 def _condition_error(status: api_pb2.StatusResponse, kind: str, words: str) -> str:

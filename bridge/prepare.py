@@ -1,19 +1,20 @@
 """Make the runtime ready for pods: the network, the pause image, the examples' shell image. One thread, `prepare`.
 
 Asked of the runtime, never assumed: a runtime that has a network and its images is only read. What fails is tried again
-and stands in the node's Ready condition meanwhile (`trouble`). The Node is waited for a moment before the first
-network is written, so that its podCIDR serves from the start.
+and stands in the node's Ready condition meanwhile: `network_trouble`, which pods of the host's network do not mind, and
+`trouble`. The first network is written once the pods' range is known (bridge.podrange): no pod has an address of
+another one.
 """
 
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network
 from typing import Any
 
 from bridge import images_local, network
 from bridge.cgroup_driver import refuse_systemd
+from bridge.podrange import Known, Pending, PodRange, cidrs
 from bridge.runtime import Runtime
 from vkcri.backoff import Backoff
 from vkcri.config import RuntimeSettings
@@ -23,13 +24,13 @@ from vkcri.lifecycle import Process
 RETRY = Backoff(first=0.2, factor=2.0, most=15.0)
 LOOK = 5.0
 STEP_SECONDS = 300.0
-NODE_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
 
 class Preparation:
     """Prepares the runtime, again whenever it has lost its network or its pause image or the node's pod range has
-    changed. node(): the Node, empty while there is none. on_ready() is called when pods can be started."""
+    changed. node(): the Node, empty while there is none. on_ready() is called when pods can be started that could not
+    before."""
 
     def __init__(
         self,
@@ -42,9 +43,13 @@ class Preparation:
         self._runtime = runtime
         self._node = node
         self._on_ready = on_ready
+        self._wake = threading.Event()
         self._lock = threading.Lock()
         self._trouble = "the runtime is not prepared yet"
-        self._cidr: str | None = None
+        self._network_trouble = "the network is not prepared yet"
+        self._range = PodRange(settings.instance.pod_subnet, late=not settings.embedded)
+        self._cidrs: tuple[str, ...] | None = None
+        self._due = LOOK
         self._pause = ""
 
     def trouble(self) -> str:
@@ -52,41 +57,43 @@ class Preparation:
         with self._lock:
             return self._trouble
 
+    def network_trouble(self) -> str:
+        """Why no sandbox with a network of its own can be started; empty when it can, as far as we know."""
+        with self._lock:
+            return self._network_trouble
+
     def start(self, process: Process) -> None:
         def loop() -> None:
-            self.await_node(process)
             attempt = 0
             while not process.stopping.is_set():
+                self._wake.clear()
                 with process.expect("the runtime's preparation", STEP_SECONDS):
                     attempt = 0 if self.prepare(process) else attempt + 1
-                process.wait(RETRY.delay(attempt - 1) if attempt else LOOK)
+                self._wake.wait(RETRY.delay(attempt - 1) if attempt else self._due)
 
+        process.on_stop(self._wake.set)
         process.start_thread("prepare", loop)
 
-    def await_node(self, process: Process) -> None:
-        """Wait for the Node, but not long: without api-watcher the instance's own range serves."""
-        deadline = time.monotonic() + NODE_SECONDS
-        while not self._node() and time.monotonic() < deadline:
-            if process.wait(0.05):
-                return
+    def node_changed(self) -> None:
+        """Look again at once where the Node's range is another one. Runs on a subscription's thread."""
+        if cidrs(self._node()) != self._cidrs:
+            self._wake.set()
 
     def prepare(self, process: Process) -> bool:
         """Once through. False where something failed."""
-        cidr = str((self._node().get("spec") or {}).get("podCIDR") or "")
-        ready = not self.trouble()
+        node = self._node()
+        troubles = (self.trouble(), self.network_trouble())
         try:
-            if ready and cidr == self._cidr and network.not_ready(self._runtime) is None and self._has_pause():
+            if not any(troubles) and self._stands(node):
                 return True
             refuse_systemd(self._runtime)
-            network.ensure_network(self._runtime, self._settings, self._subnet(cidr))
-            network.wait_ready(self._runtime, process.wait)
+            failed = not self._prepare_network(node, process)
             self._pause = images_local.ensure_pause(self._runtime, self._settings.runtime_socket)
         except VkcriError as error:
             self._set(str(error))
             return False
-        self._cidr = cidr
         self._set("")
-        if not ready:
+        if troubles[0] or (troubles[1] and not self.network_trouble()):
             self._on_ready()
         try:
             images_local.ensure_shell(self._runtime, self._settings.runtime_socket)
@@ -94,30 +101,69 @@ class Preparation:
             log.warning("the examples' image could not be made: %s", error)
         except VkcriError as error:
             log.info("the examples' image: %s", error)
-        return True
+        return not failed
 
     @property
     def pause_image(self) -> str:
         """The sandboxes' image; empty before it is known."""
         return self._pause
 
+    def _stands(self, node: Mapping[str, Any]) -> bool:
+        """Whether nothing has changed since all was well."""
+        same = not node or cidrs(node) == self._cidrs
+        return same and network.not_ready(self._runtime) is None and self._has_pause()
+
+    def _prepare_network(self, node: Mapping[str, Any], process: Process) -> bool:
+        """False where it failed; a range that is not known yet is no failure."""
+        try:
+            pending = self._ensure_network(node, process)
+        except VkcriError as error:
+            self._set_network(str(error))
+            return False
+        self._due = min(LOOK, pending.seconds) if pending else LOOK
+        if pending is None and node:
+            self._cidrs = cidrs(node)
+        self._set_network(pending.reason if pending else "", level=logging.INFO)
+        return True
+
+    def _ensure_network(self, node: Mapping[str, Any], process: Process) -> Pending | None:
+        """The runtime has a network, or why not yet. A user's serves as it is; ours stands while there is no Node."""
+        instance, folder = self._settings.instance, network.cni_dir(self._runtime)
+        stands = network.file_in(folder, instance).exists()
+        if not network.foreign_files(folder, instance) and (node or not stands):
+            found = self._range.look(node, stands=stands, now=time.monotonic(), wall=time.time())
+            if isinstance(found, Pending):
+                return found
+            self._tell(found, node)
+            network.ensure_network(self._runtime, self._settings, found.subnet)
+        network.wait_ready(self._runtime, process.wait)
+        return None
+
+    def _tell(self, found: Known, node: Mapping[str, Any]) -> None:
+        if not found.given and not self._settings.embedded and cidrs(node) != self._cidrs:
+            log.warning(
+                "the cluster has given the node no range of pod addresses: %s serves, which other nodes have no route "
+                "to; a podCIDR that comes later is taken once no pod runs",
+                found.subnet,
+            )
+
     def _has_pause(self) -> bool:
         """Somebody may have removed it since it was made."""
         return not self._pause or images_local.image_present(self._runtime, self._pause)
 
-    def _subnet(self, cidr: str) -> IPv4Network:
-        """The node's pod range; the instance's own where it has none, or none of IPv4."""
-        for part in cidr.split(","):
-            try:
-                return IPv4Network(part.strip())
-            except ValueError:
-                continue  # no range, or one of IPv6
-        return self._settings.instance.pod_subnet
-
     def _set(self, trouble: str) -> None:
         with self._lock:
             was, self._trouble = self._trouble, trouble
-        if trouble and trouble != was:
-            log.warning("pods cannot be started: %s", trouble)
-        elif was and not trouble:
-            log.info("the runtime is ready for pods")
+        _log_change("pods cannot be started", "the runtime is ready for pods", was, trouble, logging.WARNING)
+
+    def _set_network(self, trouble: str, level: int = logging.WARNING) -> None:
+        with self._lock:
+            was, self._network_trouble = self._network_trouble, trouble
+        _log_change("there is no pod network", "the pod network is ready", was, trouble, level)
+
+
+def _log_change(bad: str, good: str, was: str, now: str, level: int) -> None:
+    if now and now != was:
+        log.log(level, "%s: %s", bad, now)
+    elif was and not now:
+        log.info("%s", good)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,24 @@ def test_each_program_lives_alone_and_any_order_of_starts_ends_ready(live: LiveN
     assert {name for name, state in live.states().items() if state == "RUNNING"} == set(live.programs)
     restarts = {name: count - starts[name] for name, count in supervisor.restarts().items()}
     assert restarts == dict.fromkeys(PROGRAMS, 2)  # each was started twice by us, and never by supervisord
+
+
+@pytest.mark.cluster
+def test_pods_bound_before_their_node_joined_have_addresses_of_its_range_and_wait_for_it(live: LiveNode) -> None:
+    """The controller manager gives the range a moment after the Node was registered, and these pods are there first."""
+    pod = shell_pod("early", "sleep 3600", nodeName=live.name)
+    template = {"metadata": pod["metadata"], "spec": pod["spec"]}
+    spec = {"replicas": 3, "selector": {"matchLabels": {"app": "early"}}, "template": template}
+    # Its pods are made again where the cluster's cleaner finds them before their node.
+    live.apply({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "early"}, "spec": spec})
+    wait_for("the pods", lambda: len(live.get("pods", "-l", "app=early").get("items", [])) == 3)
+    live.up()
+    shown = "jsonpath={.status.readyReplicas}"
+    wait_for("they run", lambda: live.kubectl("get", "replicaset", "early", "-o", shown) == "3", 120)
+    subnet = ip_network(live.node()["spec"]["podCIDR"])
+    addresses = [item["status"]["podIP"] for item in live.get("pods", "-l", "app=early")["items"]]
+    assert [item for item in addresses if ip_address(item) not in subnet] == []
+    live.kubectl("delete", "replicaset", "early", "--cascade=foreground", "--timeout=60s")
 
 
 @pytest.mark.embedded_only("no API server takes part")

@@ -28,11 +28,17 @@ def settings(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 class Node:
     def __init__(self, settings: RuntimeSettings, tmp_path: Path) -> None:
         self.relisted: float | None = NOW
-        self.trouble = ""
+        self.trouble = self.network = ""
         self.publisher = Publisher(tmp_path / "provider.sock", ["node-status"])
         self.runtime = Runtime(settings.runtime_endpoint)
         self.status = NodeStatus(
-            settings, self.runtime, self.publisher, lambda: self.relisted, lambda: self.trouble, lambda: NOW
+            settings,
+            self.runtime,
+            self.publisher,
+            lambda: self.relisted,
+            lambda: self.trouble,
+            lambda: NOW,
+            network=lambda: self.network,
         )
 
     def value(self) -> dict[str, Any]:
@@ -96,6 +102,20 @@ def test_a_missing_network_an_old_relist_and_other_trouble_are_reasons(node: Nod
     assert node.ready()["message"].endswith("threshold is 3m0s, no pause image]")
     node.relisted, node.trouble = NOW, ""
     assert node.ready()["status"] == "True"
+
+
+def test_a_network_that_waits_for_its_range_is_told_as_a_plugins_though_the_runtime_has_one(node: Node) -> None:
+    node.network = "the Node has no podCIDR yet"
+    found = node.ready()
+    assert (found["status"], found["reason"]) == ("False", "KubeletNotReady")
+    assert (
+        found["message"]
+        == node.status.network_error()
+        == (
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady "
+            "message:Network plugin returns error: the Node has no podCIDR yet"
+        )
+    )
 
 
 def test_what_is_kept_free_is_not_allocatable() -> None:

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge import images_local, network, prepare
+from bridge import images_local, network, podrange
 from bridge.prepare import Preparation
 from bridge.runtime import Runtime
+from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
 from vkcri.config import RuntimeSettings
+from vkcri.errors import Refused
 from vkcri.lifecycle import Process
 
 INSTANCE = own("core")
@@ -20,26 +23,47 @@ PAUSE = "registry.example/pause:3"
 NODE = {"metadata": {"name": "n"}, "spec": {"podCIDR": "10.9.7.0/24"}}
 
 
+BARE = {"metadata": {"name": "n", "uid": "u"}, "spec": {}}
+
+
 class House:
     """A preparation on the fake runtime, whose CNI folder is the test's. node: what topic `node` has."""
 
-    def __init__(self, fake: FakeRuntime) -> None:
+    def __init__(self, fake: FakeRuntime, folder: Path) -> None:
+        self.fake, self.folder = fake, folder
         self.process = Process("test", INSTANCE, end=lambda _: None)
         self.runtime = Runtime(fake.endpoint)
-        self.node: list[Mapping[str, Any]] = [NODE]
+        self.node: Mapping[str, Any] = NODE
         self.ready = 0
-        settings = RuntimeSettings(instance=INSTANCE, runtime_endpoint=fake.endpoint, node_name="n")
-        self.preparation = Preparation(settings, self.runtime, self.newest, self.on_ready)
+        self.settings = RuntimeSettings(instance=INSTANCE, runtime_endpoint=fake.endpoint, node_name="n")
+        self._prepare()
 
-    def newest(self) -> Mapping[str, Any]:
-        """Each look finds the next state, until the last one."""
-        return self.node.pop(0) if len(self.node) > 1 else self.node[0]
+    def _prepare(self) -> None:
+        self.preparation = Preparation(self.settings, self.runtime, lambda: self.node, self.on_ready)
+
+    def join(self) -> None:
+        """From here on a cluster is joined."""
+        self.settings = replace(self.settings, kubeconfig="/nowhere/kubelet.conf")
+        self._prepare()
+
+    def again(self) -> "House":
+        """After a restart."""
+        self.ready = 0
+        self._prepare()
+        return self
 
     def on_ready(self) -> None:
         self.ready += 1
 
     def once(self) -> bool:
         return self.preparation.prepare(self.process)
+
+    def network(self) -> str | None:
+        """The range that our file gives to pods; None while there is no file."""
+        path = network.file_in(self.folder, INSTANCE)
+        if not path.exists():
+            return None
+        return str(json.loads(path.read_text())["plugins"][0]["ipam"]["ranges"][0][0]["subnet"])
 
 
 @pytest.fixture
@@ -48,9 +72,9 @@ def house(fake: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(images_local, "status_info", lambda _: info)
     monkeypatch.setattr(network, "status_info", lambda _: info)
     fake.registry.add(PAUSE)
-    house = House(fake)
+    house = House(fake, tmp_path)
     yield house
-    house.process.stop()
+    house.process.drain()
     house.runtime.close()
 
 
@@ -81,20 +105,68 @@ def test_a_pause_image_that_cannot_come_back_is_the_nodes_trouble(
     assert (house.preparation.trouble(), house.ready) == ("", 2)
 
 
-def test_the_first_network_is_of_the_nodes_range_though_the_node_comes_late(house: House, tmp_path: Path) -> None:
-    house.node = [{}, {}, {}, NODE]
-    house.preparation.await_node(house.process)
+def test_until_a_joined_node_has_its_range_there_is_no_pod_network(house: House) -> None:
+    """The controller manager gives the range a moment after the Node was registered."""
+    house.join()
+    for node, why in (({}, "the Node is not registered yet"), (BARE, "the Node has no podCIDR yet")):
+        house.node = node
+        assert house.once()
+        assert (house.preparation.network_trouble(), house.network()) == (why, None)
+        assert house.preparation.trouble() == ""  # a pod of the host's network may start
+    assert house.ready == 1
+    house.node = NODE
     assert house.once()
-    (file,) = tmp_path.glob("*.conflist")
-    assert json.loads(file.read_text())["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.9.7.0/24"}]]
+    assert (house.preparation.network_trouble(), house.network()) == ("", "10.9.7.0/24")
+    assert house.ready == 2
 
 
-def test_a_node_that_does_not_come_is_not_waited_for_long(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cluster_that_gives_no_range_is_waited_for_and_then_our_own_serves(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(prepare, "NODE_SECONDS", 0.1)
-    house.node = [{}]
-    house.preparation.await_node(house.process)
+    monkeypatch.setattr(podrange, "GRACE_SECONDS", 0.05)
+    house.join()
+    house.node = BARE
     assert house.once()
-    (file,) = tmp_path.glob("*.conflist")
-    assert str(INSTANCE.pod_subnet) in file.read_text()
+    assert house.network() is None
+    house.process.wait(0.1)
+    assert house.once()
+    assert (house.preparation.network_trouble(), house.network()) == ("", str(INSTANCE.pod_subnet))
+    assert caplog.text.count("the cluster has given the node no range") == 1
+
+
+def test_a_network_that_stands_is_kept_while_the_watcher_is_away(house: House) -> None:
+    assert house.once()
+    again = house.again()
+    again.node = {}
+    assert again.once()
+    assert (again.preparation.network_trouble(), again.network()) == ("", "10.9.7.0/24")
+
+
+def test_a_users_network_waits_for_no_range(house: House, tmp_path: Path) -> None:
+    house.join()
+    house.node = BARE
+    tmp_path.joinpath("10-calico.conflist").write_text("{}")
+    assert house.once()
+    assert (house.preparation.network_trouble(), house.network(), house.ready) == ("", None, 1)
+
+
+def test_a_range_that_comes_is_taken_at_once(house: House) -> None:
+    house.join()
+    house.node = BARE
+    house.preparation.start(house.process)
+    wait_for("the Node was looked at", lambda: house.preparation.network_trouble() == "the Node has no podCIDR yet")
+    house.node = NODE
+    house.preparation.node_changed()
+    wait_for("the network", lambda: house.network() == "10.9.7.0/24")
+
+
+def test_a_network_that_fails_leaves_the_rest_ready(
+    house: House, fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Refused("iptables is not there")
+
+    monkeypatch.setattr(network, "ensure_network", refuse)
+    assert not house.once()
+    assert (house.preparation.trouble(), house.preparation.network_trouble()) == ("", "iptables is not there")
+    assert (PAUSE in fake.images, house.ready) == (True, 1)

@@ -9,10 +9,12 @@ started.
 
 import contextlib
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bridge import observe, resizing
@@ -22,6 +24,7 @@ from bridge.actions import (
     Problem,
     RemoveAll,
     RemoveContainer,
+    ResetContainers,
     ResizePod,
     RunSandbox,
     StartContainer,
@@ -51,13 +54,16 @@ from bridge.spec import (
 )
 from bridge.spec.context import NotHeardOf
 from bridge.spec.resources import container_sizes, measured
-from bridge.volumes import NotReady
+from bridge.volumes import NotReady, subpath
 from vkcri.api import pods
 from vkcri.errors import Invalid, NotFound, VkcriError
 
 POST_START_SECONDS = 600.0
 IMAGE_LOOK = 15.0
 """Seconds after which a container whose image could not be had looks again: then its status says ImagePullBackOff."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Actor:
@@ -185,7 +191,13 @@ class Actor:
             parent = guest.cgroups.pod_path(pod)
             target = _target(container, observed)
             context = self._context(
-                desired, ips, volumes=volumes, image=image, target_container_id=target, cgroup_parent=parent
+                desired,
+                ips,
+                volumes=volumes,
+                volume_file=lambda volume, path: subpath.lines(Path(volumes[volume].path), path),
+                image=image,
+                target_container_id=target,
+                cgroup_parent=parent,
             )
             files = guest.volumes.container_files(pod, container, context, action.restart_count)
             context = replace(context, files=files)
@@ -194,6 +206,8 @@ class Actor:
         except NotHeardOf as error:
             raise Failure(None, str(error)) from error
         except (VkcriError, OSError) as error:
+            if error.__cause__ is not None:
+                log.info("pod %s, container %s: %s: %s", pods.full_name(pod), name, error, error.__cause__)
             guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
             raise Failure(Problem("CreateContainerConfigError", str(error)), str(error)) from error
         config.annotations[observe.BACKOFF] = str(int(action.backoff))
@@ -325,6 +339,16 @@ class Actor:
     def remove_container(self, action: RemoveContainer) -> None:
         """A container that was made and never started is gone."""
         self._remove(action.id)
+
+    def reset_containers(self, desired: Desired, action: ResetContainers, observed: Observed) -> None:
+        """None of these is left in CRI, and no grace was asked for; their logs stay."""
+        known = {item.id: item for item in observed.containers}
+        for container_id in action.containers:
+            item = known.get(container_id)
+            if item is not None and item.alive:
+                self._guest.event(desired.pod, NORMAL, "Killing", "killing", item.name)
+                self._stop(container_id, MINIMUM_GRACE)
+            self._remove(container_id)
 
     def _remove(self, container_id: str) -> None:
         try:

@@ -16,6 +16,7 @@ TEARDOWN = "teardown"
 REFRESH = "refresh"
 REMOVE = "remove"
 RESIZE = "resize"
+RESET = "reset"
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,14 @@ class ResizePod:
 
 
 @dataclass(frozen=True)
+class ResetContainers:
+    """Kill and remove these (by id), one after the other: all containers of the pod are to start anew."""
+
+    containers: tuple[str, ...]
+    key: str = RESET
+
+
+@dataclass(frozen=True)
 class Forget:
     """Nothing is left of the pod, neither here nor at the API server."""
 
@@ -222,6 +231,7 @@ Action = (
     | RemoveAll
     | RefreshVolumes
     | ResizePod
+    | ResetContainers
     | Forget
     | Wait
 )

@@ -9,24 +9,33 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.allocation import IN_PROGRESS, PENDING
+from bridge.lives import RESTARTING
 from vkcri.api import pods
 
-OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", RESTARTING)
 DISRUPTED = "DisruptionTarget"
 Status = Mapping[str, Any]
 
 
 def conditions(
-    pod: Mapping[str, Any], prior: Status, status: Status, *, sandbox_ready: bool, now: str, disrupted: str = ""
+    pod: Mapping[str, Any],
+    prior: Status,
+    status: Status,
+    *,
+    sandbox_ready: bool,
+    now: str,
+    disrupted: str = "",
+    restart: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """status: the new PodStatus, complete but for its conditions; prior: the one before; now: RFC 3339; disrupted: why
-    the node has ended the pod for its own sake, which is told unless somebody has told another reason."""
+    the node has ended the pod for its own sake, which is told unless somebody has told another reason; restart: the
+    condition of a restart of all containers, for a pod that may have one."""
     listed = pods.status(pod).get("conditions") or []
     foreign = [dict(item) for item in listed if item.get("type") not in (*OWNED, PENDING, IN_PROGRESS)]
     containers_ready = _containers_ready(pod, status)
     own = [
         _condition("PodReadyToStartContainers", sandbox_ready),
-        _initialized(pod, status),
+        _initialized(pod, prior, status),
         _ready(pod, containers_ready, foreign),
         _condition("ContainersReady", *containers_ready),
         _condition("PodScheduled", True),
@@ -35,7 +44,10 @@ def conditions(
         own.append(_condition(DISRUPTED, True, "TerminationByKubelet", disrupted))
     before = {item.get("type"): item for item in [*(pods.status(pod).get("conditions") or ()), *_listed(prior)]}
     generation = pod["metadata"].get("generation")
-    return foreign + [_dated(item, before.get(item["type"]), generation, now) for item in own]
+    dated = [_dated(item, before.get(item["type"]), generation, now) for item in own]
+    if restart is not None:
+        dated.append(_dated(dict(restart), before.get(RESTARTING), None, now))
+    return foreign + dated
 
 
 def _listed(status: Status) -> list[Mapping[str, Any]]:
@@ -78,7 +90,8 @@ def _by_name(status: Status, field: str) -> dict[str, Status]:
     return {item["name"]: item for item in status.get(field) or []}
 
 
-def _initialized(pod: Mapping[str, Any], status: Status) -> dict[str, Any]:
+def _initialized(pod: Mapping[str, Any], prior: Status, status: Status) -> dict[str, Any]:
+    """Once it was True it stays so, though init containers run again in a new sandbox or by a restart rule."""
     init = pods.spec(pod).get("initContainers") or []
     statuses = _by_name(status, "initContainerStatuses")
     for item in init:
@@ -90,7 +103,8 @@ def _initialized(pod: Mapping[str, Any], status: Status) -> dict[str, Any]:
     if any(_has_started(item) for item in status.get("containerStatuses") or []):
         return _condition("Initialized", True)
     message = _sort_out((item["name"] for item in init), statuses, "complete")
-    if message:
+    was = any(item.get("type") == "Initialized" and item.get("status") == "True" for item in _listed(prior))
+    if message and not was:
         return _condition("Initialized", False, "ContainersNotInitialized", message)
     return _condition("Initialized", True)
 

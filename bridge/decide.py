@@ -8,9 +8,10 @@ twice while it is under way (`prior.busy`), save a stop with a shorter grace.
 
 from collections.abc import Iterable, Mapping
 
-from bridge import outcome, resizing
+from bridge import outcome, resizing, restarting
 from bridge.actions import (
     REFRESH,
+    RESET,
     RESIZE,
     SANDBOX,
     START,
@@ -24,6 +25,7 @@ from bridge.actions import (
     RefreshVolumes,
     RemoveAll,
     RemoveContainer,
+    ResetContainers,
     ResizePod,
     RunSandbox,
     StartContainer,
@@ -50,6 +52,10 @@ def decide(desired: Desired, prior: Prior, observed: Observed, now: float) -> li
     all_lives = lives(desired.pod, prior, observed)
     if ending(desired) or outcome.outcome(desired, prior, observed, all_lives, now) is not None:
         return _end(desired, prior, observed, all_lives, now)
+    again = restarting.wanted(desired.pod, prior, all_lives)
+    remains = restarting.remains(desired.pod, observed) if again else ()
+    if remains:
+        return _deadline(desired, prior, now) + _reset(remains, prior, now)
     return _deadline(desired, prior, now) + _run(desired, prior, observed, all_lives, now)
 
 
@@ -79,6 +85,15 @@ def _deadline(desired: Desired, prior: Prior, now: float) -> list[Action]:
     """Look again when activeDeadlineSeconds is over."""
     until = outcome.deadline(desired.pod, prior.status)
     return [Wait(until)] if until is not None and until > now else []
+
+
+def _reset(remains: tuple[Container, ...], prior: Prior, now: float) -> list[Action]:
+    """Kill and remove all, once nothing else is under way."""
+    if prior.busy & {START, SANDBOX}:
+        return [CancelStarts()]
+    if prior.busy - {REFRESH}:
+        return []
+    return _once(ResetContainers(tuple(item.id for item in remains)), prior, now)
 
 
 def _run(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Life, ...], now: float) -> list[Action]:
@@ -266,7 +281,7 @@ def _end(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Li
     actions: list[Action] = [CancelStarts()] if starting else []
     if observed.alive:
         return actions + _ordered_stops(desired, prior, observed, all_lives, now)
-    if starting or REFRESH in prior.busy:
+    if starting or prior.busy & {REFRESH, RESET}:
         return actions
     sandboxes = tuple(item.id for item in observed.sandboxes)
     if not prior.down or any(item.ready for item in observed.sandboxes):
@@ -305,7 +320,7 @@ def _stops(desired: Desired, prior: Prior, batch: Iterable[Container], now: floa
     return found
 
 
-def _once(action: TearDown | RemoveAll | StopContainer, prior: Prior, now: float) -> list[Action]:
+def _once(action: TearDown | RemoveAll | StopContainer | ResetContainers, prior: Prior, now: float) -> list[Action]:
     """The action, unless it is under way or has just failed."""
     if action.key in prior.busy:
         return []

@@ -13,13 +13,17 @@ from typing import Any, Literal
 from bridge.actions import Prior, Probed
 from bridge.observe import Container, Observed
 from bridge.spec import names
-from vkcri.api import pods
+from vkcri.api import pods, restarts
 
 BACKOFF_FIRST = 10.0
 BACKOFF_MOST = 300.0
 BACKOFF_RESET = 2 * BACKOFF_MOST
 SETTLE = 0.5
 UNKNOWN_CODE = 137
+RESTARTING = "AllContainersRestarting"
+"""The condition: all containers are being removed, to be started anew (bridge.restarting)."""
+REMOVED = "RestartingAllContainers"
+"""The reason that a container removed for it shows."""
 _NANO = 1_000_000_000
 Kind = Literal["init", "sidecar", "container", "ephemeral"]
 _STATUS_FIELDS = {
@@ -34,7 +38,8 @@ _STATUS_FIELDS = {
 class Life:
     """One container of the spec. `run`: the newest that runs or ran; `previous`: the one before; `made`: created and
     never started; `prior`: its remembered status; `policy`: Always, OnFailure or Never; `replaced`: we stopped it to
-    replace it; `probed`: what the probes of `run` have said."""
+    replace it; `probed`: what the probes of `run` have said; `removed`: its runs were removed so that all containers
+    start anew, and it counts as one that never ran."""
 
     kind: Kind
     spec: Mapping[str, Any]
@@ -45,6 +50,7 @@ class Life:
     prior: Mapping[str, Any] = field(default_factory=dict)
     replaced: bool = False
     probed: Probed = field(default_factory=Probed)
+    removed: bool = False
 
     @property
     def name(self) -> str:
@@ -53,9 +59,7 @@ class Life:
     @property
     def remembered(self) -> bool:
         """Whether our memory knows of a newer run than CRI does."""
-        if not _ran(self.prior):
-            return False
-        return self.run is None or int(self.prior.get("restartCount") or 0) > self.run.restart_count
+        return not self.removed and _outdated(self.run, self.prior)
 
     @property
     def lost(self) -> bool:
@@ -126,9 +130,21 @@ class Life:
     @property
     def next_count(self) -> int:
         """The restart count of its next run."""
+        if self.removed:
+            return self.removed_count
         if self.remembered:
             return int(self.prior.get("restartCount") or 0) + 1
         return self.run.restart_count + 1 if self.run else 0
+
+    @property
+    def just_removed(self) -> bool:
+        """Whether our last status does not show yet that it was removed."""
+        return self.removed and (self.prior.get("state") or {}).get("waiting") is None
+
+    @property
+    def removed_count(self) -> int:
+        """The restart count of one that was removed: its removal counts once."""
+        return int(self.prior.get("restartCount") or 0) + self.just_removed
 
     @property
     def backoff_until(self) -> float:
@@ -175,33 +191,33 @@ class Life:
 
     def _restarts(self) -> bool:
         """By restartPolicyRules, then restartPolicy, of a container that has ended and is no sidecar."""
-        for rule in self.spec.get("restartPolicyRules") or []:
-            codes = rule.get("exitCodes") or {}
-            operator = "In" if self.exit_code in (codes.get("values") or []) else "NotIn"
-            if rule.get("action") == "Restart" and codes.get("operator") == operator:
-                return True
-        return self.policy == "Always" or (self.policy == "OnFailure" and self.exit_code != 0)
+        return restarts.restarts(self.spec, {"restartPolicy": self.policy}, self.exit_code)
 
 
 def lives(pod: Mapping[str, Any], prior: Prior, observed: Observed) -> tuple[Life, ...]:
     """Every container of the spec: init containers and sidecars, then ordinary, then ephemeral ones, in the spec's
     order."""
     found = []
+    marked = is_marked(prior.status)
     for kind, spec in _specs(pod):
         remembered = {item.get("name"): item for item in prior.status.get(_STATUS_FIELDS[kind]) or []}
         mine = [item for item in observed.containers if item.name == spec["name"]]
         runs = [item for item in mine if item.state != "created"]
-        run = runs[0] if runs else None
+        status = remembered.get(spec["name"]) or {}
+        newest = runs[0] if runs else None
+        removed = kind != "ephemeral" and _outdated(newest, status) and (marked or _shows_removal(status))
+        run = None if removed else newest
         life = Life(
             kind=kind,
             spec=spec,
             policy=str(spec.get("restartPolicy") or pods.restart_policy(pod)),
             run=run,
-            previous=runs[1] if len(runs) > 1 else None,
+            previous=runs[1] if run is not None and len(runs) > 1 else None,
             made=tuple(item for item in mine if item.state == "created"),
-            prior=remembered.get(spec["name"]) or {},
+            prior=status,
             replaced=run is not None and run.id in prior.replaced,
             probed=prior.probed.get(run.id, Probed()) if run is not None else Probed(),
+            removed=removed,
         )
         found.append(life)
     return tuple(found)
@@ -229,6 +245,23 @@ def _made_in(life: Life, sandbox_id: str) -> bool:
 def _specs(pod: Mapping[str, Any]) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
     for kind, spec in pods.all_containers(pod):
         yield ("sidecar" if kind == "init" and pods.is_sidecar(spec) else kind), spec
+
+
+def is_marked(status: Mapping[str, Any]) -> bool:
+    """Whether a PodStatus says that all containers are being removed to be started anew."""
+    return any(
+        item.get("type") == RESTARTING and item.get("status") == "True" for item in status.get("conditions") or []
+    )
+
+
+def _outdated(run: Container | None, status: Mapping[str, Any]) -> bool:
+    """Whether a remembered status knows of a newer run than that, which is the newest that CRI knows."""
+    return _ran(status) and (run is None or int(status.get("restartCount") or 0) > run.restart_count)
+
+
+def _shows_removal(status: Mapping[str, Any]) -> bool:
+    waits = (status.get("state") or {}).get("waiting") is not None
+    return waits and _last_end(status).get("reason") == REMOVED
 
 
 def _ran(status: Mapping[str, Any]) -> bool:

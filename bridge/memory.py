@@ -14,6 +14,7 @@ from bridge.actions import (
     Probed,
     Problem,
     RefreshVolumes,
+    ResetContainers,
     RunSandbox,
     StartContainer,
     StopContainer,
@@ -111,6 +112,9 @@ class Memory:
             self.refresh_at = 0.0 if news else None if due is None else now + due
         elif isinstance(action, TearDown):
             self.down = True
+        elif isinstance(action, ResetContainers):
+            self.problems.clear()
+            self.retry.clear()
         if sized is not None:
             self.pod_sized = sized.pod
             self.sized |= sized.containers

@@ -28,7 +28,11 @@ CALL_SECONDS = 10.0
 RELIST_MOST = 180.0
 MOST_IMAGES = 50
 MOST_NAMES = 5
-DECLARED = ("InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers")
+DECLARED = (
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+)
 """By which the API server knows what it may ask of this node (status.declaredFeatures), in order."""
 _GOOD = {
     "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),

@@ -19,6 +19,7 @@ from bridge.actions import (
     RefreshVolumes,
     RemoveAll,
     RemoveContainer,
+    ResetContainers,
     ResizePod,
     RunSandbox,
     StartContainer,
@@ -35,7 +36,15 @@ from vkcri.errors import VkcriError
 from vkcri.lifecycle import Process
 
 Operation = (
-    RunSandbox | StartContainer | StopContainer | RemoveContainer | TearDown | RemoveAll | RefreshVolumes | ResizePod
+    RunSandbox
+    | StartContainer
+    | StopContainer
+    | RemoveContainer
+    | TearDown
+    | RemoveAll
+    | RefreshVolumes
+    | ResizePod
+    | ResetContainers
 )
 SECONDS = {SANDBOX: 900.0, START: 4200.0, TEARDOWN: 900.0, REMOVE: 900.0}
 """How long an operation may take before the process takes itself for stuck, by its key."""
@@ -148,6 +157,8 @@ class Operations:
                 actor.stop_container(desired, action, observed, again=again)
             case RemoveContainer():
                 actor.remove_container(action)
+            case ResetContainers():
+                actor.reset_containers(desired, action, observed)
             case TearDown():
                 actor.tear_down(desired, action, scope)
             case RemoveAll():

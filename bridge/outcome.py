@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge import restarting
 from bridge.actions import Desired, Prior
-from bridge.lives import Life
+from bridge.lives import Life, is_marked
 from bridge.observe import Observed
 from vkcri.api import pods, times
 
@@ -38,8 +39,12 @@ def outcome(
     until = deadline(desired.pod, prior.status)
     if until is not None and until <= now:
         return Outcome("Failed", "DeadlineExceeded", DEADLINE_MESSAGE)
-    if any(life.kind == "init" and life.failed and not life.wants_start for life in all_lives):
+    again = restarting.wanted(desired.pod, prior, all_lives)
+    killed = again and is_marked(prior.status)  # then an init container that has failed was killed by us
+    if not killed and any(life.kind == "init" and life.failed and not life.wants_start for life in all_lives):
         return Outcome("Failed")
+    if again:
+        return None
     ordinary = [life for life in all_lives if life.kind == "container"]
     if ordinary and not any(life.state == "running" or life.wants_start for life in ordinary):
         return Outcome(phase_of_ended(ordinary))

@@ -12,10 +12,10 @@ is `rejected`, which needs no observation.
 from collections.abc import Mapping
 from typing import Any
 
-from bridge import conditions, granted, resizing
+from bridge import conditions, granted, resizing, restarting
 from bridge.actions import SANDBOX, START, Desired, Prior
 from bridge.decide import ending, usable
-from bridge.lives import Life, lives
+from bridge.lives import REMOVED, Life, lives
 from bridge.observe import Container, Observed
 from bridge.outcome import Outcome, outcome, phase_of_ended
 from vkcri.api import pods, times
@@ -25,6 +25,7 @@ POD_MESSAGE_BYTES = 12 * 1024
 """Of all termination messages of a pod together, divided among its containers."""
 LOST_TERMINATED = "The container could not be located when the pod was terminated"
 LOST_DELETED = "The container could not be located when the pod was deleted.  The container used to be Running"
+REMOVED_MESSAGE = "The container is removed because RestartAllContainers in place"
 Status = dict[str, Any]
 
 
@@ -55,7 +56,13 @@ def report(desired: Desired, prior: Prior, observed: Observed, now: float) -> St
     ready = usable(desired, observed) is not None
     disrupted = prior.eviction.message if prior.eviction is not None and prior.eviction.disrupts else ""
     own = conditions.conditions(
-        desired.pod, prior.status, status, sandbox_ready=ready, now=stamp, disrupted=disrupted if over else ""
+        desired.pod,
+        prior.status,
+        status,
+        sandbox_ready=ready,
+        now=stamp,
+        disrupted=disrupted if over else "",
+        restart=restarting.condition(desired.pod, prior, observed, all_lives, status["phase"]),
     )
     resize = [] if pods.is_terminal(status) else resizing.conditions(prior.notes)
     status["conditions"] = own + resize
@@ -143,6 +150,8 @@ def _mounts(life: Life) -> Status:
 
 
 def _restart_count(life: Life) -> int:
+    if life.removed:
+        return life.removed_count
     if life.remembered or life.run is None:
         return int(life.prior.get("restartCount") or 0)
     return life.run.restart_count
@@ -163,6 +172,9 @@ def _own_states(life: Life, waiting: str, is_ending: bool) -> tuple[Status, Stat
     """By the lives alone, without what keeps a start from happening."""
     default = {"waiting": {"reason": waiting}}
     carried = dict(life.prior.get("lastState") or {})
+    if life.just_removed:
+        waits = {"reason": REMOVED, "message": REMOVED_MESSAGE}
+        return {"waiting": waits}, {"terminated": {**waits, "exitCode": 137, "startedAt": None, "finishedAt": None}}
     if life.lost:
         restarts = life.wants_start and not is_ending
         gone = {"terminated": _unknown(LOST_DELETED if restarts else LOST_TERMINATED, life.prior)}

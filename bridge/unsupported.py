@@ -8,7 +8,7 @@ a row for every field, and a test walks the whole schema: one that Kubernetes ad
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vkcri.api import pods
+from vkcri.api import pods, restarts
 
 REASON = "UnsupportedField"
 REFUSED: Mapping[str, tuple[str, ...]] = {
@@ -75,7 +75,7 @@ def _find_in(container: Mapping[str, Any]) -> Iterator[str]:
     for index, mount in enumerate(container.get("volumeMounts") or []):
         yield from _refused("VolumeMount", mount, f"volumeMounts[{index}].")
     for index, rule in enumerate(container.get("restartPolicyRules") or []):
-        if rule.get("action") != "Restart":
+        if rule.get("action") not in restarts.ACTIONS:
             yield f"restartPolicyRules[{index}].action"
     for when in ("postStart", "preStop"):
         hook = (container.get("lifecycle") or {}).get(when) or {}

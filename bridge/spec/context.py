@@ -4,7 +4,7 @@ Built by the pod's worker for each sandbox or container that it makes; nothing h
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,10 @@ class Finding:
     message: str
 
 
+def _no_file(volume: str, path: str) -> Iterator[bytes]:
+    raise NotFound(f"no file {path} in volume {volume}")
+
+
 @dataclass(frozen=True)
 class PodContext:
     """Everything that a pod's configuration needs. `objects` looks a key of topic `objects` up; `services` are Service
@@ -125,6 +129,8 @@ class PodContext:
     cgroups: CgroupFacts = field(default_factory=CgroupFacts)
     features: Features = field(default_factory=Features)
     target_container_id: str = ""
+    volume_file: Callable[[str, str], Iterator[bytes]] = _no_file
+    """(volume, path) -> the lines of that file in the volume, read as they are asked for. Raises NotFound, Invalid."""
     first_id: int | None = None
     """On the guest, of the pod's range of ids (bridge.userns); None for a pod in the guest's own user namespace."""
 

@@ -9,7 +9,7 @@ import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bridge.spec import expansion, fields
+from bridge.spec import envfile, expansion, fields
 from bridge.spec.context import Finding, PodContext, find_object
 from vkcri.api import pods
 from vkcri.errors import Invalid, NotFound
@@ -133,6 +133,8 @@ def _entry_value(
         return _key(pod, "configmaps", "ConfigMap", origin["configMapKeyRef"], ctx)
     if origin.get("secretKeyRef"):
         return _key(pod, "secrets", "Secret", origin["secretKeyRef"], ctx)
+    if origin.get("fileKeyRef"):
+        return _from_file(origin["fileKeyRef"], ctx)
     if origin:
         raise Invalid(f'environment variable "{entry["name"]}": {next(iter(origin))} is not supported')
     return ""
@@ -146,6 +148,23 @@ def _key(pod: pods.Pod, kind: str, word: str, reference: Mapping[str, Any], ctx:
     if reference.get("optional"):
         return None
     raise NotFound(f"couldn't find key {key} in {word} {pods.namespace(pod)}/{reference.get('name')}")
+
+
+def _from_file(reference: Mapping[str, Any], ctx: PodContext) -> str | None:
+    """The key of a file in a volume, as it is now. What is wrong with the file goes to the log and not into the status,
+    as with the kubelet: it might quote a value. A file that is missing is an error even where the key is optional."""
+    volume, path, key = (str(reference.get(name) or "") for name in ("volumeName", "path", "key"))
+    if volume not in ctx.volumes:
+        raise Invalid(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+    try:
+        value = envfile.value(ctx.volume_file(volume, path), key)
+    except (Invalid, NotFound) as error:
+        raise Invalid("couldn't parse env file") from error
+    if value:
+        return _text(value)
+    if reference.get("optional"):
+        return None
+    raise Invalid(f'environment variable key "{key}" not found in file "{ctx.volumes[volume].path}/{path}"')
 
 
 def _is_name(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""subPath, safe against escape: resolved by the kernel beneath the volume's root (openat2), bound by descriptor.
+"""subPath and env files, safe against escape: resolved by the kernel within the volume (openat2), used by descriptor.
 
 A container may change links inside its volume at any moment, so nothing here is looked up twice by name: the descriptor
 that was checked is the one that is bound. Source: the kubelet's subpath package, CVE-2017-1002101 and CVE-2021-25741.
@@ -8,12 +8,16 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.volumes import mounting
+from vkcri.errors import Invalid, NotFound
 
 _OPENAT2 = 437  # the same number on every architecture
 _BENEATH = 0x08 | 0x02  # RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+_AS_ROOT = 0x10 | 0x02  # RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+_LINE_BYTES = 64 * 1024  # the kubelet's bufio.Scanner takes none longer
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +41,30 @@ def bind(volume: Path, relative: str, target: Path) -> None:
             os.close(descriptor)
     finally:
         os.close(root)
+
+
+def lines(volume: Path, relative: str) -> Iterator[bytes]:
+    """The lines of a regular file in the volume, whose links lead nowhere but into the volume. Raises NotFound,
+    Invalid."""
+    try:
+        root = os.open(volume, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = _open(root, relative, _AS_ROOT)
+        finally:
+            os.close(root)
+    except OSError as error:
+        raise NotFound(f"failed to open environment variable file {relative}: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise Invalid(f"{relative} is no regular file")
+        file = open(f"/proc/self/fd/{found}", "rb")  # noqa: SIM115  closed below
+    finally:
+        os.close(found)
+    with file:
+        while line := file.readline(_LINE_BYTES):
+            if len(line) == _LINE_BYTES and not line.endswith(b"\n"):
+                raise Invalid(f"{relative}: a line is too long")
+            yield line
 
 
 def _opened(root: int, relative: str) -> int:
@@ -68,7 +96,11 @@ def _make_folders(root: int, relative: str) -> None:
 
 
 def _open_beneath(root: int, relative: str) -> int:
-    how = _How(flags=os.O_PATH | os.O_CLOEXEC, mode=0, resolve=_BENEATH)
+    return _open(root, relative, _BENEATH)
+
+
+def _open(root: int, relative: str, resolve: int) -> int:
+    how = _How(flags=os.O_PATH | os.O_CLOEXEC, mode=0, resolve=resolve)
     for _ in range(16):
         descriptor = _libc.syscall(_OPENAT2, root, os.fsencode(relative), ctypes.byref(how), ctypes.sizeof(how))
         if descriptor >= 0:

@@ -47,6 +47,12 @@ def waiting(status: dict[str, Any], field: str = "containerStatuses") -> str:
     return str(status[field][0]["state"]["waiting"]["reason"])
 
 
+def waiting_at(status: dict[str, Any], index: int) -> bool:
+    """Whether that container waits for more than its turn."""
+    reason = status["containerStatuses"][index]["state"].get("waiting", {}).get("reason", "")
+    return reason not in ("", "PodInitializing", "ContainerCreating")
+
+
 def test_a_pod_runs_and_leaves_nothing_when_deleted(node: BridgeNode) -> None:
     spec = pod("whole", f"echo hello; {TRAP}", volumes=[{"name": "scratch", "emptyDir": {}}])
     spec["spec"]["containers"][0]["volumeMounts"] = [{"name": "scratch", "mountPath": "/scratch"}]
@@ -142,6 +148,77 @@ def test_a_pod_that_ends_keeps_its_containers_only(
     wait_for("finished", lambda: node.statuses[uid]["finished"])
     assert [item.state for item in node.sandboxes(uid)] == [api_pb2.SANDBOX_NOTREADY]
     assert "done" in node.log(spec, "main")
+    node.delete(spec)
+    gone(node, spec)
+
+
+def test_a_restart_rule_starts_all_containers_of_the_pod_anew(node: BridgeNode) -> None:
+    """In a pod that may run once: the sidecar and the other container are killed, the init container runs again, the
+    sandbox and the volume stay."""
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    shared = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+    source = f"test -f /work/once && {{ {TRAP}; }}; touch /work/once; exit 42"
+    spec = pod(
+        "restarts-all",
+        restartPolicy="Never",
+        volumes=[{"name": "work", "emptyDir": {}}],
+        initContainers=[
+            container("first", "echo run >> /work/runs", **shared),
+            container("car", TRAP, restartPolicy="Always"),
+        ],
+        containers=[
+            container("source", source, restartPolicy="Never", restartPolicyRules=[rule], **shared),
+            container("other", "sleep 1000"),
+        ],
+    )
+    uid = node.put(spec)
+
+    def again(status: dict[str, Any]) -> bool:
+        found = [*status["initContainerStatuses"], *status["containerStatuses"]]
+        return all(item["restartCount"] == 1 for item in found) and all(
+            "running" in item["state"] for item in found if item["name"] != "first"
+        )
+
+    status = node.wait_status(spec, "all of it restarted once", again)
+    by_name = {item["name"]: item for item in [*status["initContainerStatuses"], *status["containerStatuses"]]}
+    assert {item["lastState"]["terminated"]["reason"] for item in by_name.values()} == {"RestartingAllContainers"}
+    assert by_name["first"]["state"]["terminated"]["exitCode"] == 0
+    assert (status["phase"], conditions(status)["AllContainersRestarting"]) == ("Running", "False")
+    shown = [status for key, status in node.history if key == uid]
+    assert any(conditions(status)["AllContainersRestarting"] == "True" for status in shown)
+    assert [item.metadata.attempt for item in node.sandboxes(uid)] == [0]
+    assert len(node.containers(uid)) == 4  # of the old runs nothing is left
+    folder = node.instance.volumes_dir / uid / "kubernetes.io~empty-dir/work"
+    assert (folder / "runs").read_text() == "run\nrun\n"
+    node.delete(spec)
+    gone(node, spec)
+
+
+def test_a_variable_is_read_from_a_file_that_an_init_container_wrote(node: BridgeNode) -> None:
+    def of(key: str) -> dict[str, Any]:
+        return {"name": key, "valueFrom": {"fileKeyRef": {"volumeName": "work", "path": "d/a.env", "key": key}}}
+
+    spec = pod(
+        "env-file",
+        volumes=[{"name": "work", "emptyDir": {}}],
+        initContainers=[
+            container(
+                "writes",
+                """mkdir /work/d; printf "# made here\nA='one\n two'\n" > /work/d/a.env""",
+                volumeMounts=[{"name": "work", "mountPath": "/work"}],
+            )
+        ],
+        containers=[
+            container("reads", f'echo "A is $A"; {TRAP}', env=[of("A")]),
+            container("waits", "sleep 1000", env=[of("B")]),
+        ],
+    )
+    node.put(spec)
+    status = node.wait_status(spec, "an error", lambda status: waiting_at(status, 1))
+    found = status["containerStatuses"][1]["state"]["waiting"]
+    assert found["reason"] == "CreateContainerConfigError"
+    assert found["message"].startswith('environment variable key "B" not found in file "')
+    wait_for("its value", lambda: "A is one" in node.log(spec, "reads") and " two" in node.log(spec, "reads"))
     node.delete(spec)
     gone(node, spec)
 

@@ -101,8 +101,10 @@ def test_every_field_that_is_refused_whatever_its_value_is_named_wherever_it_sta
         assert unsupported(place({field: None})[0]) == []
 
 
-@pytest.mark.parametrize(("action", "refused"), [("Restart", False), ("RestartAllContainers", True)])
-def test_a_restart_rule_may_restart_its_own_container_only(action: str, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("action", "refused"), [("Restart", False), ("RestartAllContainers", False), ("RestartOthers", True)]
+)
+def test_a_restart_rule_may_restart_its_own_container_or_all_of_the_pod(action: str, refused: bool) -> None:
     rule = {"action": action, "exitCodes": {"operator": "In", "values": [1]}}
     path = "spec.containers[0].restartPolicyRules[0].action"
     assert unsupported(a_pod(spec(restartPolicyRules=[rule]))) == ([path] if refused else [])

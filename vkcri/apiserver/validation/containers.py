@@ -6,6 +6,7 @@ Source: core/validation's validateContainers and its kin. `known` is the pod's v
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from vkcri.api import restarts
 from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import environment, fields, mounts, probes, resources, security
 
@@ -15,6 +16,8 @@ _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 _PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
 _MESSAGE_POLICIES: Final = ("File", "FallbackToLogsOnError")
 _RESTART_RULES: Final = ("Always", "Never", "OnFailure")
+_MOST_RULES: Final = 20
+_MOST_CODES: Final = 255
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
@@ -70,13 +73,13 @@ def _container(path: str, container: Mapping[str, Any], spec: Mapping[str, Any],
 
 
 def _ordinary_rules(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
-    yield from _restart_policy(path, container, init=False)
+    yield from _restart_policy(path, container)
     yield from _checks(path, container, spec)
 
 
 def _init_rules(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:
     """An init container that is no sidecar ends, so nothing can look after it while it runs."""
-    yield from _restart_policy(path, container, init=True)
+    yield from _restart_policy(path, container)
     for index, policy in enumerate(container.get("resizePolicy") or []):
         if policy.get("restartPolicy") == "RestartContainer" and container.get("restartPolicy") != "Always":
             where = f"{path}.resizePolicy[{index}].restartPolicy"
@@ -90,22 +93,24 @@ def _init_rules(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]
             yield fields.forbidden(f"{path}.{field}", "may not be set for init containers without restartPolicy=Always")
 
 
-def _restart_policy(path: str, container: Mapping[str, Any], *, init: bool) -> Errors:
+def _restart_policy(path: str, container: Mapping[str, Any]) -> Errors:
     policy, rules = container.get("restartPolicy"), container.get("restartPolicyRules") or []
     yield from fields.one_of(f"{path}.restartPolicy", policy, _RESTART_RULES, optional=True)
     if rules and not policy:
         yield fields.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
-    if rules and init and policy == "Always":
-        text = "not supported for sidecar containers"
-        yield fields.forbidden(f"{path}.restartPolicyRules", text)
+    if len(rules) > _MOST_RULES:
+        yield fields.too_many(f"{path}.restartPolicyRules", len(rules), _MOST_RULES)
     for index, rule in enumerate(rules):
         where = f"{path}.restartPolicyRules[{index}]"
-        yield from fields.one_of(f"{where}.action", rule.get("action"), ("Restart", "RestartAllContainers"))
+        yield from fields.one_of(f"{where}.action", rule.get("action"), restarts.ACTIONS)
         if rule.get("exitCodes") is None:
             yield fields.required(f"{where}.exitCodes", "must be specified")
         else:
             operator = rule["exitCodes"].get("operator")
             yield from fields.one_of(f"{where}.exitCodes.operator", operator, ("In", "NotIn"))
+            values = rule["exitCodes"].get("values") or []
+            if len(values) > _MOST_CODES:
+                yield fields.too_many(f"{where}.exitCodes.values", len(values), _MOST_CODES)
 
 
 def _checks(path: str, container: Mapping[str, Any], spec: Mapping[str, Any]) -> Errors:

@@ -60,6 +60,8 @@ def _value_from(path: str, entry: Mapping[str, Any]) -> Errors:
     for name in ("configMapKeyRef", "secretKeyRef"):
         if source.get(name) is not None:
             yield from _key_ref(f"{path}.{name}", source[name])
+    if source.get("fileKeyRef") is not None:
+        yield from _file_key_ref(f"{path}.fileKeyRef", source["fileKeyRef"])
     if not given:
         text = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
         yield fields.invalid(path, "", text)
@@ -75,6 +77,30 @@ def _key_ref(path: str, reference: Mapping[str, Any]) -> Errors:
         yield fields.required(f"{path}.key")
     else:
         yield from fields.config_key(f"{path}.key", reference["key"])
+
+
+def _file_key_ref(path: str, reference: Mapping[str, Any]) -> Errors:
+    key, volume, file = (reference.get(name) or "" for name in ("key", "volumeName", "path"))
+    yield from fields.environment_name(f"{path}.key", key) if key else (fields.required(f"{path}.key"),)
+    yield from fields.dns_label(f"{path}.volumeName", volume) if volume else (fields.required(f"{path}.volumeName"),)
+    yield from fields.no_backsteps(f"{path}.path", file) if file else (fields.required(f"{path}.path"),)
+
+
+def file_volumes(spec: Mapping[str, Any]) -> Errors:
+    """The files of fileKeyRef lie in emptyDir volumes of the pod."""
+    volumes = {item.get("name"): item for item in spec.get("volumes") or []}
+    for field in ("initContainers", "containers", "ephemeralContainers"):
+        for number, container in enumerate(spec.get(field) or []):
+            for index, entry in enumerate(container.get("env") or []):
+                reference = (entry.get("valueFrom") or {}).get("fileKeyRef")
+                if reference is None:
+                    continue
+                path = f"spec.{field}[{number}].env[{index}].valueFrom.fileKeyRef.volumeName"
+                name = reference.get("volumeName") or ""
+                if name not in volumes:
+                    yield fields.not_found(path, name)
+                elif volumes[name].get("emptyDir") is None:
+                    yield fields.invalid(path, name, "referenced volume must be of type emptyDir")
 
 
 def field_ref(path: str, reference: Mapping[str, Any], supported: tuple[str, ...]) -> Errors:

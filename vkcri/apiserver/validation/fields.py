@@ -74,6 +74,10 @@ def too_long(path: str, most: int) -> FieldError:
     return FieldError("FieldValueTooLong", path, f"may not be more than {most} bytes")
 
 
+def too_many(path: str, count: int, most: int) -> FieldError:
+    return FieldError("FieldValueTooMany", path, f"must have at most {most} items", count)
+
+
 def one_of(path: str, value: Any, supported: Sequence[str], *, optional: bool = False) -> Errors:
     """An enumerated value; `supported` in the order that an error tells them in."""
     if not value:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from vkcri.api import pods
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import containers, fields, resources, scheduling, security, volumes
+from vkcri.apiserver.validation import containers, environment, fields, resources, scheduling, security, volumes
 
 Errors = Iterator[FieldError]
 _RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
@@ -30,6 +30,7 @@ def validate(pod: Mapping[str, Any]) -> Errors:
     if spec.get("ephemeralContainers"):
         text = "cannot be set on create"
         yield fields.forbidden("spec.ephemeralContainers", text)
+    yield from environment.file_volumes(spec)
     yield from validate_policies(spec)
     yield from resources.validate_pod("spec.resources", spec)
     yield from _names(spec)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from vkcri.api import restarts
 from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import fields, scheduling
 
@@ -123,19 +124,23 @@ def _text(value: Any) -> str:
 
 
 def validate_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
-    """A status never brings a container that has ended back to life where the pod does not restart it."""
-    policy = (old.get("spec") or {}).get("restartPolicy")
-    if policy == "Always":
+    """A status never brings a container that has ended back to life where nothing restarts it."""
+    spec = old.get("spec") or {}
+    if restarts.may_restart_all(spec):
         return
     status, before = new.get("status") or {}, old.get("status") or {}
-    for part in ("containerStatuses",):
-        ended = {
-            item.get("name")
-            for item in before.get(part) or []
-            if (item.get("state") or {}).get("terminated") is not None
-            and not (policy == "OnFailure" and item["state"]["terminated"].get("exitCode") != 0)
-        }
-        for index, item in enumerate(status.get(part) or []):
-            if item.get("name") in ended and (item.get("state") or {}).get("terminated") is None:
+    for part, field in (("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")):
+        specs = {item.get("name"): item for item in spec.get(field) or []}
+        alive = {item.get("name") for item in status.get(part) or [] if _ended(item) is None}
+        for index, item in enumerate(before.get(part) or []):
+            ended, name = _ended(item), item.get("name")
+            if ended is None or name not in alive:
+                continue
+            if name not in specs or not restarts.restarts(specs[name], spec, int(ended.get("exitCode") or 0)):
                 text = "may not be transitioned to non-terminated state"
                 yield fields.forbidden(f"status.{part}[{index}].state", text)
+
+
+def _ended(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = (status.get("state") or {}).get("terminated")
+    return found

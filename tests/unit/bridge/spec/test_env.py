@@ -1,11 +1,12 @@
 """A container's environment by the kubelet's rules."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from bridge.spec import container_config, container_findings, env, expansion
+from bridge.spec import Prepared, container_config, container_findings, env, expansion
 from tests.unit.bridge.spec.make import config_map, container, context, pod, secret, service
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
 
@@ -236,8 +237,45 @@ def test_a_nul_byte_is_refused_without_showing_the_value() -> None:
 
 
 def test_a_source_that_is_not_supported_is_refused_by_name() -> None:
-    with pytest.raises(Invalid, match="fileKeyRef is not supported"):
-        resolved([{"name": "X", "valueFrom": {"fileKeyRef": {"path": "a"}}}])
+    with pytest.raises(Invalid, match="cloudKeyRef is not supported"):
+        resolved([{"name": "X", "valueFrom": {"cloudKeyRef": {"path": "a"}}}])
+
+
+class TestFiles:
+    """fileKeyRef, with a volume `v` that holds the file a.env."""
+
+    def resolved(self, volume: str = "v", path: str = "a.env", key: str = "K", **more: Any) -> dict[str, str]:
+        def volume_file(volume: str, path: str) -> Iterator[bytes]:
+            if path != "a.env":
+                raise NotFound(f"{volume} has no {path}")
+            yield from (b"K='one'\n", b"EMPTY=''\n", b"S3CR3T\n")
+
+        reference = {"volumeName": volume, "path": path, "key": key, **more}
+        entries = [{"name": "X", "valueFrom": {"fileKeyRef": reference}}]
+        return resolved(entries, volumes={"v": Prepared("/volumes/v")}, volume_file=volume_file)
+
+    def test_a_key_is_read(self) -> None:
+        assert self.resolved() == {"X": "one"}
+
+    @pytest.mark.parametrize("optional", [False, True])
+    def test_a_key_that_is_empty_or_missing_is_left_out_or_an_error(self, optional: bool) -> None:
+        if optional:
+            assert self.resolved(key="EMPTY", optional=True) == {}
+            return
+        with pytest.raises(Invalid) as caught:
+            self.resolved(key="EMPTY")
+        assert str(caught.value) == 'environment variable key "EMPTY" not found in file "/volumes/v/a.env"'
+
+    @pytest.mark.parametrize("optional", [False, True])
+    def test_a_file_that_is_missing_or_malformed_is_an_error_that_quotes_nothing(self, optional: bool) -> None:
+        for place in ({"path": "b.env"}, {"key": "OTHER"}):
+            with pytest.raises(Invalid) as caught:
+                self.resolved(**place, optional=optional)  # type: ignore[arg-type]
+            assert str(caught.value) == "couldn't parse env file"
+
+    def test_a_volume_that_is_missing_is_named(self) -> None:
+        with pytest.raises(Invalid, match='cannot find the volume "w" referenced by FileKeyRef'):
+            self.resolved(volume="w")
 
 
 def test_service_variables_are_docker_links() -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.vkcri.apiserver.house import House, container, pod
 
 MAIN = "spec.containers[0]"
+FILE = f"{MAIN}.env[0].valueFrom.fileKeyRef"
 
 
 def main(**fields: Any) -> dict[str, Any]:
@@ -20,6 +21,19 @@ def volume(**source: Any) -> dict[str, Any]:
 def mounted(*mounts: dict[str, Any], **fields: Any) -> dict[str, Any]:
     volumes = [{"name": "v", "emptyDir": {}}]
     return pod(volumes=volumes, containers=[container(volumeMounts=list(mounts), **fields)])
+
+
+def from_file(**reference: Any) -> dict[str, Any]:
+    """A pod with a variable from a file of its emptyDir `v`, unless `reference` says otherwise."""
+    source = {"volumeName": "v", "path": "a.env", "key": "A", **reference}
+    volumes = [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/x"}}]
+    return pod(volumes=volumes, containers=[container(env=[{"name": "A", "valueFrom": {"fileKeyRef": source}}])])
+
+
+def ruled(kind: str = "containers", policy: str = "Never", **rule: Any) -> dict[str, Any]:
+    full = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}, **rule}
+    item = {"name": "r", "image": "x", "restartPolicy": policy, "restartPolicyRules": [full]}
+    return pod(**{"containers": [container()], kind: [item]})
 
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -44,6 +58,13 @@ GOOD: dict[str, dict[str, Any]] = {
         {"name": "v", "mountPath": "/a", "mountPropagation": "Bidirectional"}, securityContext={"privileged": True}
     ),
     "secret that may be absent": volume(secret={"secretName": "s", "optional": True}),
+}
+
+
+GOOD |= {
+    "variable from a file": from_file(),
+    "restart of all": ruled(),
+    "restart of all by a sidecar": ruled("initContainers", "Always"),
 }
 
 
@@ -172,6 +193,27 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (volume(nfs={"server": "s"}), "spec.volumes[0].nfs.path", "Required value"),
     # environment
     (main(env=[{"name": ""}]), f"{MAIN}.env[0].name", "Required value"),
+    (from_file(key=""), f"{FILE}.key", "Required value"),
+    (from_file(key="a=b"), f"{FILE}.key", "printable ASCII characters other than '='"),
+    (from_file(path=""), f"{FILE}.path", "Required value"),
+    (from_file(path="a/../b"), f"{FILE}.path", "must not contain '..'"),
+    (from_file(volumeName=""), f"{FILE}.volumeName", "Required value"),
+    (from_file(volumeName="A"), f"{FILE}.volumeName", "a lowercase RFC 1123 label must consist of"),
+    (from_file(volumeName="w"), f"{FILE}.volumeName", "Not found"),
+    (from_file(volumeName="h"), f"{FILE}.volumeName", "referenced volume must be of type emptyDir"),
+    # restart rules
+    (ruled(action="Stop"), f"{MAIN}.restartPolicyRules[0].action", "Restart"),
+    (ruled(exitCodes=None), f"{MAIN}.restartPolicyRules[0].exitCodes", "must be specified"),
+    (
+        ruled(exitCodes={"operator": "In", "values": list(range(256))}),
+        f"{MAIN}.restartPolicyRules[0].exitCodes.values",
+        "must have at most 255 items",
+    ),
+    (
+        main(restartPolicy="Never", restartPolicyRules=[{"action": "Restart", "exitCodes": {"operator": "In"}}] * 21),
+        f"{MAIN}.restartPolicyRules",
+        "must have at most 20 items",
+    ),
     (main(env=[{"name": "a=b"}]), f"{MAIN}.env[0].name", "printable ASCII characters other than '='"),
     (main(env=[{"name": "A", "valueFrom": {}}]), f"{MAIN}.env[0].valueFrom", "must specify one of"),
     (

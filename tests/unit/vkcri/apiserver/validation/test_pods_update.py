@@ -12,6 +12,10 @@ from vkcri.apiserver.status import StatusError
 Object = dict[str, Any]
 
 
+def rule(action: str, *codes: int) -> Object:
+    return {"action": action, "exitCodes": {"operator": "In", "values": list(codes) or [42]}}
+
+
 def changed(pod: Object, change: Callable[[Object], object]) -> Object:
     new = copy.deepcopy(pod)
     change(new)
@@ -114,3 +118,31 @@ def test_a_status_brings_back_only_what_the_restart_policy_restarts(
     with pytest.raises(StatusError) as caught:
         house.update("/pods", running, subresource="status")
     assert "may not be transitioned to non-terminated state" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("policy", "own", "code", "allowed"),
+    [
+        ("Never", {"restartPolicy": "Never", "restartPolicyRules": [rule("Restart")]}, 42, True),
+        ("Never", {"restartPolicy": "Never", "restartPolicyRules": [rule("Restart")]}, 1, False),
+        ("Never", {"restartPolicy": "Never", "restartPolicyRules": [rule("RestartAllContainers")]}, 1, True),
+        ("Never", {"restartPolicy": "OnFailure"}, 1, True),
+        ("Always", {"restartPolicy": "Never"}, 1, False),
+    ],
+)
+@pytest.mark.parametrize("field", ["containers", "initContainers"])
+def test_a_containers_own_policy_and_rules_say_it_too(
+    house: House, field: str, policy: str, own: Object, code: int, allowed: bool
+) -> None:
+    container = {"name": "own", "image": "busybox:1", **own}
+    spec = {"restartPolicy": policy, "nodeName": "n1"}
+    pod = house.pod(**spec, **({field: [container]}))
+    part = "containerStatuses" if field == "containers" else "initContainerStatuses"
+    pod["status"][part] = [{"name": "own", "state": {"terminated": {"exitCode": code}}}]
+    house.update("/pods", pod, subresource="status")
+    waiting = changed(pod, lambda new: new["status"][part][0].update(state={"waiting": {}}))
+    if allowed:
+        house.update("/pods", waiting, subresource="status")
+        return
+    with pytest.raises(StatusError, match="may not be transitioned to non-terminated state"):
+        house.update("/pods", waiting, subresource="status")

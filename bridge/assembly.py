@@ -16,7 +16,9 @@ from bridge.events import Hint, Hints
 from bridge.eviction import local
 from bridge.eviction.evictor import Evictor
 from bridge.guest import WARNING, Guest
+from bridge.imagegc import ImageCollector, Policy
 from bridge.images import Images
+from bridge.images_local import SHELL_IMAGE
 from bridge.kubelet_metrics import KubeletMetrics
 from bridge.logrotation import LogRotation
 from bridge.metrics import Metrics
@@ -38,7 +40,7 @@ from vkcri.api.pods import Pod
 from vkcri.config import RuntimeSettings
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, Subscription
-from vkcri.queue.events import EventRecorder
+from vkcri.queue.events import EventRecorder, node_reference
 
 TOPICS = ("pod-status", "node-status", "events")
 
@@ -90,6 +92,7 @@ class Bridge:
         )
         self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
         self.stats = self._make_stats()
+        self.image_collector = self._make_image_collector()
         self.evictor = Evictor(self.roster.workers, self.stats.gatherer, self._counts.evictions.add)
         self._serve()
 
@@ -107,6 +110,7 @@ class Bridge:
             self.cluster,
             self.pods,
             self.stats,
+            self.image_collector,
             self.evictor,
             self.rotation,
         ):
@@ -172,6 +176,26 @@ class Bridge:
             pause_image=lambda: self.preparation.pause_image,
             limited=local.limited,
         )
+
+    def _make_image_collector(self) -> ImageCollector:
+        settings = self._settings
+        return ImageCollector(
+            self.runtime,
+            self.stats.gatherer.image_disk,
+            lambda: (self.preparation.pause_image, SHELL_IMAGE),
+            Policy(
+                settings.image_gc_high_threshold,
+                settings.image_gc_low_threshold,
+                settings.image_minimum_gc_age,
+                settings.image_maximum_gc_age,
+            ),
+            self._node_event,
+            self._counts.removed_images.add,
+        )
+
+    def _node_event(self, reason: str, message: str) -> None:
+        """A warning about the node."""
+        self.guest.recorder.event(node_reference(self._settings.node_name), WARNING, reason, message)
 
     def _make_collector(self) -> Collector:
         guest = self.guest

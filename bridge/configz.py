@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bridge.wire.words import duration
 from vkcri.config import RuntimeSettings
 
 
@@ -22,6 +23,10 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "cpuManagerPolicy": "none",
         "enforceNodeAllocatable": ["pods"],
         "failSwapOn": False,
+        "imageGCHighThresholdPercent": settings.image_gc_high_threshold,
+        "imageGCLowThresholdPercent": settings.image_gc_low_threshold,
+        "imageMaximumGCAge": duration(settings.image_maximum_gc_age),
+        "imageMinimumGCAge": duration(settings.image_minimum_gc_age),
         "imageServiceEndpoint": settings.runtime_endpoint,
         "maxPods": settings.max_pods,
         "memoryManagerPolicy": "None",

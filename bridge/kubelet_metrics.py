@@ -78,6 +78,11 @@ class KubeletMetrics:
             "container_type",
             "code",
         )
+        self.removed_images = metrics.counter(
+            "kubelet_image_garbage_collected_total",
+            "Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
+            "reason",
+        )
         self.evictions = metrics.counter(
             "kubelet_evictions", "Cumulative number of pod evictions by eviction signal", "eviction_signal"
         )

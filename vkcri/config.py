@@ -196,6 +196,12 @@ class RuntimeSettings(ClusterSettings):
         "10Mi", "a container's log of this size is rotated, as the kubelet's default; negative: never"
     )
     container_log_max_files: int = setting(5, "files that a container's log may have, as the kubelet's default")
+    image_gc_high_threshold: int = setting(
+        85, "percent of the image file system in use at which unused images are removed, as the kubelet's default"
+    )
+    image_gc_low_threshold: int = setting(80, "percent in use that this aims at, as the kubelet's default")
+    image_minimum_gc_age: int = setting(120, "seconds that an image stays in any case, as the kubelet's default")
+    image_maximum_gc_age: int = setting(0, "seconds after which an unused image goes; 0: never for its age")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,6 +211,11 @@ class RuntimeSettings(ClusterSettings):
             raise ConfigError(f"container_log_max_size={self.container_log_max_size!r}: {error}") from error
         if self.container_log_max_files < 2:
             raise ConfigError(f"container_log_max_files={self.container_log_max_files}: at least 2")
+        if not 0 <= self.image_gc_low_threshold <= self.image_gc_high_threshold <= 100:
+            marks = f"{self.image_gc_low_threshold}, image_gc_high_threshold={self.image_gc_high_threshold}"
+            raise ConfigError(f"image_gc_low_threshold={marks}: percent, the low one not above the high one")
+        if self.image_minimum_gc_age < 0 or self.image_maximum_gc_age < 0:
+            raise ConfigError("image_minimum_gc_age, image_maximum_gc_age: seconds, not below 0")
         endpoint = self.runtime_endpoint or self.instance.runtime_endpoint
         if not endpoint.startswith("unix://"):
             endpoint = f"unix://{endpoint}"

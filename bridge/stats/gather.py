@@ -80,6 +80,11 @@ class Gatherer:
         """The pods of the whole Summary. Raises Unavailable."""
         return self._pods(Stock(self._runtime, seconds), _Layers())
 
+    def image_disk(self, seconds: float) -> Filesystem | None:
+        """The file system that images lie on; None where the runtime does not tell. Raises Unavailable."""
+        images = _images(Stock(self._runtime, seconds))
+        return _Layers().of(images[0]) if images else None
+
     def images_apart(self, seconds: float) -> bool:
         """Whether images and writable layers lie on another device than the node's own files; not known, not so (the
         kubelet's HasDedicatedImageFs). Raises Unavailable."""

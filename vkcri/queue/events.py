@@ -107,5 +107,11 @@ def pod_reference(pod: dict[str, Any], container: str | None = None, init: bool 
     return reference
 
 
+def node_reference(name: str) -> dict[str, Any]:
+    """The ObjectReference of a node in events. The kubelet puts the name where the UID belongs, and kubectl describe
+    looks for that."""
+    return {"apiVersion": "v1", "kind": "Node", "name": name, "uid": name}
+
+
 def _format(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -21,7 +21,7 @@ from vkcri.kube.client import Client
 from vkcri.kube.reflector import Callbacks, Item, Reflector
 from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
-from vkcri.queue.events import EventRecorder
+from vkcri.queue.events import EventRecorder, node_reference
 from vkcri.queue.notices import Notices
 from vkcri.watcher import nodestatus
 from vkcri.watcher.access import Access
@@ -193,7 +193,7 @@ class Node:
         self._publisher.replace(TOPIC, {self._identity.name: json.dumps(node, separators=(",", ":")).encode()})
         if not self._began:
             self._began = True
-            self._recorder.event(self._reference(), "Normal", "Starting", "Starting vkcri.")
+            self._recorder.event(node_reference(self._identity.name), "Normal", "Starting", "Starting vkcri.")
             self._process.start_thread("watch-node", lambda: self.reflector.run(self._process))
             self._registered()
 
@@ -245,15 +245,11 @@ class Node:
             well = (status == "True") == (kind == "Ready")
             reason = _EVENTS[kind][0 if well else 1]
             message = f"Node {self._identity.name} status is now: {reason}"
-            self._recorder.event(self._reference(), "Normal", reason, message)
+            self._recorder.event(node_reference(self._identity.name), "Normal", reason, message)
             if kind == "Ready":
                 log.info(
                     "node %s is %s: %s", self._identity.name, "Ready" if well else "not Ready", condition["message"]
                 )
-
-    def _reference(self) -> dict[str, str]:
-        """The Node in events. The kubelet puts the name where the UID belongs, and kubectl describe looks for that."""
-        return {"apiVersion": "v1", "kind": "Node", "name": self._identity.name, "uid": self._identity.name}
 
 
 def _age(stamp: Any) -> float | None:

@@ -122,13 +122,16 @@ class Actor:
     def _make_sandbox(self, desired: Desired, attempt: int) -> None:
         pod, guest = desired.pod, self._guest
         try:
-            context = self._context(desired, (), cgroup_parent=guest.cgroups.ensure_pod(pod))
+            with guest.metrics.cgroup_seconds.time("create"):
+                cgroup = guest.cgroups.ensure_pod(pod)
+            context = self._context(desired, (), cgroup_parent=cgroup)
             config = sandbox_config(pod, context, attempt)
             guest.findings(pod, sandbox_findings(pod, context))
             names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
             handler = guest.cluster.runtime_handler(pods.runtime_class(pod))
             request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
-            guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
+            with guest.metrics.running_sandbox(handler):
+                guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
         except NotHeardOf as error:
             raise Failure(None, str(error)) from error
         except (VkcriError, OSError) as error:
@@ -366,7 +369,8 @@ class Actor:
             raise
         self._volumes = None
         self._guest.volumes.teardown(self._uid, scope.progress)
-        self._guest.cgroups.remove_pod(self._uid)
+        with self._guest.metrics.cgroup_seconds.time("destroy"):
+            self._guest.cgroups.remove_pod(self._uid)
 
     def remove_all(self, action: RemoveAll) -> None:
         """Nothing of the pod is left in CRI."""

@@ -21,7 +21,6 @@ from bridge.images import Images
 from bridge.images_local import SHELL_IMAGE
 from bridge.kubelet_metrics import KubeletMetrics
 from bridge.logrotation import LogRotation
-from bridge.metrics import Metrics
 from bridge.node import NodeStatus
 from bridge.prepare import Preparation
 from bridge.probes.prober import Prober
@@ -39,6 +38,7 @@ from bridge.worker import Worker
 from vkcri.api.pods import Pod
 from vkcri.config import RuntimeSettings
 from vkcri.lifecycle import Process
+from vkcri.metrics import Metrics
 from vkcri.queue import Publisher, Subscription
 from vkcri.queue.events import EventRecorder, node_reference
 
@@ -54,6 +54,7 @@ class Bridge:
         self._settings = settings
         self.publisher = Publisher(instance.queue_socket("provider"), TOPICS)
         self.metrics = Metrics()
+        self.metrics.count_process()
         self._counts = KubeletMetrics(self.metrics)
         self.runtime = Runtime(settings.runtime_endpoint, self._counts.runtime_call)
         self.scheduler = Scheduler()
@@ -142,10 +143,19 @@ class Bridge:
             settings=settings,
             runtime=self.runtime,
             cluster=self.cluster,
-            volumes=Volumes(settings, self.cluster.object, self.cluster.token, node=self.cluster.node),
+            volumes=Volumes(
+                settings,
+                self.cluster.object,
+                self.cluster.token,
+                node=self.cluster.node,
+                observe=self._counts.volume_mounted,
+            ),
             cgroups=Cgroups(settings),
             images=Images(
-                self.runtime, recorder, records=PullRecords(settings.instance.state_dir / "pulled-images.json")
+                self.runtime,
+                recorder,
+                records=PullRecords(settings.instance.state_dir / "pulled-images.json"),
+                observe=self._pulled,
             ),
             recorder=recorder,
             prober=self.prober,
@@ -156,6 +166,13 @@ class Bridge:
             starts=threading.BoundedSemaphore(settings.parallel_starts),
             metrics=self._counts,
         )
+
+    def _pulled(self, uid: str, size: int, seconds: float) -> None:
+        """An image was pulled for that pod in the seconds before now."""
+        self._counts.image_pulled(size, seconds)
+        if (worker := self.roster.worker(uid)) is not None:
+            now = self.guest.clock()
+            worker.startup.pulled(now - seconds, now)
 
     def _make_admission(self) -> Admission:
         return Admission(

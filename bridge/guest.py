@@ -16,7 +16,6 @@ from bridge.cgroups import Cgroups
 from bridge.cluster import Cluster
 from bridge.images import Images
 from bridge.kubelet_metrics import KubeletMetrics
-from bridge.metrics import Metrics
 from bridge.probes.prober import Prober
 from bridge.runtime import Runtime
 from bridge.spec import Features, Finding
@@ -24,6 +23,7 @@ from bridge.userns import UserNamespaces
 from bridge.volumes import Volumes
 from vkcri.api import pods
 from vkcri.config import RuntimeSettings
+from vkcri.metrics import Metrics
 from vkcri.queue.events import EventRecorder, pod_reference
 
 NORMAL, WARNING = "Normal", "Warning"

@@ -66,7 +66,8 @@ class _Pull:
 
 class Images:
     """now: monotonic seconds; parallel: pulls at a time, of different images or credentials; seconds: a pull's
-    deadline; records: who may use what was pulled (None: everybody)."""
+    deadline; records: who may use what was pulled (None: everybody); observe(uid, bytes, seconds): each pull for a
+    pod."""
 
     def __init__(
         self,
@@ -77,12 +78,14 @@ class Images:
         parallel: int = 4,
         seconds: float = PULL_SECONDS,
         records: PullRecords | None = None,
+        observe: Callable[[str, int, float], None] = lambda _uid, _size, _seconds: None,
     ) -> None:
         self._runtime = runtime
         self._recorder = recorder
         self._now = now
         self._seconds = seconds
         self._records = records
+        self._observe = observe
         self._slots = threading.BoundedSemaphore(parallel)
         self._lock = threading.Lock()
         self._pulls: dict[tuple[str, str], _Pull] = {}
@@ -196,6 +199,7 @@ class Images:
                 self._records.end(name.written, found.ref, pull.login)
         except VkcriError as error:
             raise self._failed(pod, container, name, key, error) from error
+        self._observe(pods.uid(pod), size, self._now() - started)
         with self._lock:
             self._backoff.collect(self._now())
         waited = _go_duration(self._now() - started)

@@ -4,13 +4,36 @@ Counted where the thing happens: runtime calls, relists, pods' steps and starts.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from bridge.metrics import Metrics
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Listing
+from bridge.startup import Started
+from vkcri.errors import VkcriError
+from vkcri.metrics import Metrics
 
 _STARTS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
+_PULLS = (1, 5, 10, 20, 30, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
+_STORAGE = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 25, 50, 120, 300, 600)
+_MB, _GB = 1024**2, 1024**3
+_SIZES = (
+    (0, "0-10MB"),
+    (10 * _MB, "10MB-100MB"),
+    (100 * _MB, "100MB-500MB"),
+    (500 * _MB, "500MB-1GB"),
+    (_GB, "1GB-5GB"),
+    (5 * _GB, "5GB-10GB"),
+    (10 * _GB, "10GB-20GB"),
+    (20 * _GB, "20GB-30GB"),
+    (30 * _GB, "30GB-40GB"),
+    (40 * _GB, "40GB-60GB"),
+    (60 * _GB, "60GB-100GB"),
+    (100 * _GB, "GT100GB"),
+)
+_MEASURED = (
+    "measured from pod creation timestamp to when all its containers are reported as started and observed via watch"
+)
 _OPERATIONS = tuple(0.005 * 2.5**power for power in range(14))
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 _NAMES = {"update_container_resources": "update_container"}  # the kubelet's word, which is not the method's
@@ -65,6 +88,60 @@ class KubeletMetrics:
             "Duration in seconds to sync a single pod: one step of its worker, which waits for nothing.",
             "operation_type",
         )
+        self._sli_starts = metrics.histogram(
+            "kubelet_pod_start_sli_duration_seconds",
+            f"Duration in seconds to start a pod, excluding time to pull images and run init containers, {_MEASURED}",
+            bounds=_STARTS,
+        )
+        self._total_starts = metrics.histogram(
+            "kubelet_pod_start_total_duration_seconds",
+            "Duration in seconds to start a pod since creation, including time to pull images and run init "
+            f"containers, {_MEASURED}",
+            bounds=_STARTS,
+        )
+        self._first_network_start: float | None = None
+        metrics.gauges(
+            "kubelet_first_network_pod_start_sli_duration_seconds",
+            "Duration in seconds to start the first network pod, excluding time to pull images and run init "
+            f"containers, {_MEASURED}",
+            (),
+            lambda: {} if self._first_network_start is None else {(): self._first_network_start},
+        )
+        self.containers_per_pod = metrics.histogram(
+            "kubelet_containers_per_pod_count", "The number of containers per pod.", bounds=(1, 2, 4, 8, 16)
+        )
+        self.rejections = metrics.counter(
+            "kubelet_admission_rejections_total",
+            "Cumulative number pod admission rejections by the Kubelet.",
+            "reason",
+        )
+        self.cgroup_seconds = metrics.histogram(
+            "kubelet_cgroup_manager_duration_seconds",
+            "Duration in seconds for cgroup manager operations. Broken down by method.",
+            "operation_type",
+        )
+        self._sandbox_seconds = metrics.histogram(
+            "kubelet_run_podsandbox_duration_seconds",
+            "Duration in seconds of the run_podsandbox operations. Broken down by RuntimeClass.Handler.",
+            "runtime_handler",
+        )
+        self._sandbox_errors = metrics.counter(
+            "kubelet_run_podsandbox_errors_total",
+            "Cumulative number of the run_podsandbox operation errors by RuntimeClass.Handler.",
+            "runtime_handler",
+        )
+        self._pull_seconds = metrics.histogram(
+            "kubelet_image_pull_duration_seconds",
+            "Duration in seconds to pull an image.",
+            "image_size_in_bytes",
+            bounds=_PULLS,
+        )
+        self._storage_seconds = metrics.histogram(
+            "storage_operation_duration_seconds",
+            "Storage operation duration",
+            *("migrated", "operation_name", "status", "volume_plugin"),
+            bounds=_STORAGE,
+        )
         self.started_pods = metrics.counter("kubelet_started_pods_total", "Cumulative number of pods started")
         self.failed_pods = metrics.counter(
             "kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods"
@@ -94,6 +171,33 @@ class KubeletMetrics:
         self._runtime_seconds.observe(seconds, operation)
         if failed:
             self._runtime_errors.add(operation)
+
+    def pod_started(self, found: Started) -> None:
+        """A pod's start is over, as the API server shows it."""
+        self._total_starts.observe(found.total)
+        if found.sli is not None:
+            self._sli_starts.observe(found.sli)
+            if self._first_network_start is None and not found.host_network:
+                self._first_network_start = found.sli
+
+    @contextmanager
+    def running_sandbox(self, handler: str) -> Iterator[None]:
+        """Around the start of a sandbox by that runtime handler; its failure counts as an error."""
+        with self._sandbox_seconds.time(handler):
+            try:
+                yield
+            except VkcriError:
+                self._sandbox_errors.add(handler)
+                raise
+
+    def image_pulled(self, size: int, seconds: float) -> None:
+        """One pull of an image of that many bytes."""
+        label = next(label for least, label in reversed(_SIZES) if size >= least)
+        self._pull_seconds.observe(seconds, label)
+
+    def volume_mounted(self, plugin: str, seconds: float, failed: bool) -> None:
+        """One set-up of a volume, or its renewal."""
+        self._storage_seconds.observe(seconds, "false", "volume_mount", "fail-unknown" if failed else "success", plugin)
 
     def relisted(self, began: float, seconds: float) -> None:
         """One reading of the runtime that began then (any clock, always the same one)."""

@@ -27,6 +27,7 @@ from bridge.operations import Operations
 from bridge.outcome import EVICTED
 from bridge.probes.view import View, is_probed, view
 from bridge.schedule import Scheduler
+from bridge.startup import Startup
 from vkcri.api import pods
 from vkcri.backoff import Backoff
 from vkcri.errors import Unavailable, VkcriError
@@ -77,6 +78,7 @@ class Worker:
         self._finished = False
         self._forgotten = False
         self._seen = guest.clock()
+        self.startup = Startup(pod)
         self._began = False
 
     @property
@@ -117,6 +119,8 @@ class Worker:
                 self._memory.changed()
         if not echo:
             self.wake()
+        if (started := self.startup.seen(pod, self._guest.clock())) is not None:
+            self._guest.metrics.pod_started(started)
 
     def wake(self) -> None:
         self._scheduler.wake(self)
@@ -151,6 +155,7 @@ class Worker:
         if not self._began:
             self._began = True
             metrics.worker_starts.observe(self._guest.clock() - self._seen)
+            metrics.containers_per_pod.observe(len(pods.spec(self.pod).get("containers") or ()))
         try:
             with metrics.steps.time("sync"):
                 self._step()
@@ -218,6 +223,7 @@ class Worker:
                 return False
             refusal = self._admission.verdict(self.uid)
             if refusal is not None:
+                self._guest.metrics.rejections.add(refusal.reason)
                 self._guest.event(desired.pod, WARNING, refusal.reason, refusal.message)
                 with self._lock:
                     prior = self._memory.prior()

@@ -6,8 +6,8 @@ Counted on the loop's thread, read on any. A pod's series go with its probes.
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.metrics import Metrics
 from vkcri.api import pods
+from vkcri.metrics import Metrics
 
 
 class ProbeMetrics:

@@ -44,13 +44,16 @@ _PROJECTED: dict[str, ModuleType] = {
     "projected": projected,
 }
 _PLAIN: dict[str, ModuleType] = {"emptyDir": emptydir, "hostPath": hostpath}
+_PLUGINS = {kind: module.PLUGIN for kind, module in (*_PROJECTED.items(), ("emptyDir", emptydir))}
+_PLUGINS["hostPath"] = "kubernetes.io/host-path"
 _UID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,127}")
 _log = logging.getLogger(__name__)
 
 
 class Volumes:
     """All pods' volumes. objects: topic `objects`; tokens: the queue request "token"; now: seconds since the epoch;
-    node: the Node (its allocatable is the default of resourceFieldRef and bounds memory volumes)."""
+    node: the Node (its allocatable is the default of resourceFieldRef and bounds memory volumes);
+    observe(plugin, seconds, failed): each set-up of a volume."""
 
     def __init__(
         self,
@@ -59,11 +62,13 @@ class Volumes:
         tokens: Tokens,
         now: Callable[[], float] = time.time,
         node: Callable[[], Mapping[str, Any]] = dict,
+        observe: Callable[[str, float, bool], None] = lambda _plugin, _seconds, _failed: None,
     ) -> None:
         self._root = settings.instance.volumes_dir
         self._objects = objects
         self._now = now
         self._node = node
+        self._observe = observe
         self._tokens = TokenCache(tokens, now)
         self._lock = threading.Lock()
         self._immutable: dict[str, dict[str, bytes]] = {}
@@ -140,6 +145,7 @@ class Volumes:
 
     def _volume(self, volume: Mapping[str, Any], around: Surroundings) -> Prepared:
         name, kind = str(volume["name"]), _kind(volume)
+        began, failed = time.monotonic(), True
         try:
             if kind in _PROJECTED:
                 path = self._project(name, kind, volume[kind] or {}, around)
@@ -147,9 +153,12 @@ class Volumes:
                 path = _PLAIN[kind].prepare(name, volume.get(kind) or {}, around)
             else:
                 raise Refused(f"volumes of kind {kind} are not supported by this node")
+            failed = False
         except (VkcriError, OSError) as error:
             message = f'MountVolume.SetUp failed for volume "{name}" : {error}'
             raise NotReady(message, pending=isinstance(error, NotHeardOf)) from error
+        finally:
+            self._observe(_PLUGINS.get(kind, f"kubernetes.io/{kind.lower()}"), time.monotonic() - began, failed)
         return Prepared(str(path), kind, read_only=kind in _PROJECTED)
 
     def _project(self, name: str, kind: str, source: Mapping[str, Any], around: Surroundings) -> Path:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from vkcri.errors import Invalid, Refused, Unavailable, VkcriError
 from vkcri.kube.failures import Overloaded, failure
@@ -33,10 +34,18 @@ log = logging.getLogger(__name__)
 
 
 class Client:
-    """The API server of one kubeconfig. `wait(seconds)` sleeps and says whether the process is stopping."""
+    """The API server of one kubeconfig. `wait(seconds)` sleeps and says whether the process is stopping;
+    `observe(method, host, code, seconds)` hears of each try until its answer's head, code `<error>` where none came."""
 
-    def __init__(self, kubeconfig: Kubeconfig, *, wait: Callable[[float], bool] | None = None) -> None:
+    def __init__(
+        self,
+        kubeconfig: Kubeconfig,
+        *,
+        wait: Callable[[float], bool] | None = None,
+        observe: Callable[[str, str, str, float], None] = lambda _method, _host, _code, _seconds: None,
+    ) -> None:
         self._kubeconfig = kubeconfig
+        self._observe = observe
         self._wait = wait or threading.Event().wait
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -138,8 +147,10 @@ class Client:
         session = self._current()
         renewed = repeated = False
         while True:
+            began, code = time.monotonic(), "<error>"
             try:
                 response = _send(session, method, path, params, body, content_type, timeouts)
+                code = str(response.status)
             except _Closed as error:
                 if method != "GET" or repeated:
                     raise Unavailable(str(error)) from error
@@ -152,6 +163,8 @@ class Client:
                 if response.status != 401 or renewed or not self._renew(session, "HTTP status 401"):
                     return response
                 response.close()
+            finally:
+                self._observe(method, urlsplit(session.server).netloc, code, time.monotonic() - began)
             session, renewed = self._current(), True
 
     def _current(self) -> Session:

@@ -57,6 +57,7 @@ def make_app(parts: Parts) -> Flask:
     app.after_request(lambda response: _count(parts.counters, response))
     app.register_error_handler(VkcriError, _failed)
     app.register_error_handler(HTTPException, _refused)
+    app.wsgi_app = metrics.KubeletRequests(app.wsgi_app, parts.counters.registry)  # type: ignore[method-assign]
     state.add_routes(app, parts)
     containers.add_routes(app, parts)
     return app

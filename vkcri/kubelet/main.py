@@ -11,7 +11,7 @@ from typing import Any
 from vkcri.config import KubeletSettings
 from vkcri.errors import Unavailable
 from vkcri.httpd import Server, make_server
-from vkcri.kubelet import app, logapi, serving, state, streams
+from vkcri.kubelet import app, logapi, serving, streams
 from vkcri.kubelet.auth import Gate, watcher_only
 from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
@@ -57,7 +57,10 @@ def run(process: Process, settings: KubeletSettings) -> None:
     publisher = Publisher(instance.queue_socket("kubelet"), ("events", NOTICES))
     publisher.mark_synced("events")
     notices = Notices(publisher)
-    publisher.set_metrics(lambda: parts.counters.text(state.gauges(parts)))
+    parts.counters.registry.gauge(
+        "vkcri_log_followers", "Container logs being followed.", lambda: float(watches.followers())
+    )
+    publisher.set_metrics(parts.counters.text)
     publisher.start(process)
     pods.start(process)
     token = logapi.load_token(instance.log_api_token_file)

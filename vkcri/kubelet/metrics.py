@@ -1,51 +1,114 @@
 """Prometheus text: log-server's own figures, and every process' text joined into one page with a `process` label.
 
-`join` is pure. `Counters` is counted on request threads. The other processes are asked over their queue sockets, at the
-same time and with a deadline, so that one that is stuck costs the page its own figures and nothing else.
+`join` is pure. `Counters` and `KubeletRequests` count on request threads. The other processes are asked over their
+queue sockets, at the same time and with a deadline, so that one that is stuck costs the page its own figures and
+nothing else.
 """
 
-import os
 import re
-import resource
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from werkzeug.wsgi import ClosingIterator
 
 from vkcri.errors import VkcriError
 from vkcri.instance import Instance
+from vkcri.metrics import Metrics
 from vkcri.queue import request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ASK_SECONDS = 2.0
 PROCESSES = {"watcher": "api-watcher", "provider": "cri-bridge", "proxy": "kube-proxy"}  # queue role -> program
+_LABELS = ("long_running", "method", "path", "server_type")
+_LONG = ("exec", "attach", "portforward", "debug")  # the kubelet's list, which no path of its own `portForward` is in
+_METHODS = ("OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT")
+_PATHS = frozenset(("attach", "checkpoint", "configz", "containerLogs", "debug", "exec", "healthz", "logs", "metrics"))
+_PATHS |= {
+    "metrics/cadvisor",
+    "metrics/probes",
+    "metrics/resource",
+    "pods",
+    "portForward",
+    "run",
+    "runningpods",
+    "stats",
+}
 _SUFFIXES = ("", "_bucket", "_sum", "_count", "_total", "_created", "_info")
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+(?:\s+-?[0-9]+)?)\s*")
 _META = re.compile(r"# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*)(?: (.*))?")
 
 
 class Counters:
-    """Requests by server, route and status code. Thread-safe."""
+    """Requests of both servers, in this process' registry. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._requests: dict[tuple[str, str, int], int] = {}
+        self.registry = Metrics()
+        self.registry.count_process()
+        about = "Requests answered."
+        self._answered = self.registry.counter("vkcri_http_requests_total", about, "server", "route", "code")
 
     def count(self, server: str, route: str, code: int) -> None:
-        with self._lock:
-            key = (server, route, code)
-            self._requests[key] = self._requests.get(key, 0) + 1
+        self._answered.add(server, route, str(code))
 
-    def text(self, gauges: Mapping[str, tuple[str, float]]) -> str:
-        """All of it; `gauges`: name -> help, value."""
-        lines = ["# HELP vkcri_http_requests_total Requests answered.", "# TYPE vkcri_http_requests_total counter"]
+    def text(self) -> str:
+        return self.registry.text()
+
+
+class KubeletRequests:
+    """The kubelet's figures of its server, kubelet_http_*: a WSGI application around another.
+
+    A request is under way until its answer's last byte, an upgraded one until its connection ends. Source: ServeHTTP in
+    pkg/kubelet/server/server.go."""
+
+    def __init__(self, app: "WSGIApplication", registry: Metrics) -> None:
+        self._app = app
+        about = "Number of the http requests received since the server started"
+        self._total = registry.counter("kubelet_http_requests_total", about, *_LABELS)
+        about = "Duration in seconds to serve http requests"
+        self._seconds = registry.histogram("kubelet_http_requests_duration_seconds", about, *_LABELS)
+        self._lock = threading.Lock()
+        self._inflight: dict[tuple[str, ...], float] = {}
+        registry.gauges(
+            "kubelet_http_inflight_requests", "Number of the inflight http requests", _LABELS, self._under_way
+        )
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        labels = request_labels(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        began = time.monotonic()
+        self._total.add(*labels)
+        self._change(labels, 1)
+
+        def ended() -> None:
+            self._change(labels, -1)
+            self._seconds.observe(time.monotonic() - began, *labels)
+
+        try:
+            answer = self._app(environ, start_response)
+        except BaseException:
+            ended()
+            raise
+        return ClosingIterator(answer, ended)
+
+    def _change(self, labels: tuple[str, ...], by: int) -> None:
         with self._lock:
-            for (server, route, code), count in sorted(self._requests.items()):
-                labels = f'server="{server}",route="{_escape(route)}",code="{code}"'
-                lines.append(f"vkcri_http_requests_total{{{labels}}} {count}")
-        for name, (about, value) in {**gauges, **_process_gauges()}.items():
-            kind = "counter" if name.endswith("_total") else "gauge"
-            lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
-        return "\n".join(lines) + "\n"
+            self._inflight[labels] = self._inflight.get(labels, 0.0) + by
+
+    def _under_way(self) -> dict[tuple[str, ...], float]:
+        with self._lock:
+            return dict(self._inflight)
+
+
+def request_labels(method: str, path: str) -> tuple[str, str, str, str]:
+    """long_running, method, path and server_type of a request, so that no caller makes series of its own."""
+    first, _, rest = path.removeprefix("/").partition("/")
+    root = f"{first}/{rest.partition('/')[0]}" if first == "metrics" and rest else first
+    known = root if root in _PATHS else "other"
+    return "true" if known in _LONG else "false", method if method in _METHODS else "other", known, "readwrite"
 
 
 def collect(instance: Instance, own: Callable[[], str]) -> str:
@@ -86,19 +149,3 @@ def join(texts: Mapping[str, str]) -> str:
         lines += [f"# {kind} {family} {text}".rstrip() for kind, text in sorted(metas.get(family, {}).items())]
         lines += members
     return "\n".join(lines) + "\n" if lines else ""
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _process_gauges() -> dict[str, tuple[str, float]]:
-    """The figures that Prometheus' clients give of any process."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return {
-        "process_cpu_seconds_total": ("User and system CPU time in seconds.", usage.ru_utime + usage.ru_stime),
-        "process_resident_memory_bytes": ("Resident memory in bytes.", pages * os.sysconf("SC_PAGE_SIZE")),
-        "process_open_fds": ("Open file descriptors.", len(os.listdir("/proc/self/fd"))),
-        "process_threads": ("Threads.", threading.active_count()),
-    }

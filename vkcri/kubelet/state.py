@@ -75,7 +75,7 @@ def _add_health(app: Flask, parts: Parts) -> None:
 def _add_metrics(app: Flask, parts: Parts) -> None:
     @plain(app, "/metrics")
     def page() -> Response:
-        own = lambda: parts.counters.text(gauges(parts)) + parts.use.volume_metrics()  # noqa: E731
+        own = lambda: parts.counters.text() + parts.use.volume_metrics()  # noqa: E731
         return _metrics(metrics.collect(parts.settings.instance, own))
 
     @plain(app, "/metrics/resource")
@@ -100,11 +100,6 @@ def _add_metrics(app: Flask, parts: Parts) -> None:
         except VkcriError as error:
             LOG.warning("stats/summary: %s", error)
             return text(f"Internal Error: {error}", 500)
-
-
-def gauges(parts: Parts) -> dict[str, tuple[str, float]]:
-    """log-server's own gauges for its metrics."""
-    return {"vkcri_log_followers": ("Container logs being followed.", parts.watches.followers())}
 
 
 def _pod_list(items: Sequence[object]) -> Response:

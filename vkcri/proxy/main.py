@@ -11,12 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 from vkcri.backoff import Backoff
 from vkcri.config import ProxySettings
 from vkcri.errors import Invalid, Unavailable
 from vkcri.lifecycle import Process, program_main
+from vkcri.metrics import Metrics
 from vkcri.proxy import apply, model
 from vkcri.queue import Change, Publisher, Subscription, notices
 from vkcri.queue.events import EventRecorder
@@ -57,6 +59,8 @@ class Proxy:
         self._publisher = Publisher(settings.instance.queue_socket("proxy"), ["events", NOTICES])
         self._notices = Notices(self._publisher)
         self._events = EventRecorder(self._publisher, "kube-proxy", settings.node_name)
+        self._registry = Metrics()
+        self._registry.count_process()
         self._publisher.set_metrics(self.metrics)
 
     def start(self) -> None:
@@ -125,7 +129,10 @@ class Proxy:
             f"vkcri_proxy_last_apply_seconds {self._took:.6f}",
             f"vkcri_proxy_error {int(bool(self._error))}",
         ]
-        return "\n".join(lines) + "\n"
+        typed: list[str] = []
+        for name, members in groupby(lines, lambda line: line.partition(" ")[0].partition("{")[0]):
+            typed += [f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}", *members]
+        return "\n".join(typed) + "\n" + self._registry.text()
 
     def _note(self, change: Change) -> None:
         with self._lock:

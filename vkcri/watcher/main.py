@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 def watch(process: Process, settings: WatcherSettings) -> None:
     """Keep the node registered, publish what it is to run, report what it runs."""
     kubeconfig = Kubeconfig(settings.api_kubeconfig, _AGENT, awaited=_AWAITED if settings.own_kubeconfig else "")
-    client = Client(kubeconfig, wait=process.wait)
     publisher, metrics = _publisher(process), Metrics()
+    client = Client(kubeconfig, wait=process.wait, observe=metrics.requested)
     notices = Notices(publisher)
     publisher.set_metrics(metrics.text)
     Requests(client).serve(publisher)

@@ -43,6 +43,7 @@ class StatusWriter:
         self._written: dict[str, dict[str, Any]] = {}  # pod UID -> the pod of our last answer
         self._settled: dict[str, tuple[bytes, str]] = {}  # pod UID -> (report, version) that no patch brings closer
         self._attempts: dict[str, int] = {}
+        self._since: dict[str, float] = {}  # pod UID -> when the first report came that is not written yet
         self._pods: Pods | None = None
         self.reports = Subscription(process.instance.queue_socket("provider"), TOPIC, self._reported)
         metrics.gauge("status_waiting", lambda: float(len(self._dirty)))
@@ -65,11 +66,13 @@ class StatusWriter:
     def pod_gone(self, uid: str) -> None:
         """The API server has it no more."""
         with self._lock:
-            for table in (self._written, self._settled, self._attempts):
+            for table in (self._written, self._settled, self._attempts, self._since):
                 table.pop(uid, None)
 
     def _reported(self, change: Change) -> None:
         if change.value is not None:
+            with self._lock:
+                self._since.setdefault(change.key, time.monotonic())
             self._dirty.add(change.key)
 
     def _work(self) -> None:
@@ -113,10 +116,19 @@ class StatusWriter:
         with self._lock:
             settled = self._settled.get(uid) == (report, version(pod))
         patch = {} if settled else status_patch(api.status(pod), reported)
+        with self._lock:
+            since = self._since.pop(uid, None)
         if patch:
-            pod = self._patch(uid, pod, patch)
+            try:
+                pod = self._patch(uid, pod, patch)
+            except VkcriError:
+                with self._lock:
+                    self._since.setdefault(uid, time.monotonic() if since is None else since)
+                raise
             with self._lock:
                 self._settled[uid] = (report, version(pod))
+            if since is not None:
+                self._metrics.status_syncs.observe(time.monotonic() - since)
         if not document.get("finished") or not api.deletion_timestamp(pod):
             return
         if api.is_terminal(api.status(pod)):

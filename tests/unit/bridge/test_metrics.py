@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from bridge.kubelet_metrics import KubeletMetrics, containers_by_state, operation_type, running_pods
-from bridge.metrics import Metrics
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Box, Listing
+from vkcri.metrics import Metrics
 
 
 def value(page: str, sample: str) -> float:

@@ -16,6 +16,7 @@ from vkcri.api import times
 from vkcri.errors import Invalid
 from vkcri.kubelet.app import make_app
 from vkcri.kubelet.auth import subresources
+from vkcri.kubelet.metrics import Counters
 
 LOG = "/containerLogs/default/web/main"
 
@@ -276,7 +277,7 @@ def test_path_is_judged_by_the_kubelets_attributes(path: str) -> None:
 
 def test_table_has_every_route() -> None:
     """A route that is added and does not come into the table is a route whose guard nobody has tested."""
-    parts: Any = SimpleNamespace(pods=None, gate=None, counters=None)
+    parts: Any = SimpleNamespace(pods=None, gate=None, counters=Counters())
     urls = make_app(parts).url_map.bind("")
     found = {urls.match(path.partition("?")[0], method)[0] for path in ROUTES for method in methods(urls, path)}
     assert found == {rule.endpoint for rule in urls.map.iter_rules()}

@@ -153,9 +153,17 @@ def test_metrics_are_prometheus_text() -> None:
     metrics.count("failures_total", error='a"b\n')
     metrics.observe("patch", 0.5)
     metrics.gauge("waiting", lambda: 2.0)
-    assert metrics.text().splitlines() == [
+    metrics.requested("GET", "server:1", "200", 0.2)
+    lines = metrics.text().splitlines()
+    assert lines[:7] == [
+        "# TYPE vkcri_watcher_failures_total counter",
         r'vkcri_watcher_failures_total{error="a\"b\n"} 2',
+        "# TYPE vkcri_watcher_patch_seconds summary",
         "vkcri_watcher_patch_seconds_count 1",
         "vkcri_watcher_patch_seconds_sum 0.5",
+        "# TYPE vkcri_watcher_waiting gauge",
         "vkcri_watcher_waiting 2",
     ]
+    assert 'rest_client_requests_total{code="200",host="server:1",method="GET"} 1' in lines
+    assert 'rest_client_request_duration_seconds_bucket{host="server:1",verb="GET",le="0.25"} 1' in lines
+    assert any(line.startswith("process_start_time_seconds ") for line in lines)

@@ -1,18 +1,21 @@
-"""What this process counts, for the queue request `metrics`: counters, gauges and histograms of any thread.
+"""What a process counts, for the queue request `metrics`: counters, gauges and histograms of any thread.
 
-A part of the bridge asks the registry for its families when it is made and counts as it works; gauges are read when
+A part of a program asks the registry for its families when it is made and counts as it works; gauges are read when
 the page is. Names and help texts are the kubelet's wherever it has the thing.
 """
 
 import bisect
+import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from vkcri.api import exposition
-from vkcri.api.exposition import Family, Sample
+from vkcri.api.exposition import Family, Kind, Sample
 
 DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Prometheus' default buckets, in seconds."""
@@ -96,12 +99,19 @@ class Histogram:
 
 
 class _Gauge:
-    def __init__(self, name: str, about: str, labels: _Labels, read: Callable[[], Mapping[_Labels, float]]) -> None:
-        self._name, self._about, self._labels, self._read = name, about, labels, read
+    def __init__(
+        self,
+        name: str,
+        about: str,
+        labels: _Labels,
+        read: Callable[[], Mapping[_Labels, float]],
+        kind: Kind = "gauge",
+    ) -> None:
+        self._name, self._about, self._labels, self._read, self._kind = name, about, labels, read, kind
 
     def family(self) -> Family:
         samples = [Sample(value, _text(self._labels, values)) for values, value in sorted(self._read().items())]
-        return Family(self._name, "gauge", self._about, samples)
+        return Family(self._name, self._kind, self._about, samples)
 
 
 class Metrics:
@@ -125,6 +135,21 @@ class Metrics:
         """A gauge with labels; read() gives each series' value by its label values."""
         self._add(name, _Gauge(name, about, labels, read))
 
+    def count_process(self) -> None:
+        """Add what Prometheus' clients tell of any process, under their names."""
+        began = time.time()
+        name, about = "process_cpu_seconds_total", "Total user and system CPU time spent in seconds."
+        self._add(name, _Gauge(name, about, (), lambda: {(): _cpu_seconds()}, "counter"))
+        for name, about, read in (
+            ("start_time_seconds", "Start time of the process since unix epoch in seconds.", lambda: began),
+            ("resident_memory_bytes", "Resident memory size in bytes.", lambda: _pages(1)),
+            ("virtual_memory_bytes", "Virtual memory size in bytes.", lambda: _pages(0)),
+            ("open_fds", "Number of open file descriptors.", lambda: float(len(os.listdir("/proc/self/fd")))),
+            ("max_fds", "Maximum number of open file descriptors.", _most_files),
+            ("threads", "Threads.", lambda: float(threading.active_count())),
+        ):
+            self.gauge(f"process_{name}", about, read)
+
     def text(self) -> str:
         """All of it in Prometheus' text format."""
         with self._lock:
@@ -137,6 +162,20 @@ class Metrics:
                 raise ValueError(f"metric {name} is there already")
             self._families[name] = made
         return made
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _pages(field: int) -> float:
+    """Bytes of a field of statm: 0 is all of the address space, 1 what of it is in memory."""
+    return float(Path("/proc/self/statm").read_text(encoding="ascii").split()[field]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _most_files() -> float:
+    return float(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _text(labels: _Labels, values: _Labels) -> str:

@@ -1,19 +1,20 @@
 """The requests that the provider answers: streaming URLs of exec, attach and port-forward, and where a log lies.
 
-Each runs on its connection's own thread (vkcri.queue) with the seconds that the asker has left. Everything is read from
-CRI's newest reading of that one pod; nothing is remembered.
+Each runs on its connection's own thread (vkcri.queue) with the seconds that the asker has left. Everything is asked of
+CRI anew, and no more of that one pod than the answer wants; nothing is remembered.
 """
 
 import base64
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.observe import Container, Observed, Reader
+from bridge.observe import Container, container_of
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.roster import Roster
 from bridge.runtime import Runtime
+from bridge.spec import names
 from bridge.worker import Worker
 from vkcri.api import pods
 from vkcri.errors import Conflict, Invalid, NotFound, Refused
@@ -41,7 +42,7 @@ class Answers:
     def exec(self, body: Body, seconds: float) -> dict[str, str]:
         """{"url"} that serves one exec session. Raises NotFound, Invalid."""
         request = api_pb2.ExecRequest(
-            container_id=self._running(body).id,
+            container_id=self._running(body),
             cmd=[str(part) for part in body.get("command") or []],
             tty=bool(body.get("tty")),
             stdin=bool(body.get("stdin")),
@@ -55,7 +56,7 @@ class Answers:
     def attach(self, body: Body, seconds: float) -> dict[str, str]:
         """{"url"} that serves one attach session. Raises NotFound, Invalid."""
         request = api_pb2.AttachRequest(
-            container_id=self._running(body).id,
+            container_id=self._running(body),
             tty=bool(body.get("tty")),
             stdin=bool(body.get("stdin")),
             stdout=bool(body.get("stdout")),
@@ -66,9 +67,12 @@ class Answers:
     def port_forward(self, body: Body, seconds: float) -> dict[str, str]:
         """{"url"} that serves one port-forward session. Raises NotFound, Conflict."""
         worker = self._worker(body)
-        sandbox = self._observed(worker).sandbox
-        if sandbox is None or not sandbox.ready:
+        ready = api_pb2.PodSandboxStateValue(state=api_pb2.SANDBOX_READY)
+        wanted = api_pb2.PodSandboxFilter(label_selector=self._labels(worker), state=ready)
+        sandboxes = self._runtime.list_pod_sandbox(api_pb2.ListPodSandboxRequest(filter=wanted)).items
+        if not sandboxes:
             raise Conflict(f"pod {worker.name} has no sandbox that runs")
+        sandbox = max(sandboxes, key=lambda item: (item.created_at, item.metadata.attempt))
         request = api_pb2.PortForwardRequest(
             pod_sandbox_id=sandbox.id, port=[int(port) for port in body.get("ports") or []]
         )
@@ -78,7 +82,7 @@ class Answers:
         """{"output"}: what a command printed to both streams, in base64. Raises NotFound, Invalid with the kubelet's
         message for one that fails."""
         command = [str(part) for part in body.get("command") or []]
-        request = api_pb2.ExecSyncRequest(container_id=self._running(body).id, cmd=command)
+        request = api_pb2.ExecSyncRequest(container_id=self._running(body), cmd=command)
         answer = self._runtime.exec_sync(request, seconds=seconds)
         output = answer.stdout + answer.stderr
         if answer.exit_code:
@@ -92,7 +96,7 @@ class Answers:
         del seconds
         location = Path(str(body["location"]))
         request = api_pb2.CheckpointContainerRequest(
-            container_id=self._running(body).id, location=str(location), timeout=int(body.get("timeout") or 0)
+            container_id=self._running(body), location=str(location), timeout=int(body.get("timeout") or 0)
         )
         location.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -111,17 +115,18 @@ class Answers:
             raise NotFound(f'pod "{name}" not found')
         if pods.container(worker.pod, container) is None:
             raise NotFound(f'container "{container}" not found in pod "{name}"')
-        runs = [item for item in self._observed(worker).containers if item.name == container]
-        runs = [item for item in runs if item.state != "created"]
+        runs = self._runs(worker, container)
+        newest = next(runs, None)
         if body.get("previous"):
-            if runs and runs[0].state == "exited" and _restarting(worker, container):
-                return _log(runs[0])
-            if len(runs) > 1:
-                return _log(runs[1])
-            raise Invalid(f'previous terminated container "{container}" in pod "{name}" not found')
-        if not runs:
+            if newest is not None and newest.state == "exited" and _restarting(worker, container):
+                return _log(newest)
+            before = next(runs, None)
+            if before is None:
+                raise Invalid(f'previous terminated container "{container}" in pod "{name}" not found')
+            return _log(before)
+        if newest is None:
             raise Invalid(_waiting_message(worker, container, name))
-        return _log(runs[0])
+        return _log(newest)
 
     def _worker(self, body: Body) -> Worker:
         worker = self._roster.worker(str(body.get("uid") or ""))
@@ -129,15 +134,34 @@ class Answers:
             raise NotFound("pod not found")
         return worker
 
-    def _observed(self, worker: Worker) -> Observed:
-        return Reader(self._runtime, worker.uid, self._cri_label).read()
+    def _labels(self, worker: Worker) -> dict[str, str]:
+        return {names.POD_UID: worker.uid, names.INSTANCE: self._cri_label}
 
-    def _running(self, body: Body) -> Container:
+    def _listed(self, worker: Worker, name: str, **state: Any) -> list[api_pb2.Container]:
+        """The containers of that name, newest first."""
+        wanted = api_pb2.ContainerFilter(label_selector=self._labels(worker), **state)
+        items = self._runtime.list_containers(api_pb2.ListContainersRequest(filter=wanted)).containers
+        found = [item for item in items if (item.labels.get(names.CONTAINER_NAME) or item.metadata.name) == name]
+        return sorted(found, key=lambda item: (item.created_at, item.metadata.attempt), reverse=True)
+
+    def _runs(self, worker: Worker, name: str) -> Iterator[Container]:
+        """Those that have been started, newest first; each is asked for as it is wanted."""
+        for item in self._listed(worker, name):
+            try:
+                answer = self._runtime.container_status(api_pb2.ContainerStatusRequest(container_id=item.id))
+            except NotFound:
+                continue
+            found = container_of(answer.status, item.pod_sandbox_id)
+            if found.state != "created":
+                yield found
+
+    def _running(self, body: Body) -> str:
+        """The id of the container that runs under that name."""
         worker, name = self._worker(body), str(body.get("container") or "")
-        for item in self._observed(worker).containers:
-            if item.name == name and item.state == "running":
-                return item
-        raise NotFound(f'container not found ("{name}")')
+        running = self._listed(worker, name, state=api_pb2.ContainerStateValue(state=api_pb2.CONTAINER_RUNNING))
+        if not running:
+            raise NotFound(f'container not found ("{name}")')
+        return running[0].id
 
 
 def _log(run: Container) -> dict[str, Any]:

@@ -297,11 +297,12 @@ def test_a_session_that_log_server_or_the_api_server_has_to_cut_is_told_so(
     with ExitStack() as held:
         cut = [held.enter_context(Kubectl(age, pod).session("exec", POD, "--", "sh", "-c", script)) for age in ages]
         brief = held.enter_context(Kubectl(ages[1], pod).session("exec", "-i", POD, "--", "sh", "-c", "cat; exit 4"))
+        follower = held.enter_context(Kubectl(ages[1], pod).session("logs", "-f", POD))
         client = held.enter_context(exec_channels(pod, "v4.channel.k8s.io", "sh", "-c", script, stdout="1"))
         assert client.until(STDOUT) == b"begun\n"
-        for session in cut:
+        for session, line in [(follower, b"begin\n"), *((session, b"begun\n") for session in cut)]:
             assert session.stdout is not None
-            assert session.stdout.readline() == b"begun\n"
+            assert session.stdout.readline() == line
         restarting = held.enter_context(supervisorctl(pod, "restart", "log-server"))
         wait_for("it stops", lambda: pod.states()["log-server"] == "STOPPING")
         assert brief.communicate(b"in time", timeout=SECONDS) == (b"in time", b"command terminated with exit code 4\n")
@@ -312,6 +313,7 @@ def test_a_session_that_log_server_or_the_api_server_has_to_cut_is_told_so(
         assert json.loads(client.until(ERROR))["message"] == message
         assert restarting.wait(SECONDS) == 0
         if pod.place.embedded:
+            assert follower.communicate(timeout=SECONDS)[1] == b"error: unexpected EOF\n"
             wait_for("it answers", lambda: pod.kubectl("logs", POD, check=False) == "begin\n")
             session = held.enter_context(Kubectl(ages[1], pod).session("exec", POD, "--", "sh", "-c", script))
             assert session.stdout is not None

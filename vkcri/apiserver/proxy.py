@@ -7,6 +7,7 @@ self-signed one. Bytes are passed on as they are. Must not decide who may: rest.
 
 import io
 import logging
+import math
 import select
 import socket
 import ssl
@@ -18,9 +19,11 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from flask import Request, Response, request
+from werkzeug.exceptions import BadGateway
 
 from vkcri import splice
 from vkcri.apiserver import negotiate
+from vkcri.apiserver.chunks import Chunks
 from vkcri.apiserver.routing import Target
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
@@ -117,7 +120,6 @@ class Kubelet:
             given.method,
             f"{path}?{urlencode(asked)}",
             headers={**_passed_on(given), **upgrade},
-            version="1.1",
         )
         if answer.code != 101:
             return _refused(answer)
@@ -137,15 +139,14 @@ class Kubelet:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-        version: str = "1.0",
     ) -> _Answer:
-        """Send a request to a node's kubelet and read the answer's head. HTTP/1.0 asks for a body that ends with the
-        connection, so that it can be passed on as it comes. Raises StatusError 404, 502, 503."""
+        """Send a request to a node's kubelet, the only one on its connection, and read the answer's head. Raises
+        StatusError 404, 502, 503."""
         host, port = self._address(node)
-        fields = {"Host": f"{host}:{port}", "User-Agent": "vkcri-apiserver", **(headers or {})}
+        fields = {"Host": f"{host}:{port}", "User-Agent": "vkcri-apiserver", "Connection": "close", **(headers or {})}
         if body or method in ("POST", "PUT", "PATCH"):
             fields["Content-Length"] = str(len(body))
-        head = f"{method} {path} HTTP/{version}\r\n" + "".join(f"{key}: {value}\r\n" for key, value in fields.items())
+        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{key}: {value}\r\n" for key, value in fields.items())
         try:
             connection = _connect(host, port, self._client())
         except OSError as error:
@@ -213,7 +214,7 @@ def _read_head(connection: ssl.SSLSocket) -> _Answer:
 
 
 def _relayed(answer: _Answer) -> Response:
-    """An answer to HTTP/1.0, its body passed on as it comes until either side ends it."""
+    """An answer whose body is passed on as it comes until either side ends it; cut where the kubelet's is."""
     client, closing = request.environ.get("vkcri.connection"), request.environ.get("vkcri.closing")
 
     def alive() -> bool:
@@ -227,29 +228,38 @@ def _relayed(answer: _Answer) -> Response:
 
 
 def _pieces(answer: _Answer, alive: Callable[[], bool]) -> Iterator[bytes]:
-    """The body up to its Content-Length or the connection's end; an empty piece first sends the head at once."""
-    length = answer.header("Content-Length")
-    left = int(length) if length.isdigit() else None
+    """The body up to its last chunk, its Content-Length or the connection's end; an empty piece first sends the head
+    at once. Raises BadGateway for one that breaks off, which cuts our own answer too."""
+    length, chunks = answer.header("Content-Length"), Chunks() if _is_chunked(answer) else None
+    left = int(length) if length.isdigit() and chunks is None else math.inf
     connection = answer.connection
     connection.settimeout(_WRITE_SECONDS)
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     try:
-        yield answer.rest
-        left = None if left is None else left - len(answer.rest)
-        while left is None or left > 0:
+        piece = answer.rest
+        while True:
+            left -= len(piece)
+            yield piece if chunks is None else chunks.feed(piece)
+            if left <= 0 or (chunks is not None and chunks.ended):
+                return
             while not connection.pending() and not poll.poll(1000 * _LOOK_SECONDS):
                 if not alive():
-                    return
+                    raise BadGateway("the API server has ended")
             piece = connection.recv(_PIECE)
-            if not piece:
+            if not piece and left == math.inf and chunks is None:
                 return
-            left = None if left is None else left - len(piece)
-            yield piece
-    except OSError as error:
+            if not piece:
+                raise BadGateway("the kubelet's answer broke off")
+    except (OSError, ValueError) as error:
         log.info("the kubelet's stream broke: %s", error)
+        raise BadGateway(f"the kubelet's answer broke off: {error}") from error
     finally:
         connection.close()
+
+
+def _is_chunked(answer: _Answer) -> bool:
+    return answer.header("Transfer-Encoding").lower() == "chunked"
 
 
 def _failure(answer: _Answer) -> StatusError:

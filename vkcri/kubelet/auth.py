@@ -6,6 +6,7 @@ nobody could be asked: then it is Unavailable. Runs on request threads; the cach
 as digests and never logged.
 """
 
+import functools
 import hashlib
 import json
 import threading
@@ -52,6 +53,11 @@ class User:
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: dict[str, list[str]] = field(default_factory=dict)
+
+    @functools.cached_property
+    def key(self) -> bytes:
+        """A digest of all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,16 @@ class Gate:
         return User(str(found["username"]), str(found.get("uid") or ""), groups, found.get("extra") or {})
 
     def _allowed(self, user: User, verb: str, subresource: str) -> bool:
+        key = b"%b %b %b" % (user.key, verb.encode(), subresource.encode())
+        allowed = self._decisions.get(key)
+        if allowed is None:
+            answer = self._ask("access-review", self._question(user, verb, subresource), ASK_SECONDS)
+            allowed = answer.get("allowed") is True and answer.get("denied") is not True
+            self._decisions.put(key, allowed, ALLOWED_SECONDS if allowed else DENIED_SECONDS)
+        return allowed
+
+    def _question(self, user: User, verb: str, subresource: str) -> dict[str, Any]:
+        """A SubjectAccessReview's spec."""
         resource = {
             "verb": verb,
             "group": "",
@@ -143,21 +159,13 @@ class Gate:
             "subresource": subresource,
             "name": self._node_name,
         }
-        caller = asdict(user)
-        spec = {
-            "user": caller["username"],
-            "uid": caller["uid"],
+        return {
+            "user": user.username,
+            "uid": user.uid,
             "groups": list(user.groups),
-            "extra": caller["extra"],
+            "extra": user.extra,
             "resourceAttributes": resource,
         }
-        key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).digest()
-        allowed = self._decisions.get(key)
-        if allowed is None:
-            answer = self._ask("access-review", spec, ASK_SECONDS)
-            allowed = answer.get("allowed") is True and answer.get("denied") is not True
-            self._decisions.put(key, allowed, ALLOWED_SECONDS if allowed else DENIED_SECONDS)
-        return allowed
 
 
 def watcher_only(ask: Ask) -> Ask:
@@ -187,6 +195,7 @@ def subresources(path: str) -> list[str]:
     return [_FINE_GRAINED[first], "proxy"] if first in _FINE_GRAINED else ["proxy"]
 
 
+@functools.lru_cache(maxsize=256)
 def _certificate_user(der: bytes) -> User | None:
     try:
         name, organizations = certs.peer_identity(der)

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from vkcri.errors import Invalid, NotFound, VkcriError
 from vkcri.kubelet import streams
 from vkcri.kubelet.options import log_options
-from vkcri.kubelet.parts import Parts, stopped, text
+from vkcri.kubelet.parts import Parts, log_answer, stopped, text
 from vkcri.kubelet.pods import Pod
 
 URL_SECONDS = 30.0
@@ -43,7 +43,7 @@ def _add_logs(app: Flask, parts: Parts) -> None:
         except ValueError:
             return text('{"message": "Invalid request."}', 422)
         blocks = parts.logs.open(namespace, name, container, options, stopped())
-        return Response(blocks, content_type="text/plain; charset=utf-8", direct_passthrough=True)
+        return log_answer(blocks, options)
 
 
 def _find(parts: Parts, namespace: str, name: str, uid: str = "") -> Pod:

@@ -1,7 +1,8 @@
 """Which file holds a container's log, and whether there can be one: the kubelet's checks in the kubelet's words.
 
 Runs on a request's thread. The provider knows the path; while it is away the file is looked for where a provider puts
-it (Instance.pod_logs_dir), so that logs stay readable when cri-bridge is down.
+it (Instance.pod_logs_dir), so that logs stay readable when cri-bridge is down. A container's path is asked for once: it
+never changes, and which container is meant the pod's status says, as it does for the kubelet.
 """
 
 import re
@@ -19,6 +20,7 @@ from vkcri.kubelet.pods import Pod, Pods
 from vkcri.queue import request
 
 PROVIDER_SECONDS = 5.0
+KNOWN_PATHS = 4096  # beyond which all are forgotten and asked for anew
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _WAITING = {
     "ErrImagePull": "image can't be pulled",
@@ -44,6 +46,7 @@ class ContainerLogs:
         self._instance = instance
         self._pods = pods
         self._watches = watches
+        self._known: dict[str, Path] = {}  # of containers, by their ids
 
     def open(
         self, namespace: str, name: str, container: str, options: logs.Options, stop: Callable[[], bool]
@@ -89,11 +92,19 @@ class ContainerLogs:
         if container not in pod.containers():
             raise NotFound(f'container "{container}" not found in pod "{name}"')
         container_id = log_container(pod, container, previous=previous)
+        path = self._known.get(_bare(container_id))
+        if path is not None and path.exists():
+            running = not previous and "running" in ((pod.container_status(container) or {}).get("state") or {})
+            return LogFile(path, pod.uid, container, container_id, running)
         try:
-            return self._ask(pod, container, previous=previous)
+            file = self._ask(pod, container, previous=previous)
         except Unavailable:
             file = self._search(pod.namespace, pod.name, pod.uid, container, previous=previous)
             return replace(file, container_id=container_id)
+        if len(self._known) >= KNOWN_PATHS:
+            self._known.clear()
+        self._known[_bare(file.container_id)] = file.path
+        return file
 
     def _ask(self, pod: Pod, container: str, *, previous: bool) -> LogFile:
         body = {"namespace": pod.namespace, "pod": pod.name, "container": container, "previous": previous}
@@ -117,6 +128,11 @@ class ContainerLogs:
                 found_uid = folder.parent.name.rpartition("_")[2]
                 return LogFile(folder / f"{numbers[-1 - previous]}.log", found_uid, container, "", not previous)
         raise NotFound(f'no log of container "{container}" in pod "{name}" on this node')
+
+
+def _bare(container_id: str) -> str:
+    """Without the runtime's scheme."""
+    return container_id.rpartition("/")[2]
 
 
 def log_container(pod: Pod, container: str, *, previous: bool) -> str:

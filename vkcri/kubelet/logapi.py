@@ -23,7 +23,7 @@ from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid, NotFound, VkcriError
 from vkcri.kubelet import webpage
 from vkcri.kubelet.logs import Blocks, Options
-from vkcri.kubelet.parts import Parts, stopped, text
+from vkcri.kubelet.parts import Parts, log_answer, stopped, text, while_served
 from vkcri.kubelet.pods import Pod
 from vkcri.kubelet.programs import Programs
 from vkcri.kubelet.webpage import Happened
@@ -105,8 +105,8 @@ def make_app(parts: Parts, settings: KubeletSettings, token: str, programs: Prog
         container = container or _only_container(parts.pods.find(namespace, name), name)
         blocks = parts.logs.open(namespace, name, container, options, stopped())
         if not wants_events():
-            return Response(blocks, content_type="text/plain; charset=utf-8", direct_passthrough=True)
-        events = Blocks(server_sent(blocks), blocks.close)
+            return log_answer(blocks, options)
+        events = Blocks(server_sent(while_served(blocks)), blocks.close)
         return Response(events, content_type="text/event-stream; charset=utf-8", direct_passthrough=True)
 
     return app

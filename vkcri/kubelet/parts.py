@@ -1,11 +1,14 @@
 """What both of log-server's applications work with, and the few words that their routes share."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 from flask import Flask, Response, request
+from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.routing import Rule
 
 from vkcri.config import KubeletSettings
@@ -13,10 +16,13 @@ from vkcri.kubelet import metrics
 from vkcri.kubelet.auth import Gate
 from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
+from vkcri.kubelet.logs import Blocks, Options
 from vkcri.kubelet.pods import Pods
 from vkcri.kubelet.use import NodeUse
 
 EVERY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+TEXT = "text/plain; charset=utf-8"
 
 
 class Ask(Protocol):
@@ -51,10 +57,40 @@ def is_plain(rule: Rule) -> bool:
 
 
 def text(message: str, status: int = 200) -> Response:
-    return Response(message, status, content_type="text/plain; charset=utf-8")
+    return Response(message, status, content_type=TEXT)
 
 
 def stopped() -> Callable[[], bool]:
     """Whether this request's stream should end: its client has left, or the server drains."""
     connection, closing = request.environ["vkcri.connection"], request.environ["vkcri.closing"]
     return lambda: closing.is_set() or connection.disconnected()
+
+
+def log_answer(blocks: Blocks, options: Options) -> Response:
+    """A log as text: a short one whole, with its length; any other as it is read. Raises what reading raises."""
+    if options.follow:
+        return _streamed(while_served(blocks))
+    try:
+        first, second = next(blocks, b""), next(blocks, None)
+    except BaseException:
+        blocks.close()
+        raise
+    if second is not None:
+        return _streamed(Blocks(chain((first, second), blocks), blocks.close))
+    blocks.close()
+    return Response(first, content_type=TEXT)
+
+
+def while_served(blocks: Blocks) -> Blocks:
+    """A followed log, which breaks off where the server drains: a client must not take that for the log's own end."""
+
+    def until_closing(closing: threading.Event) -> Iterator[bytes]:
+        yield from blocks
+        if closing.is_set():
+            raise ServiceUnavailable("the server has ended, the log has not")
+
+    return Blocks(until_closing(request.environ["vkcri.closing"]), blocks.close)
+
+
+def _streamed(blocks: Blocks) -> Response:
+    return Response(blocks, content_type=TEXT, direct_passthrough=True)

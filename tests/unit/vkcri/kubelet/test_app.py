@@ -1,5 +1,6 @@
 """The kubelet API, asked over real TLS sockets."""
 
+import http.client
 import json
 import ssl
 import time
@@ -97,6 +98,19 @@ def test_provider_says_why_there_is_no_log(node: Node) -> None:
     assert node.get(LOG) == (400, "not started, says the provider")
 
 
+def test_a_containers_path_is_asked_for_once_and_its_next_ones_anew(node: Node) -> None:
+    path = node.run_pod("web", record(0, b"first life"))
+    assert node.get(LOG) == (200, "first life\n")
+    node.log_paths["default", "web", "main", False] = Invalid("asked again")
+    assert node.get(LOG) == (200, "first life\n")
+    path.unlink()
+    assert node.get(LOG) == (400, "asked again")
+    path.write_bytes(record(0, b"found again"))
+    assert node.get(LOG) == (200, "found again\n")
+    node.put_status("web", [running(container_id="containerd://c2")])
+    eventually(lambda: node.get(LOG) == (400, "asked again"))
+
+
 def test_previous_log_and_the_last_one_of_a_crashing_container(node: Node) -> None:
     node.run_pod("web", record(0, b"second life"))
     older = node.log_file("web", number=7)
@@ -105,8 +119,9 @@ def test_previous_log_and_the_last_one_of_a_crashing_container(node: Node) -> No
     last = {"lastState": terminated(container_id="containerd://c0")["state"]}
     node.put_status("web", [running(**last)])
     eventually(lambda: node.get(f"{LOG}?previous=true") == (200, "first life\n"))
+    last = {"lastState": terminated(container_id="containerd://c1")["state"]}
     node.put_status("web", [waiting("CrashLoopBackOff", **last)])
-    eventually(lambda: node.get(LOG) == (200, "second life\n"))
+    assert node.get(LOG) == (200, "second life\n")
 
 
 def test_logs_are_read_while_the_provider_is_away(node: Node) -> None:
@@ -137,6 +152,28 @@ def test_follow_sends_its_head_at_once_and_ends_with_the_container(node: Node) -
             node.put_status("web", [terminated()])
             assert response.read() == b""
     client.close()
+
+
+def test_a_short_log_comes_whole_and_a_followed_one_is_cut_where_the_server_ends(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.run_pod("web", record(0, b"so far"))
+    client, headers = node.kubelet(), {"Authorization": "Bearer admin-token"}
+    client.request("GET", LOG, headers=headers)
+    with client.getresponse() as whole:
+        assert (whole.getheader("Content-Length"), whole.read()) == ("7", b"so far\n")
+    client.request("GET", f"{LOG}?follow=true", headers=headers)
+    response = client.getresponse()
+    events = node.people("/logs/default/web?follow=1&sse=1")
+    assert response.readline() == b"so far\n"
+    assert events.readline() == b"data: so far\n"
+    node.process.drain()
+    with pytest.raises(http.client.IncompleteRead):
+        response.read()
+    with events, pytest.raises(http.client.IncompleteRead):
+        events.read()
+    client.close()
+    assert [item.getMessage() for item in caplog.records if item.levelname == "ERROR"] == []
 
 
 def test_follow_goes_on_while_the_provider_restarts(node: Node) -> None:

@@ -151,6 +151,16 @@ def test_what_fails_is_shown_and_tried_again(node: Node, method: str, reason: st
     assert node.running(uid)["containerStatuses"][0]["restartCount"] == 0
 
 
+def test_what_keeps_the_first_container_from_starting_is_shown_though_the_last_one_runs(node: Node) -> None:
+    missing = container("a", "x", image="localhost/vkcri/missing:1", imagePullPolicy="Never")
+    uid = node.put(pod("halves", containers=[missing, container("b", "x")]))
+    status = node.wait(uid, "the last runs", lambda status: "running" in status["containerStatuses"][1]["state"])
+    reason = "ErrImageNeverPull"
+    node.wait(uid, reason, lambda status: status["containerStatuses"][0]["state"]["waiting"]["reason"] == reason)
+    assert status["phase"] == "Pending"
+    wait_for("its event", lambda: reason in node.events(uid))
+
+
 def test_a_slow_pull_of_one_pod_holds_up_no_other_and_not_its_own_end(node: Node) -> None:
     slow = pod("slow")
     node.fake.delay("PullImage", 30)

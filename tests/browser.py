@@ -6,6 +6,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,11 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from tests.waiting import PATIENCE
+
+_STARTS = 3
+_SILENCE_SECONDS = 30.0
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -34,29 +40,37 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "profile"
-        self._begin()
-        try:
-            targets = self.call("Target.getTargets")["targetInfos"]
-        except (AssertionError, BrokenPipeError):  # chromium now and then ends before it has begun
-            self._end()
-            self._begin()
-            targets = self.call("Target.getTargets")["targetInfos"]
-        tab = next(item["targetId"] for item in targets if item["type"] == "page")
+        self._said = folder / "chromium.log"
+        tab = self._first_tab()
         self._session = self.call("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
+
+    def _first_tab(self) -> str:
+        """The id of the tab that a chromium begins with, which now and then ends, or says nothing, before it has."""
+        for left in reversed(range(_STARTS)):
+            self._begin()
+            try:
+                targets = self.call("Target.getTargets")["targetInfos"]
+                return next(str(item["targetId"]) for item in targets if item["type"] == "page")
+            except (AssertionError, BrokenPipeError, StopIteration):
+                self._end()
+                if not left:
+                    raise
+        raise AssertionError(_STARTS)
 
     def _begin(self) -> None:
         """A chromium that nothing was asked of yet."""
         read, self._write = os.pipe()
         self._read, write = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, *FLAGS.split(), f"--user-data-dir={self._folder}", "about:blank"],
-            env={**os.environ, "PIPES": f"{read} {write}"},
-            pass_fds=(read, write),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self._said.open("ab") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, *FLAGS.split(), f"--user-data-dir={self._folder}", "about:blank"],
+                env={**os.environ, "PIPES": f"{read} {write}"},
+                pass_fds=(read, write),
+                stdout=said,
+                stderr=said,
+            )
         os.close(read)
         os.close(write)
         self._rest = b""
@@ -96,8 +110,9 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            more = os.read(self._read, 1 << 20)
-            assert more, "chromium has ended"
+            ready, _, _ = select.select([self._read], [], [], _SILENCE_SECONDS)
+            more = os.read(self._read, 1 << 20) if ready else b""
+            assert more, f"chromium {'has ended' if ready else 'says nothing'}: {self._said.read_text()[-2000:]}"
             self._rest += more
         line, _, self._rest = self._rest.partition(b"\0")
         return dict(json.loads(line))
@@ -117,7 +132,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 30.0) -> Any:
+    def until(self, expression: str, seconds: float = PATIENCE) -> Any:
         """The expression's first value that is true."""
         deadline = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):

@@ -20,6 +20,8 @@ from bridge import cleanup, containerd, images_local, network
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.instances import claimed
+from tests.limits import pytest_runtest_makereport, pytest_timeout_set_timer  # noqa: F401  hooks
+from tests.waiting import PATIENCE
 from vkcri.config import RuntimeSettings
 from vkcri.errors import VkcriError
 from vkcri.instance import Instance
@@ -154,7 +156,7 @@ def containerd_settings(claim: Callable[[str], Instance]) -> Iterator[RuntimeSet
         yield settings
     finally:
         cleanup.cleanup(settings)
-        process.wait(20)
+        process.wait(PATIENCE)
         remove_folders(settings.instance)
 
 

@@ -5,6 +5,7 @@ call ends: with its result or, at its deadline, with the words that the kubelet'
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,7 +77,7 @@ class Client:
         return results[0]
 
 
-class _Timed:
+class _Timed(ABC):
     """A call with a deadline, at which `_late` is called, and at most one connection at a time."""
 
     def __init__(self, client: Client, seconds: float) -> None:
@@ -94,8 +95,8 @@ class _Timed:
         self.cancel()
         self._late()
 
-    def _late(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _late(self) -> None: ...
 
 
 class _Fetch(_Timed):

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.runtime import Runtime
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import VkcriError
 from vkcri.instance import Instance
@@ -28,17 +28,6 @@ BIN = Path(sys.executable).parent
 NODE = "bridge-test"
 TOPICS = ("pods", "objects", "services", "endpointslices", "runtimeclasses", "node")
 T = TypeVar("T")
-
-
-def wait_for(what: str, probe: Callable[[], T | None], seconds: float = 60.0) -> T:
-    """The probe's first result that is true. Fails the test after that many seconds, saying what it waited for."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = probe()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
 
 
 class BridgeNode:

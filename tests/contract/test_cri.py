@@ -9,10 +9,11 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
 from tests.contract.fake_runtime import SHELL_IMAGE
+from tests.waiting import PATIENCE
 from vkcri.errors import Conflict, Invalid, NotFound, Unavailable, VkcriError
 
 
-def wait_exited(guest: Guest, container: str, seconds: float = 20.0) -> cri.ContainerStatus:
+def wait_exited(guest: Guest, container: str, seconds: float = PATIENCE) -> cri.ContainerStatus:
     deadline = time.monotonic() + seconds
     while (status := guest.container(container)).state != cri.CONTAINER_EXITED:
         assert time.monotonic() < deadline, f"still {cri.ContainerState.Name(status.state)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.conftest import remove_folders
 from tests.instances import FLOW_NUMBERS, claimed
+from tests.waiting import PATIENCE
 from vkcri.instance import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ class Server:
         """Send a signal and wait for the end; the exit status."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(20)
+        return self._process.wait(PATIENCE)
 
     def close(self) -> None:
         """End it, if it runs."""

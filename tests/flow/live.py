@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,24 +16,13 @@ from typing import Any, TypeVar
 
 from tests.flow.planes import Place, Plane, embedded_place
 from tests.instances import FLOW_NUMBERS, claimed
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = PROJECT / ".venv" / "bin"
 SHELL_IMAGE = "localhost/vkcri/shell:1"
 _T = TypeVar("_T")
-
-
-def wait_for(what: str, probe: Callable[[], _T | None], seconds: float = 60.0) -> _T:
-    """The first value of `probe` that is true. Fails the test, with the last one, after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = probe()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}; last seen: {value!r}")
-        time.sleep(0.1)
 
 
 def read_until(

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from bridge.images_local import shell_archive
+from tests.waiting import PATIENCE
 
 NAME = "stalling/shell"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -61,7 +62,7 @@ class Registry:
             self._closing.set()
             self.server.shutdown()
             self.server.server_close()
-            thread.join(10)
+            thread.join(PATIENCE)
 
 
 def _image(archive: bytes) -> tuple[str, list[str], dict[str, bytes]]:

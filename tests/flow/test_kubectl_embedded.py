@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from tests.flow import kubectls
 from tests.flow.embedded import Server, embedded_server
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [
     pytest.mark.flow,
@@ -67,14 +68,6 @@ class Kubectl:
         file = self.scratch / "status.json"
         file.write_text(json.dumps({**obj, "status": {**obj.get("status", {}), **status}}))
         self("replace", "--raw", f"{path}/status", "-f", str(file))
-
-
-def wait_for(what: str, probe: Callable[[], Any], seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := probe()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +223,7 @@ def test_get_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
         assert watching.stdout.readline().split()[:4] == ["hello", "1/1", "Running", "2"]
     finally:
         watching.kill()
-        watching.wait(10)
+        watching.wait(PATIENCE)
         watching.stdout.close()
 
 
@@ -395,9 +388,9 @@ def test_stopping_ends_watches_in_their_middle_and_takes_no_time(kubectl: Kubect
             assert one.stdout.readline()
         began = time.monotonic()
         assert kubectl.server.kill(signal.SIGTERM) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30  # the watches are not waited for: they have minutes
         for one in watching:
-            one.wait(10)
+            one.wait(PATIENCE)
     finally:
         for one in watching:
             one.kill()
@@ -416,7 +409,7 @@ def other() -> Iterator[Server]:
 def test_where_a_cluster_is_joined_no_server_is_needed(other: Server) -> None:
     began = time.monotonic()
     other.start(KUBECONFIG="/etc/elsewhere.conf")
-    assert other.wait(20) == 0
+    assert other.wait(PATIENCE) == 0
     assert time.monotonic() - began > 1.5  # past startsecs, so that supervisord counts it as started
     assert "not needed: joined with KUBECONFIG=/etc/elsewhere.conf" in other.log
     assert not other.instance.store_file.exists()
@@ -426,6 +419,6 @@ def test_a_store_that_is_none_is_told_with_its_cure_and_waits_for_a_person(other
     other.instance.store_file.parent.mkdir(parents=True)
     other.instance.store_file.write_bytes(b"no database at all, but long enough to be read" * 100)
     other.start()
-    assert other.wait(20) == 78
+    assert other.wait(PATIENCE) == 78
     assert "make reset" in other.log
     assert "Traceback" not in other.log

@@ -4,109 +4,20 @@ Pure; `now` (epoch seconds) is passed in. Columns, their order and the words in 
 pkg/printers/internalversion, since people and scripts read them. Pods, which have most, are in printers_pod.py.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from vkcri.api import selectors, times
-from vkcri.errors import Invalid
+from vkcri.api import selectors
+from vkcri.apiserver import printers_pod
+from vkcri.apiserver.cells import AGE, NAME, NONE, UNKNOWN, Column, Object, Printer, age, created, name_of
 
-Object = Mapping[str, Any]
-NONE: Final = "<none>"
-UNKNOWN: Final = "<unknown>"
 _ROLE: Final = "node-role.kubernetes.io/"
 _OLD_ROLE: Final = "kubernetes.io/role"
 _SERVICE_PORTS_SHOWN: Final = 3
 
 
-@dataclass(frozen=True)
-class Column:
-    """`priority` 1: shown with -o wide only."""
-
-    name: str
-    description: str
-    priority: int = 0
-    type: str = "string"
-    format: str = ""
-
-    def as_definition(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "type": self.type,
-            "format": self.format,
-            "description": self.description,
-            "priority": self.priority,
-        }
-
-
-@dataclass(frozen=True)
-class Printer:
-    """A kind's columns, and the cells of one object in their order."""
-
-    columns: tuple[Column, ...]
-    cells: Callable[[Object, float], list[Any]]
-    conditions: Callable[[Object], list[dict[str, Any]]] = lambda _obj: []
-
-
-NAME: Final = Column("Name", "the object's name, unique in its namespace", format="name")
-AGE: Final = Column("Age", "the time since the object was created")
-
-
 def of(resource_key: str) -> Printer:
     """The printer of a kind; name and age for one without its own."""
-    if resource_key == "/pods":
-        from vkcri.apiserver import printers_pod
-
-        return printers_pod.PRINTER
     return _PRINTERS.get(resource_key, _PLAIN)
-
-
-def age(stamp: str | None, now: float) -> str:
-    """The time since an RFC 3339 stamp, as `kubectl get` writes it."""
-    if not stamp:
-        return UNKNOWN
-    try:
-        return duration(now - times.to_epoch(stamp))
-    except Invalid:
-        return UNKNOWN
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 45s, 2m5s, 47h, 3d1h, 2y30d (k8s.io/apimachinery's HumanDuration)."""
-    whole = int(seconds)
-    if whole < -1:
-        return "<invalid>"
-    minutes, hours = whole // 60, whole // 3600
-    if whole < 120:
-        return f"{max(whole, 0)}s"
-    if minutes < 10:
-        return _two(minutes, "m", whole % 60, "s")
-    if minutes < 180:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if hours < 24 * 8:
-        return _two(hours // 24, "d", hours % 24, "h")
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24}d"
-    if hours < 24 * 365 * 8:
-        return _two(hours // 24 // 365, "y", hours // 24 % 365, "d")
-    return f"{hours // 24 // 365}y"
-
-
-def created(obj: Object, now: float) -> str:
-    """The Age cell."""
-    return age(obj["metadata"].get("creationTimestamp"), now)
-
-
-def name_of(obj: Object) -> str:
-    return str(obj["metadata"].get("name", ""))
-
-
-def _two(first: int, unit: str, second: int, smaller: str) -> str:
-    return f"{first}{unit}{second}{smaller}" if second else f"{first}{unit}"
 
 
 def _node(obj: Object, now: float) -> list[Any]:
@@ -247,6 +158,7 @@ def _lease(obj: Object, now: float) -> list[Any]:
 
 _PLAIN: Final = Printer((NAME, AGE), lambda obj, now: [name_of(obj), created(obj, now)])
 _PRINTERS: Final[dict[str, Printer]] = {
+    "/pods": printers_pod.PRINTER,
     "/configmaps": Printer((NAME, Column("Data", "how many keys it has", type="integer"), AGE), _config_map),
     "/secrets": Printer(
         (NAME, Column("Type", "what the data is for"), Column("Data", "how many keys it has", type="integer"), AGE),

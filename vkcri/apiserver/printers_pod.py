@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from vkcri.api import times
-from vkcri.apiserver.printers import AGE, NAME, NONE, Column, Object, Printer, created, duration, name_of
+from vkcri.apiserver.cells import AGE, NAME, NONE, Column, Object, Printer, created, duration, name_of
 
 _COMPLETED: Final = {
     "Succeeded": "the pod has completed successfully",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vkcri.apiserver import printers
+from vkcri.apiserver.cells import Printer
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import StatusError
 
@@ -56,7 +57,7 @@ def partial_list(items: Sequence[Object], metadata: Object, version: str) -> Obj
     }
 
 
-def _row(resource: Resource, printer: printers.Printer, obj: Object, include: str, version: str, now: float) -> Object:
+def _row(resource: Resource, printer: Printer, obj: Object, include: str, version: str, now: float) -> Object:
     row: Object = {"cells": printer.cells(obj, now)}
     conditions = printer.conditions(obj)
     if conditions:

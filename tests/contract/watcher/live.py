@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.waiting import PATIENCE
 from vkcri.api import times
 from vkcri.instance import Instance
 from vkcri.kube.client import Client
@@ -46,7 +47,7 @@ class Program:
         """Send it the signal and wait; its exit status."""
         if self._child.poll() is None:
             self._child.send_signal(number)
-        return self._child.wait(20)
+        return self._child.wait(PATIENCE)
 
 
 class Guest:

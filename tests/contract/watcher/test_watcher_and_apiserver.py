@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.watcher.live import Guest
 from tests.instances import claimed, own
-from tests.unit.vkcri.kube.scripted import until
+from tests.waiting import PATIENCE, until
 from vkcri.errors import NotFound, Refused, Unavailable
 from vkcri.kube.client import Client
 from vkcri.queue import Subscription, request
@@ -70,7 +70,7 @@ def test_a_pods_whole_life(guest: Guest) -> None:
     admin.create("/api/v1/namespaces/default/configmaps", body)
     until(lambda: b'"k":"1"' in (guest.objects.get("configmaps/default/settings") or b""))
     admin.patch("/api/v1/namespaces/default/configmaps/settings", {"data": {"k": "2"}})
-    until(lambda: b'"k":"2"' in (guest.objects.get("configmaps/default/settings") or b""), 5.0)
+    until(lambda: b'"k":"2"' in (guest.objects.get("configmaps/default/settings") or b""))
 
     guest.report_pod(pod, "Running")
     until(lambda: admin.get(f"{POD}/web")["status"]["phase"] == "Running")
@@ -192,19 +192,19 @@ def test_what_other_roles_ask(guest: Guest) -> None:
         "podName": "web",
         "podUID": pod["metadata"]["uid"],
     }
-    token = request(socket, "token", body, timeout=10)
-    review = request(socket, "token-review", {"token": token["token"], "audiences": []}, timeout=10)
+    token = request(socket, "token", body, timeout=PATIENCE)
+    review = request(socket, "token-review", {"token": token["token"], "audiences": []}, timeout=PATIENCE)
     assert review["authenticated"]
     assert review["user"]["username"] == "system:serviceaccount:default:default"
     attributes = {"verb": "get", "resource": "nodes", "subresource": "proxy", "name": "n1"}
     access = {"user": review["user"]["username"], "groups": review["user"]["groups"], "resourceAttributes": attributes}
-    assert request(socket, "access-review", access, timeout=10)["allowed"] is False
+    assert request(socket, "access-review", access, timeout=PATIENCE)["allowed"] is False
     masters = {"user": "admin", "groups": ["system:masters"], "resourceAttributes": attributes}
-    assert request(socket, "access-review", masters, timeout=10)["allowed"] is True
-    assert "BEGIN CERTIFICATE" in request(socket, "client-ca", {}, timeout=10)["pem"]
+    assert request(socket, "access-review", masters, timeout=PATIENCE)["allowed"] is True
+    assert "BEGIN CERTIFICATE" in request(socket, "client-ca", {}, timeout=PATIENCE)["pem"]
     with pytest.raises((Refused, NotFound)):
-        request(socket, "token", {**body, "podUID": "another"}, timeout=10)
-    text = request(socket, "metrics", {}, timeout=10)["text"]
+        request(socket, "token", {**body, "podUID": "another"}, timeout=PATIENCE)
+    text = request(socket, "metrics", {}, timeout=PATIENCE)["text"]
     assert 'vkcri_watcher_synced{resource="pods"} 1' in text
 
 

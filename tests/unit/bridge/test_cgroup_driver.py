@@ -12,6 +12,7 @@ from bridge.prepare import Preparation
 from bridge.runtime import Runtime
 from tests.conftest import remove_folders
 from tests.contract.bridge_node import wait_for
+from tests.waiting import PATIENCE
 from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Refused, VkcriError
 from vkcri.instance import Instance
@@ -49,7 +50,7 @@ def systemd(claim: Callable[[str], Instance]) -> Iterator[RuntimeSettings]:
         yield settings
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
         remove_folders(settings.instance)
 
 

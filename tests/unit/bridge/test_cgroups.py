@@ -13,6 +13,7 @@ from bridge.cgroups import Cgroups, pod_limits
 from bridge.spec import CgroupFacts
 from bridge.spec.resources import Sizes, pod_sizes
 from tests.instances import own
+from tests.waiting import PATIENCE
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Invalid
 from vkcri.instance import Instance
@@ -231,7 +232,7 @@ def test_what_is_left_in_a_pods_cgroup_is_killed(real: Cgroups) -> None:
                     (folder / name).write_text((folder.parent / name).read_text())
             (folder / "cgroup.procs").write_text(str(process.pid))
         real.remove_pod("uid-1")
-        assert process.wait(timeout=10) == -9
+        assert process.wait(PATIENCE) == -9
     assert not any(folder.exists() for folder in folders(path))
 
 

@@ -21,6 +21,7 @@ from bridge.containerd_config import PAUSE_IMAGE, Conditions, render
 from tests.conftest import remove_folders, start_containerd
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
+from tests.waiting import PATIENCE, wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Unavailable
 from vkcri.instance import Instance
@@ -198,13 +199,6 @@ def launcher(settings: RuntimeSettings, **environment: str) -> "subprocess.Popen
     )
 
 
-def wait_for(what: str, probe: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not probe():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def claimed(claim: Callable[[str], Instance]) -> RuntimeSettings:
     return RuntimeSettings(instance=claim("rt"), pod_ip="127.0.0.1")
@@ -266,7 +260,7 @@ def test_ours_runs_with_its_own_configuration_default_signals_and_no_lock(instan
     held = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
     assert not [path for path in held if path.startswith(str(instance.instance.locks_dir))]
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.container
@@ -301,7 +295,7 @@ def test_a_second_launcher_waits_for_the_end_of_the_first_ones_containerd(instan
         assert f"pid {first.pid}" in line
         assert second.poll() is None
         first.terminate()
-        assert first.wait(20) == 0
+        assert first.wait(PATIENCE) == 0
         wait_for("the second becomes containerd", lambda: containerd.our_pid(instance) == second.pid)
     finally:
         second.terminate()

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,16 +12,10 @@ from bridge.pb.containerd import events_pb2 as pb
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import SHELL_IMAGE, FakeRuntime
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
-
-
-def wait_for(what: str, probe: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not probe():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 class Listener:

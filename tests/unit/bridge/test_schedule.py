@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from bridge.schedule import Scheduler
+from tests.waiting import PATIENCE
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
@@ -87,7 +88,7 @@ def test_no_task_runs_twice_at_once_and_none_holds_up_another() -> None:
     def hold() -> None:
         if slow.steps == 1:
             entered.set()
-            assert leave.wait(10)
+            assert leave.wait(PATIENCE)
         else:
             done.set()
 
@@ -95,13 +96,13 @@ def test_no_task_runs_twice_at_once_and_none_holds_up_another() -> None:
     slow.inside, quick.inside = hold, ran.set
     scheduler.start(process, threads=2)
     scheduler.wake(slow)
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     scheduler.wake(slow)
     scheduler.wake(quick)
-    assert ran.wait(10)
+    assert ran.wait(PATIENCE)
     assert slow.steps == 1
     leave.set()
-    assert done.wait(10)
+    assert done.wait(PATIENCE)
     process.drain()
 
 
@@ -112,5 +113,5 @@ def test_a_due_task_is_run_by_a_waiting_thread() -> None:
     task.inside = ran.set
     scheduler.start(process, threads=1)
     scheduler.wake_at(task, 0)
-    assert ran.wait(10)
+    assert ran.wait(PATIENCE)
     process.drain()

@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import processes
+from tests.waiting import until
 from vkcri.errors import Unavailable
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
@@ -20,13 +20,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     for program in processes.running(tmp_path):
         processes.stop(tmp_path, program, 0.1)
-
-
-def _until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def _start(folder: Path, program: str, *command: str) -> None:
@@ -44,7 +37,7 @@ def test_a_started_process_is_found_by_folder_and_program_and_is_not_our_child(f
 def test_stop_ends_every_process_of_one_program_and_no_other(folder: Path) -> None:
     for program in ("first", "first", "second"):
         _start(folder, program, "sleep", "600")
-    _until(lambda: len(processes.running(folder).get("first", ())) == 2)
+    until(lambda: len(processes.running(folder).get("first", ())) == 2)
     processes.stop(folder, "first")
     assert list(processes.running(folder)) == ["second"]
 
@@ -55,7 +48,7 @@ def test_stop_is_harmless_where_nothing_runs(folder: Path) -> None:
 
 def test_a_process_that_ignores_sigterm_is_killed(folder: Path) -> None:
     _start(folder, "stubborn", "sh", "-c", STUBBORN)
-    _until(lambda: "ready" in (folder / "stubborn.log").read_text())
+    until(lambda: "ready" in (folder / "stubborn.log").read_text())
     processes.stop(folder, "stubborn", 0.3)
     assert processes.running(folder) == {}
 
@@ -72,11 +65,11 @@ def test_what_outlives_sigkill_is_named_in_one_line(folder: Path, monkeypatch: p
 
 def test_a_process_whose_parent_was_killed_is_still_found(folder: Path) -> None:
     _start(folder, "parent", "sh", "-c", "sleep 600 & echo $!; wait")
-    _until(lambda: (folder / "parent.log").read_text().strip())
+    until(lambda: (folder / "parent.log").read_text().strip())
     child = int((folder / "parent.log").read_text())
     (parent,) = set(processes.running(folder)["parent"]) - {child}
     os.kill(parent, signal.SIGKILL)
-    _until(lambda: processes.running(folder)["parent"] == [child])
+    until(lambda: processes.running(folder)["parent"] == [child])
     processes.stop(folder, "parent")
     assert processes.running(folder) == {}
 
@@ -84,14 +77,14 @@ def test_a_process_whose_parent_was_killed_is_still_found(folder: Path) -> None:
 def test_nothing_of_our_environment_but_path_reaches_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", "/somewhere")
     processes.start(folder, "env", ["env"], folder / "env.log", EXTRA="yes")
-    _until(lambda: "EXTRA=yes" in (folder / "env.log").read_text())
+    until(lambda: "EXTRA=yes" in (folder / "env.log").read_text())
     assert "KUBECONFIG" not in (folder / "env.log").read_text()
 
 
 def test_a_program_that_does_not_exist_says_so_in_its_log(folder: Path) -> None:
     _start(folder, "absent", str(folder / "no-such-program"))
-    _until(lambda: "no-such-program" in (folder / "absent.log").read_text())
-    _until(lambda: processes.running(folder) == {})
+    until(lambda: "no-such-program" in (folder / "absent.log").read_text())
+    until(lambda: processes.running(folder) == {})
 
 
 def test_what_serves_already_is_not_started_again(folder: Path) -> None:

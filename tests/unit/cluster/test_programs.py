@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import golang, programs
+from tests.waiting import PATIENCE, until
 from vkcri.errors import ConfigError, Unavailable
 
 PROJECT = Path(__file__).parents[3]
@@ -140,7 +139,7 @@ def test_a_second_build_waits_for_the_first_even_if_its_starter_was_killed(
     code = f"from tests.cluster import programs; programs.ensure({VERSION!r}, ['kubelet'])"
     command = [sys.executable, "-c", code]
     first = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
-    _wait(began.exists)
+    until(began.exists)
     first.kill()
     first.wait()
     second = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
@@ -149,7 +148,7 @@ def test_a_second_build_waits_for_the_first_even_if_its_starter_was_killed(
         assert "waiting for it" in second.stdout.readline()
         assert len(_builds(go)) == 1
         gate.touch()
-        assert second.wait(20) == 0
+        assert second.wait(PATIENCE) == 0
         assert len(_builds(go)) == 2, "what the killed one built was not put in place by it"
         assert programs.binary(VERSION, "kubelet").exists()
     finally:
@@ -166,10 +165,3 @@ def test_progress_is_asked_for_while_go_runs(tmp_path: Path, monkeypatch: pytest
     with open(tmp_path / "lock", "w") as lock:
         golang.build(["go", "build", "-o", str(tmp_path / "x")], tmp_path, tmp_path / "log", lock.fileno(), gate.touch)
     assert (tmp_path / "x").exists()
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance import own
 from tests.flow.live import PROJECT, wait_for
+from tests.waiting import PATIENCE
 
 BREAKS_OFF = """
 import signal, sys
@@ -40,7 +41,7 @@ def test_broken_off_it_ends_the_tests_and_waits_for_them(tmp_path: Path, number:
         time.sleep(0.1)  # two signals at once are one
         if number == signal.SIGTERM:
             process.send_signal(number)  # of someone impatient
-        assert process.wait(30) == status
+        assert process.wait(PATIENCE) == status
     finally:
         process.kill()
     assert ended.exists()

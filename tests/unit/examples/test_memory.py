@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.instances import own
+from tests.waiting import PATIENCE
 from vkcri.api import loglines, times
 from vkcri.errors import Invalid, NotFound, Refused
 from vkcri.lifecycle import Process
@@ -183,7 +184,7 @@ class Guest:
         return json.loads(self.statuses.get(uid) or b'{"status": {}}')  # type: ignore[no-any-return]
 
     def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, self.entry()
             assert self.child is None or self.child.poll() is None
@@ -215,23 +216,25 @@ def test_the_queues_contract_from_first_pod_to_restart_to_deletion(guest: Guest)
         "name": "web",
         "uid": "u-1",
     }
-    answer = request(guest.provider, "log-path", {"namespace": "ns", "pod": "web", "container": "main"}, timeout=5)
+    answer = request(
+        guest.provider, "log-path", {"namespace": "ns", "pod": "web", "container": "main"}, timeout=PATIENCE
+    )
     assert answer["running"] is True
     assert answer["path"] == str(INSTANCE.pod_logs_dir / "ns_web_u-1" / "main" / "0.log")
     lines = [loglines.parse(line) for line in Path(answer["path"]).read_bytes().splitlines(keepends=True)]
     assert [line.content for line in lines] == [b"one\n", b"two\n"]
     with pytest.raises(NotFound):
-        request(guest.provider, "log-path", {"namespace": "ns", "pod": "web", "container": "other"}, timeout=5)
+        request(guest.provider, "log-path", {"namespace": "ns", "pod": "web", "container": "other"}, timeout=PATIENCE)
     with pytest.raises(NotFound):
-        request(guest.provider, "log-path", {"namespace": "ns", "pod": "none", "container": "main"}, timeout=5)
+        request(guest.provider, "log-path", {"namespace": "ns", "pod": "none", "container": "main"}, timeout=PATIENCE)
     with pytest.raises(Invalid, match="is waiting to start: CreateContainerError"):
-        request(guest.provider, "log-path", {"namespace": "ns", "pod": "b", "container": "main"}, timeout=5)
+        request(guest.provider, "log-path", {"namespace": "ns", "pod": "b", "container": "main"}, timeout=PATIENCE)
     with pytest.raises(Invalid, match="previous terminated container"):
         body = {"namespace": "ns", "pod": "web", "container": "main", "previous": True}
-        request(guest.provider, "log-path", body, timeout=5)
+        request(guest.provider, "log-path", body, timeout=PATIENCE)
     for name in ("exec", "attach", "port-forward"):
         with pytest.raises(Refused):
-            request(guest.provider, name, {"uid": "u-1", "container": "main", "command": ["id"]}, timeout=5)
+            request(guest.provider, name, {"uid": "u-1", "container": "main", "command": ["id"]}, timeout=PATIENCE)
     guest.until(lambda: guest.node.get("node"))
     node = json.loads(guest.node.get("node") or b"")
     assert int(node["capacity"]["cpu"]) == os.cpu_count()

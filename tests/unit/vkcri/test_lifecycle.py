@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.instances import own
+from tests.waiting import PATIENCE
 from vkcri.lifecycle import DRAIN_SECONDS, Process, make_folders
 from vkcri.selfwatch import SelfWatch
 
@@ -52,14 +53,14 @@ class Program:
     def text(self) -> str:
         return self.output.read_text()
 
-    def until(self, text: str, seconds: float = 20) -> None:
+    def until(self, text: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.text:
             assert self.process.poll() is None or text in self.text, self.text
             assert time.monotonic() < deadline, self.text
             time.sleep(0.02)
 
-    def wait(self, seconds: float = 20) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         return self.process.wait(seconds)
 
 
@@ -154,7 +155,7 @@ child.wait()
     parent.until("serving")
     child = int(parent.text.partition("child ")[2].partition(".")[0])
     parent.process.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -260,10 +261,10 @@ def test_a_long_wait_that_was_declared_is_not_cut(start: Start) -> None:
 def main(process):
     with process.expect("a cycle", 0.1):
         with process.expect("a pull", 30):
-            time.sleep(3)
+            time.sleep(5)
     say("pulled")
     serve(process)
-start(main, watch=SelfWatch(0.5, period=0.1))
+start(main, watch=SelfWatch(2.0, period=0.1))
 """)
     program.until("pulled")
     program.process.terminate()
@@ -311,7 +312,7 @@ def test_a_process_may_be_built_by_a_test() -> None:
     assert ends == [1]
     assert not process.wait(0)
     process.drain()
-    assert process.wait(10)
+    assert process.wait(PATIENCE)
     assert order == [2, 1]
 
 

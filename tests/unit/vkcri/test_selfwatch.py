@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tests.waiting import PATIENCE
 from vkcri.selfwatch import SelfWatch
 
 
@@ -72,11 +73,11 @@ def test_each_thread_has_its_own(watch: SelfWatch, clock: Clock) -> None:
     def other() -> None:
         with watch.expect("its own", 1):
             entered.set()
-            leave.wait(10)
+            leave.wait(PATIENCE)
 
     thread = threading.Thread(target=other, name="worker-7")
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     with watch.expect("something long", 1000):
         clock.now += 40
         (line,) = watch.overdue(clock.now)

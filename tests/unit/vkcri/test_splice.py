@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE
 from vkcri import certs, splice
 from vkcri.farewell import farewell
 from vkcri.httpd import tls_context
 
-DEADLINE = 30.0
 SIZE = 8 * 1024 * 1024
 Pair = tuple[socket.socket, socket.socket]
 
@@ -38,7 +38,7 @@ class Line:
         self.far.close()
 
     def wait(self) -> tuple[int, int]:
-        self._thread.join(DEADLINE)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         assert self.result is not None
         return self.result
@@ -52,9 +52,9 @@ class Line:
 
 def _plain() -> Pair:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        one = socket.create_connection(listener.getsockname(), DEADLINE)
+        one = socket.create_connection(listener.getsockname(), PATIENCE)
         other, _ = listener.accept()
-    other.settimeout(DEADLINE)
+    other.settimeout(PATIENCE)
     return one, other
 
 
@@ -69,7 +69,7 @@ def _tls(folder: Path) -> Pair:
     thread.start()
     trust = ssl.create_default_context(cadata=authority.certificate.decode())
     wrapped = trust.wrap_socket(client, server_hostname="localhost")
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     return wrapped, accepted[0]
 
 
@@ -128,7 +128,7 @@ def test_one_way_flood_arrives_whole(make: Callable[[], Pair], lines: list[Line]
     thread = threading.Thread(target=sender.sendall, args=(data,), daemon=True)
     thread.start()
     assert hashlib.sha256(_read(receiver, SIZE)).digest() == hashlib.sha256(data).digest()
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
 
 
 def test_floods_both_ways_at_once_do_not_lock_up(lines: list[Line]) -> None:
@@ -145,7 +145,7 @@ def test_floods_both_ways_at_once_do_not_lock_up(lines: list[Line]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
     assert results == {"client": data, "backend": data}
 
 
@@ -191,7 +191,7 @@ def test_last_bytes_before_a_close_are_delivered(make: Callable[[], Pair], lines
     thread = threading.Thread(target=lambda: (line.backend.sendall(data), line.backend.close()), daemon=True)
     thread.start()
     assert _read(line.client, len(data) + 1) == data
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
 
 
 def test_reader_that_stops_holds_a_bounded_amount(lines: list[Line]) -> None:
@@ -212,7 +212,7 @@ def test_silence_ends_it_after_the_idle_limit(make: Callable[[], Pair], lines: l
     line = Line(make, idle=0.3)
     lines.append(line)
     line.wait()
-    assert 0.25 < time.monotonic() - started < DEADLINE / 2
+    assert 0.25 < time.monotonic() - started < PATIENCE / 2
 
 
 def test_stop_ends_it(make: Callable[[], Pair], lines: list[Line]) -> None:

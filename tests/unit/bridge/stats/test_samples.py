@@ -24,6 +24,7 @@ from bridge.stats.summary import NodeUse
 from bridge.stats.usage import Memory, Usage
 from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
+from tests.waiting import PATIENCE
 from vkcri.errors import Unavailable
 
 SECOND = 1_000_000_000
@@ -157,7 +158,7 @@ def test_use_of_processes_grows_and_keeps_what_ended_ones_had(burner: "subproces
     assert burnt.cpu - before.cpu >= 250_000_000
     assert burnt.memory.working_set > burnt.memory.rss > 1_000_000
     tell(burner)
-    burner.wait(10)
+    burner.wait(PATIENCE)
     after = group.usage()
     assert after is not None
     assert after.cpu >= burnt.cpu
@@ -198,7 +199,7 @@ class Gatherer:
     def _use(self, what: str) -> tuple[NodeUse, list[Any]]:
         self.asked.append(what)
         if self.hangs is not None:
-            assert self.hangs.wait(30)
+            assert self.hangs.wait(PATIENCE)
         if self.failing:
             raise Unavailable("the runtime is away")
         from bridge.stats.shapes import Measured
@@ -265,9 +266,9 @@ def test_who_asks_while_the_runtime_hangs_waits_no_longer_than_his_request() -> 
     began = time.monotonic()
     with pytest.raises(Unavailable, match="nobody who asked before has an answer yet"):
         answers.stats({}, 0.3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE / 2
     gatherer.hangs.set()
-    first.join(10)
+    first.join(PATIENCE)
     assert gatherer.asked == ["whole"]
     assert json.loads(answers.stats({}, 10.0))["node"]["nodeName"] == "n1"
 
@@ -305,7 +306,7 @@ def test_who_waited_for_what_failed_gets_the_failure_and_asks_no_runtime_again()
     wait_for("all of them", lambda: lock.asked == 5)
     gatherer.hangs.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
     assert failures == ["the runtime is away"] * 5
     assert gatherer.asked == ["whole"]
 
@@ -319,7 +320,7 @@ def test_all_that_cri_is_asked_for_one_answer_has_the_requests_seconds(fake: Fak
         boxes(stock, "label")
     with pytest.raises(Unavailable, match="all the time that the request had"):
         stock.images()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     runtime.close()
 
 

@@ -12,6 +12,7 @@ import grpc
 import trustme
 
 from bridge.pb.grpc.health.v1 import health_pb2
+from tests.waiting import PATIENCE
 
 Serve = Callable[[socket.socket], None]
 
@@ -49,7 +50,7 @@ def serving(serve: Serve, *, tls: ssl.SSLContext | None = None, family: int = so
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
-        thread.join(5)
+        thread.join(PATIENCE)
 
 
 def read_head(connection: socket.socket) -> list[str]:
@@ -136,5 +137,5 @@ def health_server(
     try:
         yield port
     finally:
-        server.stop(0).wait(5)
+        server.stop(0).wait(PATIENCE)
         pool.shutdown()

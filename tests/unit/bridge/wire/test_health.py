@@ -13,6 +13,7 @@ from bridge.wire.client import Client
 from bridge.wire.exchange import Health, Late
 from tests.contract.bridge_node import wait_for
 from tests.unit.bridge.wire.servers import answering, closed_port, health_server, response, serving
+from tests.waiting import PATIENCE
 
 
 def check(client: Client, port: int, service: str = "", seconds: float = 20.0, *, tls: bool = False) -> Health | Late:
@@ -94,7 +95,7 @@ def test_a_server_that_comes_up_meanwhile_is_found(client: Client) -> None:
 
 def carry_to(port: int, server: socket.socket, until: list[Any]) -> None:
     """Carry the bytes of one connection of the server's to that port, until there is something in the list."""
-    server.settimeout(10)
+    server.settimeout(PATIENCE)
     connection, _ = server.accept()
     with connection, socket.create_connection(("127.0.0.1", port)) as behind:
         ends = {connection: behind, behind: connection}

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import remove_folders
 from tests.instances import own
+from tests.waiting import PATIENCE
 
 PROJECT = Path(__file__).resolve().parents[4]
 INSTANCE = own("apisrv")
@@ -43,12 +44,12 @@ def server(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(PATIENCE)
         remove_folders(INSTANCE)
 
 
 def until(log: Path, words: str, process: "subprocess.Popen[bytes]") -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while words not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -73,5 +74,5 @@ def test_it_waits_for_an_address_says_so_once_and_serves_when_there_is_one(
 def test_it_ends_at_once_while_it_waits(server: "subprocess.Popen[bytes]", tmp_path: Path) -> None:
     until(tmp_path / "log", "waiting for one", server)
     server.send_signal(signal.SIGTERM)
-    assert server.wait(10) == 0
+    assert server.wait(PATIENCE) == 0
     assert not INSTANCE.store_file.exists()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from tests.waiting import PATIENCE
 from vkcri import certs, httpd
 from vkcri.apiserver import tokens
 from vkcri.apiserver.authn import Authenticator
@@ -65,7 +66,7 @@ def served(app: Any, name: str, folder: Path, authority: certs.CertificateAuthor
         yield server.port
     finally:
         server.close(1)
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,7 @@ def test_a_followed_log_comes_line_by_line_and_ends_with_its_reader(
 
         def lines() -> Iterator[bytes]:
             yield b"first\n"
-            assert more.wait(10)
+            assert more.wait(PATIENCE)
             yield b"second\n"
             while not environ["vkcri.connection"].disconnected() and not environ["vkcri.closing"].wait(0.05):
                 pass
@@ -188,7 +189,7 @@ def test_a_followed_log_comes_line_by_line_and_ends_with_its_reader(
     more.set()
     read_until(connection, b"second\n")
     connection.close()
-    assert fake.gone.wait(10)
+    assert fake.gone.wait(PATIENCE)
 
 
 def test_a_kubelets_refusal_is_passed_on(
@@ -252,7 +253,7 @@ def test_an_upgrade_is_made_at_the_kubelet_and_then_carries_bytes(
     def echo(environ: Environ, _start: Any) -> list[bytes]:
         stream, early = environ["vkcri.connection"].take_over()
         stream.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello,")
-        stream.settimeout(10)
+        stream.settimeout(PATIENCE)
         data = early or stream.recv(100)
         while data and b"bye" not in data:
             stream.sendall(data.upper())
@@ -281,7 +282,7 @@ def test_bytes_sent_along_with_the_upgrade_are_not_lost(
 ) -> None:
     def answer(environ: Environ, _start: Any) -> list[bytes]:
         stream, early = environ["vkcri.connection"].take_over()
-        stream.settimeout(10)
+        stream.settimeout(PATIENCE)
         stream.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
         while len(early) < 5:
             early += stream.recv(100)

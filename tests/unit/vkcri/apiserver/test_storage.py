@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
 from vkcri.errors import ConfigError
@@ -161,7 +162,7 @@ def test_concurrent_modifications_are_all_kept(store: Store) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     final = store.get(MAPS, "default", "a")
     assert final is not None
     assert final["data"]["count"] == "200"

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from vkcri.apiserver import printers, table
+from vkcri.apiserver import table
+from vkcri.apiserver.cells import duration
 from vkcri.apiserver.resources import RESOURCES, Resource, by_key
 from vkcri.apiserver.status import StatusError
 
@@ -54,7 +55,7 @@ def state(name: str = "c0", *, restarts: int = 0, ready: bool = False, last: Any
     ],
 )
 def test_ages_read_as_kubectl_writes_them(seconds: int, text: str) -> None:
-    assert printers.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(

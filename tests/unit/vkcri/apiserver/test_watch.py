@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
 from vkcri.apiserver.status import StatusError
 from vkcri.apiserver.storage import Store
 from vkcri.apiserver.watch import BOOKMARK, Watch
@@ -145,7 +146,7 @@ def test_no_change_is_lost_when_a_watch_is_resumed_from_its_bookmarks(store: Sto
                 seen.append(obj["metadata"]["name"])
         if finished and len(seen) < total:
             break
-    writer.join(30)
+    writer.join(PATIENCE)
     assert seen == [f"p{number}" for number in range(total)]
 
 
@@ -160,7 +161,7 @@ def test_close_ends_a_waiting_reader_at_once(store: Store) -> None:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     watch.close()
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE)
 
 
 def test_a_waiting_reader_wakes_on_a_change(store: Store) -> None:

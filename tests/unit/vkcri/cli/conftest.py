@@ -5,13 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.instances import own
+from tests.waiting import wait_for
 from vkcri.cli import supervision
 from vkcri.cli.supervision import Supervisor
 from vkcri.instance import Instance
@@ -19,13 +19,6 @@ from vkcri.instance import Instance
 # Ends with 0 on SIGTERM, as containerd does; its environment and its current folder are there to be read in /proc.
 PROGRAM = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15}); signal.sigwait({15})"
 NAMES = ("containerd", "api-watcher")
-
-
-def wait_for(what: str, probe: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not probe():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def state(supervisor: Supervisor, name: str) -> str:

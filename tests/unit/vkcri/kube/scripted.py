@@ -4,7 +4,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-DEADLINE = 10.0
+from tests.waiting import PATIENCE
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Call:
 
     def hold(self) -> None:
         """Keep the connection open until the server closes."""
-        self.gone.wait(DEADLINE * 6)
+        self.gone.wait(PATIENCE)
 
 
 class Server:
@@ -124,7 +123,7 @@ class Server:
         self._closing.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(DEADLINE)
+        self._thread.join(PATIENCE)
 
     def __enter__(self) -> "Server":
         return self
@@ -150,12 +149,3 @@ def kubeconfig(path: Path, server: str, user: dict[str, Any] | None = None, **cl
     }
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
-
-
-def until(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
-    """Wait for the condition; fails after that many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("the condition did not come true in time")
-        time.sleep(0.005)

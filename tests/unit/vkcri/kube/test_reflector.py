@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import Call, Server, kubeconfig, status_object, until
+from tests.unit.vkcri.kube.scripted import Call, Server, kubeconfig, status_object
+from tests.waiting import PATIENCE, until
 from vkcri.backoff import Backoff
 from vkcri.errors import Refused, VkcriError
 from vkcri.instance import Instance
@@ -91,7 +92,7 @@ class Bench:
         self.process.stop()
         self.reflector.end()
         self.server.close()
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
     def has(self, **held: str) -> None:
@@ -366,6 +367,6 @@ def test_end_returns_from_a_quiet_watch(bench: Make) -> None:
     with bench(script) as it:
         until(lambda: it.watches and it.reflector._stream is not None)
         it.reflector.end()
-        it.thread.join(5)
+        it.thread.join(PATIENCE)
         assert not it.thread.is_alive()
         assert it.mirror.errors == []

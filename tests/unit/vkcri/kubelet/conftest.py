@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
+from tests.waiting import until
 
 CONF = """
 [unix_http_server]
@@ -77,7 +78,7 @@ def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
     command = [str(Path(sys.executable).parent / "supervisord"), "-n", "-c", str(conf)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            eventually(lambda: node.instance.supervisor_socket.exists())
+            until(lambda: node.instance.supervisor_socket.exists())
             yield node
         finally:
             process.terminate()  # or the way out of here waits for it

@@ -8,12 +8,11 @@ import shutil
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.instances import claimed
+from tests.waiting import PATIENCE, until
 from vkcri import certs
 from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid, NotFound, Refused, VkcriError
@@ -21,7 +20,6 @@ from vkcri.kubelet import main
 from vkcri.lifecycle import Process, make_folders
 from vkcri.queue import Publisher
 
-DEADLINE = 10.0
 TOKENS = {"admin-token": "admin", "scraper-token": "scraper", "pod-token": "system:serviceaccount:default:default"}
 ALLOWED = {
     "admin": {"proxy", "pods", "metrics", "stats", "log", "healthz", "configz", "checkpoint", "statusz"},
@@ -148,12 +146,12 @@ class Node:
         path.write_bytes(log)
         self.log_paths["default", name, container, False] = {"path": str(path), "containerID": "c1", "running": True}
         self.put_status(name, [running(container)])
-        eventually(lambda: "running" in self.states(name))
+        until(lambda: "running" in self.states(name))
         return path
 
     def until_known(self, name: str) -> None:
         """Until log-server has a pod, with its status or without."""
-        eventually(lambda: bool(self.states(name)))
+        until(lambda: bool(self.states(name)))
 
     def states(self, name: str) -> list[str]:
         """The states of a pod's containers, as log-server knows them."""
@@ -167,7 +165,7 @@ class Node:
 
         self.thread = threading.Thread(target=body, daemon=True)
         self.thread.start()
-        eventually(lambda: self.listens(self.settings.log_api_port))
+        until(lambda: self.listens(self.settings.log_api_port))
 
     @staticmethod
     def listens(port: int) -> bool:
@@ -180,7 +178,7 @@ class Node:
     def close(self) -> None:
         self.process.drain()
         if self.thread is not None:
-            self.thread.join(DEADLINE)
+            self.thread.join(PATIENCE)
             assert not self.thread.is_alive()
         for role in list(self._neighbours):
             self.stop_neighbour(role)
@@ -208,7 +206,7 @@ class Node:
 
     def kubelet(self, context: ssl.SSLContext | None = None) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(
-            "localhost", self.settings.kubelet_port, timeout=DEADLINE, context=context or self.trust()
+            "localhost", self.settings.kubelet_port, timeout=PATIENCE, context=context or self.trust()
         )
 
     def get(
@@ -225,7 +223,7 @@ class Node:
             client.close()
 
     def people(
-        self, path: str, headers: dict[str, str] | None = None, method: str = "GET", seconds: float = DEADLINE
+        self, path: str, headers: dict[str, str] | None = None, method: str = "GET", seconds: float = PATIENCE
     ) -> http.client.HTTPResponse:
         """The log API's answer; the caller reads it."""
         client = http.client.HTTPConnection("127.0.0.1", self.settings.log_api_port, timeout=seconds)
@@ -262,10 +260,3 @@ def terminated(name: str = "main", container_id: str = "containerd://c1", **more
 
 def waiting(reason: str, name: str = "main", **more: Any) -> dict[str, Any]:
     return {"name": name, "ready": False, "restartCount": 0, "state": {"waiting": {"reason": reason}}, **more}
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from werkzeug.routing import MapAdapter
 
-from tests.unit.vkcri.kubelet.node import Node, eventually, running, terminated, waiting
+from tests.unit.vkcri.kubelet.node import Node, running, terminated, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
+from tests.waiting import until
 from vkcri import certs
 from vkcri.api import times
 from vkcri.errors import Invalid
@@ -89,7 +90,7 @@ def test_container_without_a_log_says_why_as_the_kubelet(
     calm_node.put_pod("web")
     calm_node.put_status("web", [status])
     calm_node.until_known("web")
-    eventually(lambda: calm_node.get(f"{LOG}{query}") == (400, message))
+    until(lambda: calm_node.get(f"{LOG}{query}") == (400, message))
 
 
 def test_provider_says_why_there_is_no_log(node: Node) -> None:
@@ -108,7 +109,7 @@ def test_a_containers_path_is_asked_for_once_and_its_next_ones_anew(node: Node) 
     path.write_bytes(record(0, b"found again"))
     assert node.get(LOG) == (200, "found again\n")
     node.put_status("web", [running(container_id="containerd://c2")])
-    eventually(lambda: node.get(LOG) == (400, "asked again"))
+    until(lambda: node.get(LOG) == (400, "asked again"))
 
 
 def test_previous_log_and_the_last_one_of_a_crashing_container(node: Node) -> None:
@@ -118,7 +119,7 @@ def test_previous_log_and_the_last_one_of_a_crashing_container(node: Node) -> No
     node.log_paths["default", "web", "main", True] = {"path": str(older), "containerID": "c0", "running": False}
     last = {"lastState": terminated(container_id="containerd://c0")["state"]}
     node.put_status("web", [running(**last)])
-    eventually(lambda: node.get(f"{LOG}?previous=true") == (200, "first life\n"))
+    until(lambda: node.get(f"{LOG}?previous=true") == (200, "first life\n"))
     last = {"lastState": terminated(container_id="containerd://c1")["state"]}
     node.put_status("web", [waiting("CrashLoopBackOff", **last)])
     assert node.get(LOG) == (200, "second life\n")
@@ -129,7 +130,7 @@ def test_logs_are_read_while_the_provider_is_away(node: Node) -> None:
     node.log_file("web", number=1).write_bytes(record(0, b"new"))
     last = {"lastState": terminated(container_id="containerd://c0")["state"]}
     node.put_status("web", [running(**last)])
-    eventually(lambda: node.get(f"{LOG}?previous=true")[0] == 404)
+    until(lambda: node.get(f"{LOG}?previous=true")[0] == 404)
     node.stop_neighbour("provider")
     assert node.get(LOG) == (200, "new\n")
     assert node.get(f"{LOG}?previous=true") == (200, "old\n")
@@ -206,7 +207,7 @@ def test_follow_ends_when_the_pod_is_gone(node: Node) -> None:
 def test_pods_carry_the_newest_status(node: Node) -> None:
     node.run_pod("web")
     node.put_pod("fresh")
-    eventually(lambda: len(json.loads(node.get("/pods")[1])["items"]) == 2)
+    until(lambda: len(json.loads(node.get("/pods")[1])["items"]) == 2)
     body = json.loads(node.get("/pods")[1])
     assert (body["kind"], body["apiVersion"]) == ("PodList", "v1")
     phases = {item["metadata"]["name"]: item["status"]["phase"] for item in body["items"]}
@@ -216,7 +217,7 @@ def test_pods_carry_the_newest_status(node: Node) -> None:
 def test_pods_say_whence_and_since_when_as_the_kubelets(node: Node) -> None:
     before = time.time()
     node.put_pod("web")
-    eventually(lambda: len(json.loads(node.get("/pods")[1])["items"]) == 1)
+    until(lambda: len(json.loads(node.get("/pods")[1])["items"]) == 1)
     (listed,) = json.loads(node.get("/pods")[1])["items"]
     assert not {"kind", "apiVersion"} & set(listed)
     annotations = listed["metadata"]["annotations"]
@@ -224,7 +225,7 @@ def test_pods_say_whence_and_since_when_as_the_kubelets(node: Node) -> None:
     seen = annotations["kubernetes.io/config.seen"]
     assert before - 1 < times.to_epoch(seen) < time.time() + 1
     node.put_status("web", [running()])
-    eventually(lambda: json.loads(node.get("/pods")[1])["items"][0]["status"]["phase"] == "Running")
+    until(lambda: json.loads(node.get("/pods")[1])["items"][0]["status"]["phase"] == "Running")
     assert json.loads(node.get("/pods")[1])["items"][0]["metadata"]["annotations"] == annotations
 
 
@@ -333,7 +334,7 @@ def test_every_route_asks_for_a_good_credential(calm_node: Node, credential: str
     token = {"basic": "Basic YWRtaW46YWRtaW4tdG9rZW4=", "unknown": "rubbish", "pod": "pod-token"}
     token |= {"scraper": "scraper-token", "admin": "admin-token"}
     if context is not None:
-        eventually(lambda: calm_node.get("/healthz", "", context=context)[0] == 200)
+        until(lambda: calm_node.get("/healthz", "", context=context)[0] == 200)
     for path, wanted in ROUTES.items():
         status, body = calm_node.get(path, token.get(credential, ""), context=context)
         if credential in ("none", "unknown", "basic"):
@@ -347,7 +348,7 @@ def test_every_route_asks_for_a_good_credential(calm_node: Node, credential: str
 
 
 def test_foreign_certificate_is_nobody(calm_node: Node) -> None:
-    eventually(lambda: _knows_ca(calm_node))
+    until(lambda: _knows_ca(calm_node))
     foreign = certs.CertificateAuthority.create("cluster-ca").issue_client("admin", ["system:masters"])
     with pytest.raises((ssl.SSLError, ConnectionError)):
         calm_node.get("/pods", "", context=calm_node.trust(foreign))
@@ -358,7 +359,7 @@ def _knows_ca(node: Node) -> bool:
 
 
 def test_certificate_that_the_cluster_does_not_favour_is_forbidden(node: Node) -> None:
-    eventually(lambda: _knows_ca(node))
+    until(lambda: _knows_ca(node))
     weak = node.trust(node.authority.issue_client("somebody", ["system:masters-not"]))
     assert node.get("/pods", "", context=weak)[0] == 403
     spec = [body for kind, body in node.reviews if kind == "access"][-1]

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.vkcri.kubelet.test_logs import record
+from tests.waiting import PATIENCE, until
 from vkcri.kubelet import follow as follow_module
 from vkcri.kubelet.follow import FolderWatches, Hint, follow
 from vkcri.kubelet.logs import Options
-
-DEADLINE = 10.0
 
 
 class Container:
@@ -63,24 +62,17 @@ class Follower:
             with contextlib.closing(blocks):
                 for block in blocks:
                     self.text += block
-                    self.pause.wait(DEADLINE)
+                    self.pause.wait(PATIENCE)
         self.ended.set()
 
     def has(self, text: bytes) -> None:
-        eventually(lambda: self.text == text)
+        until(lambda: self.text == text)
 
     def stop(self) -> None:
         self.stopped = True
         self.pause.set()
-        self._thread.join(DEADLINE)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -123,17 +115,13 @@ def test_lines_arrive_as_they_are_written(container: Container, start: Callable[
 def test_hint_brings_a_line_long_before_the_next_look(
     container: Container, start: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow_module, "LOOK_SECONDS", 1000.0)
     container.say(b"00")
+    monkeypatch.setattr(follow_module, "LOOK_SECONDS", 1000.0)  # no look without a hint
     follower = start()
     follower.has(b"00\n")
-    delays = []
     for number in range(1, 20):
-        started = time.monotonic()
         container.say(b"%02d" % number)
-        eventually(lambda: len(follower.text) == 3 * (number + 1))  # noqa: B023
-        delays.append(time.monotonic() - started)
-    assert sorted(delays)[10] < 0.5
+        until(lambda: len(follower.text) == 3 * (number + 1))  # noqa: B023
     follower.stopped = True
     container.say(b"wakes it for its end")
 
@@ -144,7 +132,7 @@ def test_ends_once_the_container_ended_and_all_is_read(container: Container, sta
         container.say(b"%d" % number)
     container.say(b"no newline", partial=True)
     container.end()
-    assert follower.ended.wait(DEADLINE)
+    assert follower.ended.wait(PATIENCE)
     assert follower.text == b"".join(b"%d\n" % number for number in range(1000)) + b"no newline"
 
 
@@ -211,7 +199,7 @@ def test_tail_begins_at_the_last_lines_and_limit_ends_the_stream(
     follower = start(tail=2, limit=7)
     follower.has(b"8\n9\n")
     container.say(b"ten")
-    assert follower.ended.wait(DEADLINE)
+    assert follower.ended.wait(PATIENCE)
     assert follower.text == b"8\n9\nten"
 
 
@@ -233,21 +221,21 @@ def test_removed_folder_ends_the_follower_of_an_ended_container(
     container.path.unlink()
     container.path.parent.rmdir()
     container.end()
-    assert follower.ended.wait(DEADLINE)
+    assert follower.ended.wait(PATIENCE)
 
 
 def test_stop_ends_it(container: Container, start: Callable[..., Follower]) -> None:
     del container
     follower = start()
     follower.stopped = True
-    assert follower.ended.wait(DEADLINE)
+    assert follower.ended.wait(PATIENCE)
 
 
 def test_folder_is_watched_once_and_only_while_followed(
     container: Container, start: Callable[..., Follower], watches: FolderWatches
 ) -> None:
     followers = [start(), start()]
-    eventually(lambda: watches.followers() == 2)
+    until(lambda: watches.followers() == 2)
     assert watches.watched() == [container.path.parent]
     followers[0].stop()
     assert watches.watched() == [container.path.parent]
@@ -283,7 +271,7 @@ def test_sixty_followers_of_sixty_containers(watches: FolderWatches, tmp_path: P
         container.say(b"%d" % number)
         container.end()
     for number, follower in enumerate(followers):
-        assert follower.ended.wait(DEADLINE)
+        assert follower.ended.wait(PATIENCE)
         assert follower.text == b"%d\n" % number
     assert watches.watched() == []
 

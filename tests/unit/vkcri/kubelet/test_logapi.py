@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import DEADLINE, Node, eventually, running, terminated
+from tests.unit.vkcri.kubelet.node import Node, running, terminated
 from tests.unit.vkcri.kubelet.test_logs import START, record
+from tests.waiting import PATIENCE, until
 from vkcri.api import times
 from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid
@@ -23,7 +24,7 @@ def _text(node: Node, path: str) -> tuple[int, str]:
 
 def _raw(node: Node, head: str) -> str:
     """The status line for a request with exactly these lines."""
-    with socket.create_connection(("127.0.0.1", node.settings.log_api_port), DEADLINE) as connection:
+    with socket.create_connection(("127.0.0.1", node.settings.log_api_port), PATIENCE) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode())
         return connection.recv(65536).decode().partition("\r\n")[0]
 
@@ -32,7 +33,7 @@ def test_pods_and_containers_with_their_state(node: Node) -> None:
     node.run_pod("web")
     node.put_pod("done", "one", "two")
     node.put_status("done", [terminated("one"), running("two", restartCount=3)], phase="Running")
-    eventually(lambda: len(node.people_pods()) == 2)
+    until(lambda: len(node.people_pods()) == 2)
     done = node.people_pods()[0]
     assert (done["namespace"], done["name"], done["phase"]) == ("default", "done", "Running")
     assert [(item["name"], item["state"], item["restartCount"], item["exitCode"]) for item in done["containers"]] == [
@@ -71,7 +72,7 @@ def test_wrong_requests_say_what_is_wrong(calm_node: Node, path: str, status: in
     calm_node.put_pod("two", "one", "other")
     calm_node.put_status("two", [running("one"), running("other")])
     calm_node.until_known("two")
-    eventually(lambda: _text(calm_node, path) == (status, message))
+    until(lambda: _text(calm_node, path) == (status, message))
 
 
 def test_follow_as_text(node: Node) -> None:
@@ -191,7 +192,7 @@ def test_token_is_kept_private_and_never_logged(node: Node, caplog: pytest.LogCa
         assert response.status == 200
     with node.people("/pods?token=wrong-token-of-somebody", {}) as response:
         assert response.status == 401
-    eventually(lambda: "/pods: 401" in caplog.text)
+    until(lambda: "/pods: 401" in caplog.text)
     assert node.token not in caplog.text
     assert "wrong-token-of-somebody" not in caplog.text
     assert stat.S_IMODE(node.instance.log_api_token_file.stat().st_mode) == 0o600

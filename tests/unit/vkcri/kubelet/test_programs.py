@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
+from tests.waiting import PATIENCE, until
 from vkcri.errors import NotFound, Unavailable
 from vkcri.kubelet.programs import Programs
 
@@ -19,7 +20,7 @@ ASK = "import sys, pathlib; from vkcri.kubelet.programs import Programs; Program
 @pytest.fixture
 def programs(supervised: Node) -> Programs:
     made = Programs(supervised.instance.supervisor_socket)
-    eventually(lambda: all(item["state"] == "RUNNING" for item in made.all()))
+    until(lambda: all(item["state"] == "RUNNING" for item in made.all()))
     return made
 
 
@@ -40,7 +41,7 @@ def test_restarted_program_is_another_process(programs: Programs, name: str) -> 
     """Whether exit 0 is what supervisord expects of it or not."""
     before = pid(programs, name)
     programs.restart(name)
-    eventually(lambda: pid(programs, name) not in (0, before))
+    until(lambda: pid(programs, name) not in (0, before))
 
 
 def test_program_comes_back_though_whoever_asked_ends_before_it_does(
@@ -55,21 +56,21 @@ def test_program_comes_back_though_whoever_asked_ends_before_it_does(
         str(supervised.instance.supervisor_socket),
     ]
     with subprocess.Popen(command) as asker:
-        eventually((tmp_path / "ending").exists)
+        until((tmp_path / "ending").exists)
         asker.kill()
     (tmp_path / "hold").unlink()
-    eventually(lambda: pid(programs, "cri-bridge") not in (0, before))
+    until(lambda: pid(programs, "cri-bridge") not in (0, before))
 
 
 def test_program_that_does_not_run_is_started(supervised: Node, programs: Programs) -> None:
     supervisorctl(supervised, "stop", "cri-bridge")
     assert pid(programs, "cri-bridge") == 0
     programs.restart("cri-bridge")
-    eventually(lambda: pid(programs, "cri-bridge") != 0)
+    until(lambda: pid(programs, "cri-bridge") != 0)
     os.kill(pid(programs, "containerd"), signal.SIGTERM)  # the launcher's expected end
-    eventually(lambda: [item["state"] for item in programs.all() if item["name"] == "containerd"] == ["EXITED"])
+    until(lambda: [item["state"] for item in programs.all() if item["name"] == "containerd"] == ["EXITED"])
     programs.restart("containerd")
-    eventually(lambda: pid(programs, "containerd") != 0)
+    until(lambda: pid(programs, "containerd") != 0)
 
 
 def test_program_that_somebody_stops_is_left_to_them(supervised: Node, programs: Programs, tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_program_that_somebody_stops_is_left_to_them(supervised: Node, programs:
     url = f"unix://{supervised.instance.supervisor_socket}"
     command = [str(Path(sys.executable).parent / "supervisorctl"), "-s", url, "stop", "kube-proxy"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL):
-        eventually((tmp_path / "ending").exists)
+        until((tmp_path / "ending").exists)
         with pytest.raises(Unavailable, match="kube-proxy is being stopped"):
             programs.restart("kube-proxy")
         (tmp_path / "hold").unlink()
@@ -87,13 +88,13 @@ def test_program_that_somebody_stops_is_left_to_them(supervised: Node, programs:
 
 
 def test_supervisord_that_does_not_answer_is_not_waited_for(supervised: Node, tmp_path: Path) -> None:
-    eventually((tmp_path / "supervisord.pid").exists)
+    until((tmp_path / "supervisord.pid").exists)
     stopped = int((tmp_path / "supervisord.pid").read_text())
     os.kill(stopped, signal.SIGSTOP)
     try:
         started = time.monotonic()
         with pytest.raises(Unavailable, match=r"no answer in 0\.2 s"):
             Programs(supervised.instance.supervisor_socket, 0.2).all()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < PATIENCE / 2
     finally:
         os.kill(stopped, signal.SIGCONT)

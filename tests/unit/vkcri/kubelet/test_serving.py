@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
 from tests.unit.vkcri.signer import Signer
+from tests.waiting import until
 from vkcri.backoff import Backoff
 from vkcri.config import KubeletSettings
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
@@ -92,7 +93,7 @@ class Kubelet:
     def learn(self, addresses: list[dict[str, str]] = ADDRESSES) -> None:
         self.cluster.node(addresses)
         wanted = Subject.of_node("n1", addresses)
-        eventually(lambda: self.serving._wanted() == wanted)
+        until(lambda: self.serving._wanted() == wanted)
 
     def notice(self) -> Notice | None:
         raw = self.publisher.get("notices", NOTICE)

@@ -11,7 +11,8 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
+from tests.waiting import until
 from vkcri.api import exposition, times
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
 from vkcri.kubelet import health, resource, systemlogs
@@ -127,7 +128,7 @@ def test_configuration_is_every_processes_fields(calm_node: Node) -> None:
 
 
 def test_health_has_the_kubelets_checks_and_names_the_peer_that_is_away(node: Node) -> None:
-    eventually(lambda: node.get("/healthz") == (200, "ok"))
+    until(lambda: node.get("/healthz") == (200, "ok"))
     for check in ("ping", "log", "syncloop"):
         assert node.get(f"/healthz/{check}") == (200, "ok")
     lines = node.get("/healthz?verbose")[1].splitlines()
@@ -137,7 +138,7 @@ def test_health_has_the_kubelets_checks_and_names_the_peer_that_is_away(node: No
     ]
     assert node.get("/healthz/absent")[0] == 404
     node.stop_neighbour("provider")
-    eventually(lambda: node.get("/healthz")[0] == 500)
+    until(lambda: node.get("/healthz")[0] == 500)
     assert node.get("/healthz")[1].splitlines()[-2:] == ["[-]provider failed: reason withheld", "healthz check failed"]
     assert node.get("/healthz/provider") == (500, "Internal server error: the provider is not connected\n")
     assert node.get("/healthz?exclude=provider") == (200, "ok")

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from tests.unit.vkcri.kubelet.node import DEADLINE, Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
+from tests.waiting import PATIENCE, until
 from vkcri.errors import Invalid
 from vkcri.kubelet import streams
 
@@ -42,7 +43,7 @@ class Runtime:
 
     def _talk(self, connection: socket.socket) -> None:
         with connection:
-            connection.settimeout(DEADLINE)
+            connection.settimeout(PATIENCE)
             data = b""
             while b"\r\n\r\n" not in data:
                 data += connection.recv(65536)
@@ -92,7 +93,7 @@ def upgrade(
     protocol: str = "SPDY/3.1",
 ) -> ssl.SSLSocket:
     """A connection that has asked for an upgrade."""
-    plain = socket.create_connection(("127.0.0.1", node.settings.kubelet_port), DEADLINE)
+    plain = socket.create_connection(("127.0.0.1", node.settings.kubelet_port), PATIENCE)
     connection = node.trust().wrap_socket(plain, server_hostname="localhost")
     head = f"{method} {path} HTTP/1.1\r\nHost: n1:10250\r\nAuthorization: Bearer {token}\r\n"
     connection.sendall(f"{head}Connection: Upgrade\r\nUpgrade: {protocol}\r\n{more}\r\n".encode())
@@ -112,7 +113,7 @@ def test_upgrade_is_handed_on_and_its_answer_back_verbatim(quiet: Node, runtime:
         assert read(connection, len(runtime.answer)) == SWITCHING + b"early "
         connection.sendall(b"hello")
         assert read(connection, 5) == b"hello"
-    assert runtime.ended.wait(DEADLINE)
+    assert runtime.ended.wait(PATIENCE)
     lines = runtime.heads[0].decode().split("\r\n")
     assert lines[:2] == ["POST /exec/one-time?x=1 HTTP/1.1", f"Host: {runtime.url.split('/')[2]}"]
     assert [line for line in lines if line.startswith("X-Stream")] == protocols.split("\r\n")[:2]
@@ -239,12 +240,12 @@ def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
         assert read(connection, 10) == b"still here"
         stopper = threading.Thread(target=node.process.drain)
         stopper.start()
-        eventually(lambda: not node.listens(node.settings.kubelet_port))
+        until(lambda: not node.listens(node.settings.kubelet_port))
         connection.sendall(b"and now")
         assert read(connection, 7) == b"and now"
         assert connection.recv(10) == b""  # it has opened no error stream to be told on
-        stopper.join(DEADLINE)
-    assert doomed_runtime.ended.wait(DEADLINE)
+        stopper.join(PATIENCE)
+    assert doomed_runtime.ended.wait(PATIENCE)
 
 
 def test_a_session_that_the_drain_cuts_is_told_so(
@@ -265,7 +266,7 @@ def test_a_session_that_the_drain_cuts_is_told_so(
         stopper.start()
         assert read(forward, 1) == b""
         words = read(session, 1000)
-        stopper.join(DEADLINE)
+        stopper.join(PATIENCE)
     assert words[0] == 0x82
     assert words.count(said) == 2  # on the error channel, and in the close frame
     assert b'"status": "Failure"' in words

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.kubelet.node import DEADLINE, Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
+from tests.waiting import PATIENCE, until
 from vkcri import certs
 from vkcri.config import KubeletSettings
 from vkcri.errors import ConfigError, Unavailable
@@ -52,7 +53,7 @@ def _served(context: ssl.SSLContext) -> bytes:
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     with client.wrap_socket(other) as connection:
         der = connection.getpeercert(binary_form=True)
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     assert der is not None
     return der
 
@@ -169,11 +170,11 @@ def test_thread_brings_a_late_ca_and_a_new_pair_into_use(
     serving = ServingTls(_settings(instance), ask)
     serving.start(process, used.append)
     answers.append(authority.certificate.decode())
-    eventually(lambda: bool(used))
+    until(lambda: bool(used))
     assert used[-1].verify_mode == ssl.CERT_OPTIONAL
     pair = certs.self_signed("n1", ["n1"], [])
     _replace(instance, pair)
-    eventually(lambda: _served(used[-1]) == ssl.PEM_cert_to_DER_cert(pair[0].decode()))
+    until(lambda: _served(used[-1]) == ssl.PEM_cert_to_DER_cert(pair[0].decode()))
     assert used[-1].verify_mode == ssl.CERT_OPTIONAL
     process.drain()
 
@@ -189,13 +190,13 @@ def test_a_turn_that_hangs_is_seen_by_the_self_watch(instance: Instance) -> None
 
     def hang() -> str:
         asked.set()
-        leave.wait(DEADLINE)
+        leave.wait(PATIENCE)
         raise Unavailable("away")
 
     watch = SelfWatch()
     process = Process("test", instance, watch=watch, end=lambda _: None)
     ServingTls(_settings(instance), hang).start(process, lambda _context: None)
-    assert asked.wait(DEADLINE)
+    assert asked.wait(PATIENCE)
     late = watch.clock() + tls.TURN_SECONDS + watch.margin
     assert [line for line in watch.overdue(late + 1) if "thread certificates" in line]
     assert watch.overdue(late - 30) == []
@@ -224,7 +225,7 @@ def test_a_question_that_was_answered_is_not_asked_again_at_once(
     serving = ServingTls(_settings(instance), ask)
     monkeypatch.setattr(serving, "look", look)
     serving.start(process, lambda _context: None)
-    eventually(lambda: looks[0] >= 20)
+    until(lambda: looks[0] >= 20)
     process.drain()
     assert 2 <= asked[0] <= looks[0] // 5 + 1
     assert caplog.text.count("cannot be used") == (1 if answer else 0)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.browser import Browser
-from tests.unit.vkcri.kubelet.node import Node, eventually, running, waiting
+from tests.unit.vkcri.kubelet.node import Node, running, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
+from tests.waiting import until
 
 SCREENSHOTS = os.environ.get("VKCRI_SCREENSHOTS")  # a folder that keeps what the browser showed
 
@@ -79,7 +80,7 @@ def test_page_shows_pods_follows_a_log_and_restarts_a_program(supervised: Node, 
         browser.evaluate("document.querySelector('#pause').click()")
         browser.until("document.querySelectorAll('#lines div').length == 32")
         browser.evaluate("document.querySelector('#close').click()")
-        eventually(lambda: 'vkcri_log_followers{process="log-server"} 0' in supervised.get("/metrics")[1])
+        until(lambda: 'vkcri_log_followers{process="log-server"} 0' in supervised.get("/metrics")[1])
 
         row = "document.querySelector('[data-program=\"kube-proxy\"]')"
         pid = browser.evaluate(f"{row}.dataset.pid")

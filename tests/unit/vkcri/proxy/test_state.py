@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.instances import own
-from tests.unit.vkcri.kube.scripted import until
+from tests.waiting import until
 from vkcri.config import ProxySettings
 from vkcri.lifecycle import Process
 from vkcri.proxy.apply import Kernel

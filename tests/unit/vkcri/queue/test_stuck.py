@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.instances import own
-from tests.unit.vkcri.queue.conftest import wait_for
+from tests.waiting import PATIENCE, until
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, Subscription, publisher, subscriber
 from vkcri.selfwatch import SelfWatch
@@ -19,7 +19,7 @@ def stuck(watch: SelfWatch, seconds: float) -> Callable[[], bool]:
 
 
 def hold(leave: threading.Event) -> None:
-    leave.wait(30)
+    leave.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def test_a_subscriptions_callback(folder: Path, leave: threading.Event) -> None:
     Subscription(folder / "watcher.sock", "pods", lambda _: hold(leave)).start(process)
     assert not stuck(watch, 1e6)()
     owner.put("pods", "a", b"1")
-    wait_for(stuck(watch, subscriber.CALLBACK_SECONDS))
+    until(stuck(watch, subscriber.CALLBACK_SECONDS))
     assert not stuck(watch, 0)()
     leave.set()
-    wait_for(lambda: not stuck(watch, 1e6)())
+    until(lambda: not stuck(watch, 1e6)())
     process.drain()
 
 
@@ -49,7 +49,7 @@ def test_an_owners_periodic_callback(folder: Path, leave: threading.Event, monke
     owner = Publisher(folder / "watcher.sock", ["pods"])
     owner.every_few_seconds(lambda: hold(leave))
     owner.start(process)
-    wait_for(stuck(watch, publisher.CALLBACK_SECONDS))
+    until(stuck(watch, publisher.CALLBACK_SECONDS))
     assert not stuck(watch, 0)()
     process.stop()
     leave.set()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.queue.conftest import wait_for
+from tests.waiting import PATIENCE, until
 from vkcri.errors import Invalid, NotFound, Unavailable
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
@@ -35,11 +35,11 @@ def test_snapshot_puts_deletes_and_synced_are_lines(owner: Publisher) -> None:
 
     thread = threading.Thread(target=follow)
     thread.start()
-    wait_for(lambda: len(lines) == 2)
+    until(lambda: len(lines) == 2)
     owner.delete("node", "n1")
-    wait_for(lambda: len(lines) == 3)
+    until(lambda: len(lines) == 3)
     owner.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert [json.loads(line) for line in lines] == [
         {"put": "n1", "source": "", "bytes": 15, "value": {"kind": "Node"}},
         {"synced": ""},

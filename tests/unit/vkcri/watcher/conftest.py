@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.instances import own
-from tests.unit.vkcri.kube.scripted import kubeconfig, until
+from tests.unit.vkcri.kube.scripted import kubeconfig
 from tests.unit.vkcri.watcher.tiny_api import TinyApi
+from tests.waiting import until
 from vkcri.instance import Instance
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig

@@ -14,9 +14,10 @@ import pytest
 import yaml
 
 from tests.unit.vkcri import signer as signing_side
-from tests.unit.vkcri.kube.scripted import kubeconfig, until
+from tests.unit.vkcri.kube.scripted import kubeconfig
 from tests.unit.vkcri.signer import Signer
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import PATIENCE, until
 from vkcri.backoff import Backoff
 from vkcri.config import WatcherSettings
 from vkcri.errors import ConfigError
@@ -88,7 +89,7 @@ class Joining:
         thread = self.establish()
         path = self.request()
         self.issue(path, seconds, age)
-        thread.join(10)
+        thread.join(PATIENCE)
         assert self.own.exists()
         return path
 
@@ -145,7 +146,7 @@ def test_an_approval_that_does_not_come_is_a_line_to_type_once(
     joining.around.api.change(path, signing_side.approve)
     until(lambda: "its signer has not signed it yet" in str(joining.notice()))
     joining.issue(path)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert joining.notice() is None
 
 
@@ -189,7 +190,7 @@ def test_a_refused_request_is_said_and_followed_by_another_key(
     second = joining.request(but=path)
     assert around.api.objects[second]["spec"]["request"] != around.api.objects[path]["spec"]["request"]
     joining.issue(second)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert joining.notice() is None
     assert [record.levelname for record in caplog.records if words in record.getMessage()] == ["ERROR"]
 
@@ -213,7 +214,7 @@ def test_what_keeps_a_token_from_asking_is_said_and_it_goes_on_when_it_ends(
     assert held is not None
     assert held.command == command
     joining.issue(joining.request())
-    thread.join(10)
+    thread.join(PATIENCE)
     assert joining.notice() is None
 
 
@@ -255,7 +256,7 @@ def test_a_certificate_that_ended_while_the_node_was_off_falls_back_to_the_token
     second = joining.request(but=first)
     assert around.api.calls("POST", COLLECTION)[-1].headers["authorization"].startswith("Bearer abcdef")
     joining.issue(second, seconds=10**6)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert joining.credentials().establish()
 
 
@@ -271,7 +272,7 @@ def test_a_kubeconfig_that_cannot_be_written_costs_no_second_request(joining: Jo
     until(lambda: len(around.api.calls("GET", path)) > looks + 2)
     assert joining.requests() == [path]
     shutil.rmtree(joining.own)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert joining.requests() == [path]
     assert joining.credentials().establish()
 
@@ -289,7 +290,7 @@ def test_another_clusters_or_another_nodes_certificate_is_not_used(joining: Join
     thread = joining.establish()
     second = joining.request(but=first)
     joining.issue(second)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert "localhost" in joining.own.read_text()
 
 

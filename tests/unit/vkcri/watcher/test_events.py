@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.lifecycle import Process
 from vkcri.queue.events import EventRecorder
 from vkcri.watcher.events import BURST, EventWriter

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.backoff import Backoff
 from vkcri.watcher import identity
 from vkcri.watcher.identity import Identified, User, warning, who

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import Call, until
+from tests.unit.vkcri.kube.scripted import Call
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.api import times
 from vkcri.lifecycle import Process
 from vkcri.queue import Subscription

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.watcher.pods import Pods
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.watcher import references as references_module
 from vkcri.watcher.references import PATIENCE, References
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.vkcri.kube.scripted import Call
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import PATIENCE
 from vkcri.errors import Invalid, NotFound, Refused
 from vkcri.queue import request
 from vkcri.watcher.requests import Requests
@@ -25,7 +26,7 @@ TOKEN = {
 def ask(around: Surroundings) -> Any:
     Requests(around.client).serve(around.publisher)
     socket: Path = around.publisher.path
-    return lambda name, body: request(socket, name, body, timeout=5)
+    return lambda name, body: request(socket, name, body, timeout=PATIENCE)
 
 
 def test_a_token_is_bound_to_its_pod(around: Surroundings, ask: Any) -> None:

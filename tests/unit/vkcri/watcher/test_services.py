@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.queue.notices import parse
 from vkcri.watcher.services import PATHS, ResourceTopic
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
 from vkcri.watcher.dirty import DirtyKeys
 from vkcri.watcher.events import BURST, REFILL_SECONDS, Allowance, as_event
 from vkcri.watcher.lease import Pulse, renewed
@@ -32,7 +33,7 @@ def test_a_key_stands_once_and_comes_again_if_added_while_it_is_worked_on() -> N
     worker.start()
     assert waiting == []  # one at a time
     keys.done("a")
-    worker.join(5)
+    worker.join(PATIENCE)
     assert waiting == ["a"]
     keys.done("a")
     keys.done("b")
@@ -60,7 +61,7 @@ def test_close_wakes_every_taker() -> None:
         thread.start()
     keys.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE)
     assert results == [None, None, None]
 
 

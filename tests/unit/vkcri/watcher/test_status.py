@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
+from tests.waiting import until
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.pods import Pods
 from vkcri.watcher.status import StatusWriter

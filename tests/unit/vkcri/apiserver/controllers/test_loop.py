@@ -1,14 +1,14 @@
 """Dirty keys, back-off, feeds that fall behind, and all controllers together."""
 
 import threading
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.vkcri.apiserver.house import NODE, House, pod
+from tests.waiting import PATIENCE, until
 from vkcri.apiserver import bootstrap, controllers
 from vkcri.apiserver.controllers.loop import DirtyKeys, KeysOf, Loop
 from vkcri.apiserver.status import StatusError
@@ -45,13 +45,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.01)
 
 
 def test_keys_come_when_due_once_and_the_earliest_time_wins() -> None:
@@ -94,7 +87,7 @@ def test_a_waiting_take_wakes_for_a_new_key() -> None:
     thread = threading.Thread(target=lambda: taken.append(dirty.take(10)))
     thread.start()
     dirty.add(("c", "x"))
-    thread.join(10)
+    thread.join(PATIENCE)
     assert taken == [("c", "x")]
 
 

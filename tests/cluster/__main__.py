@@ -1,16 +1,15 @@
 """`python -m tests.cluster start | stop | build`: what make cluster and make cluster-stop run."""
 
-import sys
 import time
 from pathlib import Path
 
 import click
 
+from tests import command
 from tests.cluster import programs
 from tests.cluster.control import Cluster
 from tests.cluster.rival import Rival
 from vkcri.config import ClusterSettings, load
-from vkcri.errors import VkcriError
 
 _NUMBER = click.option("--number", default=0, show_default=True, help="which cluster of this guest; tests have 1 to 29")
 _KUBERNETES = click.option(
@@ -96,13 +95,4 @@ def build(kubernetes: str, names: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=False)
-    except VkcriError as error:
-        print(f"cluster: {error}", file=sys.stderr)
-        sys.exit(1)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    command.run(main, "cluster")

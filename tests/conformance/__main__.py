@@ -14,12 +14,12 @@ from pathlib import Path
 
 import click
 
+from tests import command
 from tests.cluster import programs
 from tests.cluster.place import Place
 from tests.conformance import ginkgo, images, kept, node, recipes, report, summary
 from tests.conformance.kept import Selection
 from vkcri.config import RuntimeSettings, default_address, load
-from vkcri.errors import VkcriError
 
 DEFAULT_LABELS = "Conformance && NodeConformance && sig-node"
 PASSING = Path(__file__).with_name("passing.txt")
@@ -72,13 +72,4 @@ def _say(line: str) -> None:
 
 if __name__ == "__main__":
     ginkgo.end_by_sigterm()  # so that the tests end, too, and clean up
-    try:
-        main(standalone_mode=False)
-    except VkcriError as error:
-        print(f"conformance: {error}", file=sys.stderr)
-        sys.exit(1)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    command.run(main, "conformance")

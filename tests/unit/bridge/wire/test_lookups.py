@@ -28,6 +28,7 @@ class Resolver:
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     made = Resolver()
     monkeypatch.setattr(lookups, "THREADS", 1)
+    monkeypatch.setattr(lookups, "HANGS_SECONDS", 1000.0)
     monkeypatch.setattr(lookups, "look_up", made.look_up)
     yield made
     made.go.set()
@@ -60,3 +61,30 @@ def test_a_name_that_was_given_up_may_be_asked_for_again(client: Client, resolve
     resolver.go.set()
     wait_for("the answer", lambda: len(results) == 3)
     assert str(results[2]) == "dial tcp: lookup late.test: no such host"
+
+
+def test_names_that_hang_hold_up_no_other_beyond_a_moment(
+    client: Client, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "HANGS_SECONDS", 0.1)
+    monkeypatch.setattr(lookups, "MOST_THREADS", 4)
+    monkeypatch.setattr(
+        lookups, "look_up", lambda host: resolver.look_up(host) if "hangs" in host else f"lookup {host}: no such host"
+    )
+    results: dict[str, Broken | None] = {}
+
+    def dial(host: str) -> None:
+        client.loop.call(lambda: (client.connect(host, 80, 60.0, lambda end: results.update({host: end})), None)[1])
+
+    for number in range(3):
+        dial(f"hangs-{number}.test")
+    dial("quick.test")
+    wait_for("the quick one", lambda: "quick.test" in results)
+    assert len(resolver.asked) == 3  # each has a thread of the four, and hangs on
+    for number in range(3, 6):
+        dial(f"hangs-{number}.test")
+    wait_for("the fourth", lambda: len(resolver.asked) == 4)
+    dial("late.test")
+    resolver.go.set()
+    wait_for("all", lambda: len(results) == 8)
+    assert len(resolver.asked) == 6

@@ -2,7 +2,8 @@
 
 Fed by the `pods` subscription's thread, the relist thread and hints; each call is quick and only wakes workers. A pod
 that CRI has and `pods` lacks is an orphan only once `pods` is synced for the pod's own source: then it is rebuilt from
-its CRI annotations and ended as they say.
+its CRI annotations and ended as they say. A static pod waits until no other of its full name is left: a changed
+manifest is another pod of the same name, whose put and whose predecessor's delete may come in either order.
 """
 
 import json
@@ -156,10 +157,12 @@ class Roster:
                 del self._workers[worker.uid]
             again = self._desired.get(worker.uid)
             self._refer(worker.uid, again)
+            waiting = [pod for uid, pod in self._desired.items() if uid != worker.uid and self._takes_over(pod, worker)]
         if again is not None:
             if not pods.is_terminal(pods.status(again)):
                 self._admission.offer(worker.uid, again)  # the worker's end has withdrawn what was offered
             self._begin([again])
+        self._begin(waiting)
 
     def try_all(self) -> None:
         """What kept pods from being started is over."""
@@ -170,6 +173,16 @@ class Roster:
         """Whether its worker may start: the source is known whole, so that admission sees every older pod, and CRI was
         read once, so that it sees every pod that is there already."""
         return self._listing is not None and self._synced(pods.source(pod))
+
+    def _takes_over(self, pod: Mapping[str, Any], ended: Worker) -> bool:
+        """Whether this static pod may have waited for the ended one's name. The lock is held."""
+        return pods.is_static(pod) and pods.full_name(pod) == ended.name and self._may_begin(pod)
+
+    def _is_name_taken(self, pod: Mapping[str, Any]) -> bool:
+        """Whether a static pod has to wait for another of its name. The lock is held."""
+        name, uid = pods.full_name(pod), pods.uid(pod)
+        others = (worker for other, worker in self._workers.items() if other != uid)
+        return pods.is_static(pod) and any(it.name == name and pods.is_static(it.pod) for it in others)
 
     def _settle(self) -> None:
         """Start the workers that may start, and end orphans."""
@@ -185,10 +198,10 @@ class Roster:
                 if (rebuilt := rebuild(uid, boxes, self._now())) is not None and self._synced(pods.source(rebuilt))
             ]
         self._admission.count(listing)
-        self._begin(waiting)
         for pod in orphans:
             log.warning("pod %s (%s) is not wanted by anybody: ending it", pods.full_name(pod), pods.uid(pod))
-        self._begin(orphans, gone=True)
+        self._begin(orphans, gone=True)  # first: a static pod waits for the one whose name it has
+        self._begin(waiting)
 
     def _begin(self, found: Iterable[Mapping[str, Any]], *, gone: bool = False) -> None:
         """Give each a worker, by what `pods` says now: it may have changed since `found` was collected."""
@@ -198,6 +211,8 @@ class Roster:
                 newest = self._desired.get(uid)
                 if uid in self._workers or (newest is not None) == gone:
                     continue
+                if not gone and self._is_name_taken(newest or pod):
+                    continue  # forget(its worker) comes back to it
                 worker = self._workers[uid] = self._make(newest or pod)
                 if gone:
                     worker.put(pod, gone=True)

@@ -155,6 +155,16 @@ class WatcherSettings(ClusterSettings):
     )
     kubelet_port: int = setting(0, "the daemon endpoint in the Node's status", env=("KUBELET_PORT",))
     max_pods: int = setting(110, "pods that the node takes, as the kubelet's default")
+    static_pod_path: str = setting(
+        "",
+        "a folder of manifests (or one file) whose pods run without any API server; default: the instance's own",
+        env=("VKUBELET_STATIC_POD_PATH",),
+        is_path=True,
+    )
+
+    @property
+    def static_pods(self) -> Path:
+        return Path(self.static_pod_path) if self.static_pod_path else self.instance.manifests_dir
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -70,6 +70,11 @@ class Instance:
         return Path("/etc") / self.folder / "config.toml"
 
     @property
+    def manifests_dir(self) -> Path:
+        """Static pods, one a file. Not kubeadm's /etc/kubernetes/manifests: those are another agent's to run."""
+        return Path("/etc") / self.folder / "manifests"
+
+    @property
     def queues_dir(self) -> Path:
         """The queue's sockets; mode 0700 is the boundary between root and everybody else."""
         return self.run_dir / "queues"

@@ -139,7 +139,7 @@ class Memory:
     def turn(self, now: float) -> None:
         """Take every pod one step on."""
         synced = self.pods.synced("api")
-        found = {uid: json.loads(value) for uid, value in self.pods.items().items()}
+        found = {uid: pod for uid, value in self.pods.items().items() if not pods.is_mirror(pod := json.loads(value))}
         for uid, pod in found.items():
             prior = self.known[uid]["status"] if uid in self.known else dict(pods.status(pod))
             if uid not in self.known and not pods.is_terminal(prior):

@@ -104,7 +104,8 @@ class LiveNode:
         self.run(str(BIN / "vkcri"), "reset", check=False)
         left = self.leftovers()
         assert left == [], left
-        for folder in (self.instance.state_dir, self.instance.log_dir, self.instance.run_dir):
+        static = self.instance.manifests_dir.parent
+        for folder in (self.instance.state_dir, self.instance.log_dir, self.instance.run_dir, static):
             shutil.rmtree(folder, ignore_errors=True)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:

@@ -114,11 +114,14 @@ def _no_address(settings: ClusterSettings) -> str:
     return ""
 
 
-def read_topic(instance: Instance, role: str, topic: str, *, seconds: float = 2.0) -> dict[str, dict[str, Any]]:
-    """A topic's values now, parsed, by key. Raises Unavailable where its owner is away or not synced in time."""
+def read_topic(
+    instance: Instance, role: str, topic: str, *, seconds: float = 2.0, partial: bool = False
+) -> dict[str, dict[str, Any]]:
+    """A topic's values now, parsed, by key. Raises Unavailable where its owner is away or not synced in time; partial:
+    only where it is away."""
     from vkcri.queue.tail import snapshot
 
-    return snapshot(instance.queue_socket(role), topic, seconds)
+    return snapshot(instance.queue_socket(role), topic, seconds, partial=partial)
 
 
 def notice_lines(

@@ -30,14 +30,17 @@ def show(settings: ClusterSettings, say: Callable[[str], object]) -> int:
     for line in notice_lines(settings.instance, seconds=1.0):
         say(line)
     say("")
+    whole = True
     try:
         rows = _pod_rows(settings)
     except VkcriError as error:
-        say(f"PODS: not known: {error}")
+        whole, rows = False, _known_rows(settings)
+        say(f"PODS: not {'all ' if rows else ''}known: {error}")
+    if not whole and not rows:
         return 1
     for line in columns([("NAMESPACE", "POD", "PHASE", "READY", "RESTARTS", "IP"), *rows]):
         say(line)
-    return 0 if ready else 1
+    return 0 if ready and whole else 1
 
 
 def logs(settings: KubeletSettings, namespace: str, pod: str, container: str | None, *, follow: bool, tail: int) -> int:
@@ -100,6 +103,16 @@ def _program_rows(settings: ClusterSettings) -> list[tuple[str, ...]]:
 
 def _pod_rows(settings: ClusterSettings) -> list[tuple[str, ...]]:
     statuses = read_topic(settings.instance, "provider", "pod-status")
+    return sorted(_pod_row(value) for value in statuses.values())
+
+
+def _known_rows(settings: ClusterSettings) -> list[tuple[str, ...]]:
+    """The pods that the provider knows of while others may be unknown, such as without an API server since the start;
+    none where it is away."""
+    try:
+        statuses = read_topic(settings.instance, "provider", "pod-status", partial=True)
+    except VkcriError:
+        return []
     return sorted(_pod_row(value) for value in statuses.values())
 
 

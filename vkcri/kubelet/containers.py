@@ -49,7 +49,7 @@ def _add_logs(app: Flask, parts: Parts) -> None:
 def _find(parts: Parts, namespace: str, name: str, uid: str = "") -> Pod:
     """Raises NotFound in the kubelet's words."""
     pod = parts.pods.find(namespace, name)
-    if pod is None or (uid and pod.uid != uid):
+    if pod is None or (uid and pod.uid != parts.pods.translated(uid)):
         raise NotFound("pod does not exist")
     return pod
 

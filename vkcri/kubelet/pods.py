@@ -2,6 +2,7 @@
 
 Raw bytes are kept by the subscriptions, an object is parsed when somebody asks. The subscriptions' threads only keep
 the index by name and wake followers. The newest status is the provider's; without one, the API server's copy counts.
+A static pod's mirror pod is not among them: what is asked of it is asked of the static pod.
 """
 
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vkcri.api import times
+from vkcri.api.pods import MIRROR_ANNOTATION
 from vkcri.instance import Instance
 from vkcri.kubelet.follow import Hint
 from vkcri.lifecycle import Process
@@ -66,6 +68,7 @@ class Pods:
         self._uids: dict[tuple[str, str], set[str]] = {}
         self._seen: dict[str, str] = {}  # UID -> when it was first heard of here (RFC 3339)
         self._hints: dict[str, set[Hint]] = {}  # UID -> followers
+        self._mirrors: dict[str, str] = {}  # a mirror pod's UID -> its static pod's
         self.pods = Subscription(instance.queue_socket("watcher"), "pods", self._changed)
         self.statuses = Subscription(instance.queue_socket("provider"), "pod-status", self._changed)
         self._node = Subscription(instance.queue_socket("provider"), "node-status", lambda _change: None)
@@ -87,11 +90,16 @@ class Pods:
         return self.pods.synced(API)
 
     def find(self, namespace: str, name: str) -> Pod | None:
-        """The pod of that name; of two (one on its way out) the younger."""
+        """The pod of that name; of two (one on its way out) the younger, of two static pods the one that goes on."""
         with self._lock:
             uids = list(self._uids.get((namespace, name), ()))
         found = [pod for pod in map(self.get, uids) if pod is not None]
-        return max(found, key=lambda pod: str(pod.object["metadata"].get("creationTimestamp") or ""), default=None)
+        return max(found, key=_youth, default=None)
+
+    def translated(self, uid: str) -> str:
+        """The static pod's UID for its mirror pod's, any other as it is (kubelet: TranslatePodUID)."""
+        with self._lock:
+            return self._mirrors.get(uid, uid)
 
     def all(self) -> list[Pod]:
         """Every pod, sorted by namespace and name."""
@@ -163,15 +171,22 @@ class Pods:
 
     def _changed(self, change: Change) -> None:
         """On the subscriptions' threads."""
-        names = None
+        names, static = None, ""
         if change.value is not None:
             try:
-                names = _names(json.loads(change.value))
+                value = json.loads(change.value)
+                names = _names(value)
+                static = _mirrored(value)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 LOG.warning("topic %s: %s is no pod and is left out: %r", change.topic, change.key, error)
                 return
         gone = change.value is None and self.pods.get(change.key) is None and self.statuses.get(change.key) is None
         with self._lock:
+            if change.value is None:
+                self._mirrors.pop(change.key, None)
+            elif static:
+                self._mirrors[change.key] = static
+                return
             if gone:
                 self._seen.pop(change.key, None)
             if gone and (old := self._names.pop(change.key, None)) is not None:
@@ -185,6 +200,18 @@ class Pods:
             hints = list(self._hints.get(change.key, ()))
         for hint in hints:
             hint.give()
+
+
+def _youth(pod: Pod) -> tuple[str, str]:
+    """By which the younger pod is the greater; a static pod has been seen, not created."""
+    metadata = pod.object["metadata"]
+    annotations = metadata.get("annotations") or {}
+    return str(metadata.get("creationTimestamp") or ""), str(annotations.get("kubernetes.io/config.seen") or "")
+
+
+def _mirrored(value: dict[str, Any]) -> str:
+    """The UID of the static pod that a Pod is the mirror of; "" for any other."""
+    return str(((value.get("metadata") or {}).get("annotations") or {}).get(MIRROR_ANNOTATION) or "")
 
 
 def _names(value: dict[str, Any]) -> tuple[str, str]:

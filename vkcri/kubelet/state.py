@@ -47,7 +47,7 @@ def add_routes(app: Flask, parts: Parts) -> None:
 def _add_pods(app: Flask, parts: Parts) -> None:
     @app.get("/pods")
     def pods() -> Response:
-        if not parts.pods.known():
+        if not parts.pods.known() and not parts.pods.all():
             raise Unavailable("the node's pods are not known yet: api-watcher has not read them")
         return _pod_list(parts.pods.listed())
 

@@ -56,9 +56,9 @@ def tail(path: Path, topic: str, write: Callable[[str], object], *, follow: bool
             write(json.dumps(line, ensure_ascii=False))
 
 
-def snapshot(path: Path, topic: str, wait: float, *, source: str = "") -> dict[str, Any]:
+def snapshot(path: Path, topic: str, wait: float, *, source: str = "", partial: bool = False) -> dict[str, Any]:
     """A topic's values now, parsed, by key, once its owner has synced that source. Raises Unavailable where the owner
-    is away or not synced within `wait` seconds."""
+    is away or not synced within `wait` seconds; partial: then what it has."""
     values: dict[str, Any] = {}
     for message in _messages(path, topic, wait):
         kind = message.WhichOneof("kind")
@@ -70,6 +70,8 @@ def snapshot(path: Path, topic: str, wait: float, *, source: str = "") -> dict[s
             return values
         elif kind == "failure":
             messages.raise_failure(message.failure)
+    if partial:
+        return values
     raise Unavailable(f"{path.name}: {topic} is not synced yet")
 
 

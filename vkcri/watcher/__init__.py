@@ -11,5 +11,7 @@ metrics        counters as Prometheus text         versions     which of two cop
 credentials    the node's own certificate: TLS     certificates CertificateSigningRequests, each made once
                bootstrap and renewal               registration a Node found, made, adopted, or another agent's
 identity       who we are to the API server        access       what it keeps us from, as notices
-sizes          what fits into a message
+sizes          what fits into a message                manifests    a file as the kubelet reads a static pod, pure
+staticpods     source `file` of topic pods, a folder   podhash      the UID of a static pod, by its content, pure
+mirrors        the API server's copies of static pods
 """

@@ -1,11 +1,12 @@
 """api-watcher's process: who we are and which cluster, then its parts in the order in which they may speak.
 
-The main thread starts the queue, waits for the kubeconfig (the embedded API server writes it at its first start, or TLS
-bootstrap ends in it) and for an address, says which cluster is joined before anything is changed, starts the Node, and
-then only waits for the end. Beside the Node a thread finds out who we are; everything else starts once the Node is
-ours, on the Node's thread.
+The main thread starts the queue and the static pods, which need no API server, waits for the kubeconfig (the embedded
+API server writes it at its first start, or TLS bootstrap ends in it) and for an address, says which cluster is joined
+before anything is changed, starts the Node, and then only waits for the end. Beside the Node a thread finds out who we
+are; everything else starts once the Node is ours, on the Node's thread.
 """
 
+import json
 import logging
 import os
 import platform
@@ -30,6 +31,7 @@ from vkcri.watcher.events import EventWriter
 from vkcri.watcher.identity import Identified
 from vkcri.watcher.lease import LEASE_SECONDS, Lease
 from vkcri.watcher.metrics import Metrics
+from vkcri.watcher.mirrors import Mirrors
 from vkcri.watcher.node import CHECK_SECONDS, Node
 from vkcri.watcher.nodestatus import Identity
 from vkcri.watcher.pods import Pods
@@ -37,6 +39,7 @@ from vkcri.watcher.references import References
 from vkcri.watcher.registration import Registration
 from vkcri.watcher.requests import Requests
 from vkcri.watcher.services import PATHS, ResourceTopic
+from vkcri.watcher.staticpods import REREAD_SECONDS, StaticPods
 from vkcri.watcher.status import StatusWriter
 
 KUBERNETES = "v1.37.0"  # the kubelet whose behaviour this is
@@ -55,6 +58,8 @@ def watch(process: Process, settings: WatcherSettings) -> None:
     publisher.set_metrics(metrics.text)
     Requests(client).serve(publisher)
     publisher.start(process)
+    static = StaticPods(publisher, notices, settings.static_pods, settings.node_name)
+    static.start(process)
     if settings.embedded and not wait_for(kubeconfig, process.wait):
         return
     credentials = Credentials(process, settings, notices, _AGENT) if settings.bootstraps else None
@@ -70,7 +75,7 @@ def watch(process: Process, settings: WatcherSettings) -> None:
     if credentials is not None:
         credentials.start(client)
         metrics.gauge("client_certificate_expiration_seconds", lambda: credentials.not_after)
-    _start(process, settings, Parts(client, publisher, notices, metrics), identity(settings, address))
+    _start(process, settings, Parts(client, publisher, notices, metrics, static), identity(settings, address))
     process.stopping.wait()
 
 
@@ -126,6 +131,8 @@ def kubelet_configuration(settings: WatcherSettings, me: Identity) -> dict[str, 
         "registerNode": True,
         "rotateCertificates": settings.bootstraps,
         "registerWithTaints": [dict(me.taint)] if me.taint else [],
+        "staticPodPath": str(settings.static_pods),
+        "fileCheckFrequency": f"{REREAD_SECONDS:.0f}s",
     }
 
 
@@ -136,6 +143,7 @@ class Parts(NamedTuple):
     publisher: Publisher
     notices: Notices
     metrics: Metrics
+    static: StaticPods
 
 
 def _publisher(process: Process) -> Publisher:
@@ -146,7 +154,7 @@ def _publisher(process: Process) -> Publisher:
 
 
 def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identity) -> None:
-    client, publisher, notices, metrics = parts
+    client, publisher, notices, metrics, static = parts
     access = Access(notices, str(settings.api_kubeconfig))
     identified = Identified(client, notices, access, me.name)
     publisher.serve("identity", identified.answer)
@@ -157,20 +165,26 @@ def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identi
     metrics.gauge("object_threads", lambda: float(references.counts()["threads"]))
     status = StatusWriter(process, client, metrics)
     events = EventWriter(process, client, metrics)
+    mirrors = Mirrors(process, client, static, status.reports, lambda: _published_node(publisher, me.name), metrics)
+    status.mirror = mirrors.find
+    static.changed = mirrors.static_changed
 
     def changed(uid: str, pod: dict[str, Any]) -> None:
         references.pod_changed(uid, pod)
+        mirrors.pod_changed(uid, pod)  # before status, which asks it
         status.pod_changed(uid, pod)
 
     def gone(uid: str) -> None:
         references.pod_gone(uid)
+        mirrors.pod_gone(uid)
         status.pod_gone(uid)
 
-    pods = Pods(client, publisher, access, me.name, changed=changed, gone=gone)
+    pods = Pods(client, publisher, access, me.name, changed=changed, gone=gone, listed=mirrors.pods_listed)
 
     def registered() -> None:
         references.start()
         status.start(pods)
+        mirrors.start()
         events.start()
         cluster = {
             topic: ResourceTopic(client, publisher, access, topic, me.name, lambda: identified.user) for topic in PATHS
@@ -192,6 +206,13 @@ def _start(process: Process, settings: WatcherSettings, parts: Parts, me: Identi
         identified.start(process)
     lease.start()
     node.start()
+
+
+def _published_node(publisher: Publisher, name: str) -> dict[str, Any] | None:
+    """The Node, None while there is none of ours."""
+    held = publisher.get("node", name)
+    node: dict[str, Any] | None = json.loads(held) if held is not None else None
+    return node
 
 
 def _wait_until_loaded(process: Process, client: Client) -> str:

@@ -2,7 +2,7 @@
 
 One thread, the reflector's. It reads nothing before the node is ours, so that the topic is never synced on behalf of
 another agent. The newest bytes are published whatever changed in them; what a change means is the readers' business.
-Source `file` (static pods) has no reader yet: it is synced and empty, so that nobody waits for it.
+Source `file`, the static pods, is staticpods'; their mirror pods are published here like any other pod.
 """
 
 import json
@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 
 class Pods:
-    """Publishes pods. changed(uid, pod) is called for each new state, gone(uid) for each pod that is no more."""
+    """Publishes pods. changed(uid, pod) is called for each new state, gone(uid) for each pod that is no more, listed()
+    once they were called for all of a list."""
 
     def __init__(
         self,
@@ -40,19 +41,20 @@ class Pods:
         *,
         changed: Callable[[str, dict[str, Any]], None],
         gone: Callable[[str], None],
+        listed: Callable[[], None] = lambda: None,
     ) -> None:
         self._publisher = publisher
         self._access = access
         self._changed = changed
         self._gone = gone
+        self._listed = listed
         self._versions: dict[str, str] = {}
         callbacks = Callbacks(self._replace, self._upsert, self._delete, self._failed, self._recovered)
         self.reflector = Reflector(client, "/api/v1/pods", callbacks, {"fieldSelector": f"spec.nodeName={node_name}"})
-        publisher.mark_synced(TOPIC, source="file")
 
     def get(self, uid: str) -> dict[str, Any] | None:
         """The newest state of a pod that the API server has; None where it has none."""
-        held = self._publisher.get(TOPIC, uid)
+        held = self._publisher.get(TOPIC, uid) if uid in self._versions else None  # a static pod is in the topic too
         pod: dict[str, Any] | None = json.loads(held) if held is not None else None
         return pod
 
@@ -75,6 +77,7 @@ class Pods:
             self._note(item)
         for uid in gone:
             self._gone(uid)
+        self._listed()
         log.info("%d pods of this node read from the API server", len(values))
 
     def _upsert(self, item: Item) -> None:

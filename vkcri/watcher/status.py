@@ -3,13 +3,15 @@
 A few worker threads, one at a time for a pod, each with the newest report. The patch is made against the newest copy of
 the pod: the reflector's, or our own last answer until the reflector has caught up with it. A pod is deleted for good
 (grace 0, UID precondition) by nobody but this module, and only once it has a deletionTimestamp, the provider has
-finished with it, and the API server's copy shows a terminal phase, so that no outcome is ever lost.
+finished with it, and the API server's copy shows a terminal phase, so that no outcome is ever lost. What is reported
+of a static pod goes to its mirror pod, under the static pod's UID everywhere here; mirrors deletes those.
 """
 
 import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from vkcri.api import pods as api
@@ -20,6 +22,7 @@ from vkcri.lifecycle import Process
 from vkcri.queue import Change, Subscription
 from vkcri.watcher.dirty import DirtyKeys
 from vkcri.watcher.metrics import Metrics
+from vkcri.watcher.mirrors import static_uid_of
 from vkcri.watcher.podpatch import status_patch
 from vkcri.watcher.pods import Pods
 from vkcri.watcher.versions import is_newer, version
@@ -32,7 +35,8 @@ log = logging.getLogger(__name__)
 
 
 class StatusWriter:
-    """pods.changed and pods.gone call `pod_changed` and `pod_gone`; the topic is subscribed to here."""
+    """pods.changed and pods.gone call `pod_changed` and `pod_gone`; the topic is subscribed to here. mirror(uid): the
+    mirror pod of the static pod of that UID."""
 
     def __init__(self, process: Process, client: Client, metrics: Metrics) -> None:
         self._process = process
@@ -44,7 +48,9 @@ class StatusWriter:
         self._settled: dict[str, tuple[bytes, str]] = {}  # pod UID -> (report, version) that no patch brings closer
         self._attempts: dict[str, int] = {}
         self._since: dict[str, float] = {}  # pod UID -> when the first report came that is not written yet
+        self._mirrored: dict[str, str] = {}  # a mirror pod's UID -> its static pod's
         self._pods: Pods | None = None
+        self.mirror: Callable[[str], dict[str, Any] | None] = lambda _uid: None
         self.reports = Subscription(process.instance.queue_socket("provider"), TOPIC, self._reported)
         metrics.gauge("status_waiting", lambda: float(len(self._dirty)))
 
@@ -58,6 +64,8 @@ class StatusWriter:
     def pod_changed(self, uid: str, pod: dict[str, Any]) -> None:
         """The API server has a new state of it (the reflector's thread)."""
         with self._lock:
+            if api.is_mirror(pod):
+                uid = self._mirrored.setdefault(uid, static_uid_of(pod))
             written = self._written.get(uid)
             if written is not None and not is_newer(version(written), version(pod)):
                 del self._written[uid]
@@ -66,6 +74,7 @@ class StatusWriter:
     def pod_gone(self, uid: str) -> None:
         """The API server has it no more."""
         with self._lock:
+            uid = self._mirrored.pop(uid, uid)
             for table in (self._written, self._settled, self._attempts, self._since):
                 table.pop(uid, None)
 
@@ -129,7 +138,7 @@ class StatusWriter:
                 self._settled[uid] = (report, version(pod))
             if since is not None:
                 self._metrics.status_syncs.observe(time.monotonic() - since)
-        if not document.get("finished") or not api.deletion_timestamp(pod):
+        if not document.get("finished") or not api.deletion_timestamp(pod) or api.is_mirror(pod):
             return
         if api.is_terminal(api.status(pod)):
             self._delete(uid, pod)
@@ -140,10 +149,11 @@ class StatusWriter:
     def _patch(self, uid: str, pod: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
         """Write it; the pod that the API server answers with."""
         began = time.monotonic()
-        answer = self._client.patch(f"{_path(pod)}/status", {"metadata": {"uid": uid}, "status": patch})
+        body = {"metadata": {"uid": api.uid(pod)}, "status": patch}
+        answer = self._client.patch(f"{_path(pod)}/status", body)
         self._metrics.observe("status_patch", time.monotonic() - began)
-        if api.uid(answer) != uid:
-            raise Conflict(f"UID {api.uid(answer)}, not {uid}")
+        if api.uid(answer) != api.uid(pod):
+            raise Conflict(f"UID {api.uid(answer)}, not {api.uid(pod)}")
         with self._lock:
             self._written[uid] = answer
         if "phase" in patch:
@@ -158,12 +168,12 @@ class StatusWriter:
     def _newest(self, uid: str) -> dict[str, Any] | None:
         """The reflector's copy or our last answer, whichever is newer; None for a pod that the API server has not."""
         assert self._pods is not None
-        pod = self._pods.get(uid)
+        pod = self._pods.get(uid) or self.mirror(uid)
         with self._lock:
             written = self._written.get(uid)
-        if pod is None or written is None or not is_newer(version(written), version(pod)):
+        if pod is None or written is None or api.uid(written) != api.uid(pod):
             return pod
-        return written
+        return written if is_newer(version(written), version(pod)) else pod
 
 
 def _path(pod: dict[str, Any]) -> str:

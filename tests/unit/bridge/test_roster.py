@@ -307,3 +307,48 @@ def test_a_pod_that_has_ended_before_it_began_holds_no_room(house: House) -> Non
     house.put(over)
     house.put(other)
     assert house.admission.verdict("other") is None
+
+
+def a_static(uid: str) -> dict[str, Any]:
+    """A static pod; all of them have one name."""
+    pod = from_file(a_pod())
+    pod["metadata"]["uid"] = uid
+    return pod
+
+
+def test_a_changed_static_pod_waits_for_the_end_of_the_one_before(house: House) -> None:
+    house.read()
+    house.sync("file")
+    house.put(a_static("first"), "file")
+    first = house.roster.worker("first")
+    assert first is not None
+    house.put(a_static("second"), "file")
+    assert house.workers() == {"first": False}, "its delete has not come yet"
+    house.delete("first", "file")
+    assert house.workers() == {"first": True}
+    house.put(a_static("third"), "file")
+    house.delete("second", "file")
+    house.roster.forget(first)
+    assert house.workers() == {"third": False}
+
+
+def test_a_static_pod_waits_for_the_orphan_of_its_name(house: House) -> None:
+    house.put(a_static("second"), "file")
+    house.read(sandbox("first", source="file"))
+    assert house.workers() == {}
+    house.sync("file")
+    assert house.workers() == {"first": True}
+    orphan = house.roster.worker("first")
+    assert orphan is not None
+    house.roster.forget(orphan)
+    assert house.workers() == {"second": False}
+
+
+def test_api_pods_of_one_name_do_not_wait_for_each_other(house: House) -> None:
+    house.read()
+    house.sync("api")
+    house.put(a_pod())
+    second = a_pod()
+    second["metadata"]["uid"] = "second"
+    house.put(second)
+    assert set(house.workers()) == {UID, "second"}

@@ -1,0 +1,252 @@
+"""Source `file` of topic `pods`: the static pods of a folder, or of one file, whatever becomes of the API server.
+
+One thread, `static-pods`. It reads the whole folder at the start, at each hint of watchdog's and every REREAD_SECONDS
+without one; what a file says is parsed again only when its bytes have changed. As the kubelet does it: names that begin
+with a dot and folders are passed over, links are followed, of two files with one pod's name the later one in
+alphabetical order counts, and a folder that is not there is an empty one. A file that cannot be used is said as a
+notice and keeps the pod that it made before for BAD_SECONDS, since it may be half written; the others go on.
+"""
+
+import json
+import logging
+import stat
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from vkcri.api import pods as api
+from vkcri.errors import Invalid
+from vkcri.lifecycle import Process
+from vkcri.queue import Publisher
+from vkcri.queue.notices import Notices
+from vkcri.watcher import manifests
+from vkcri.watcher.sizes import fitting
+
+TOPIC, SOURCE = "pods", "file"
+REREAD_SECONDS = 10.0
+UNWATCHED_SECONDS = 1.0  # where there is no folder yet, or no watch to be had
+SETTLE_SECONDS = 0.1  # from a hint to the reading: a file is seldom written by one call
+BAD_SECONDS = 20.0  # the kubelet's fileCheckFrequency, after which it drops what it cannot read
+log = logging.getLogger(__name__)
+Pod = dict[str, Any]
+
+
+class _File(NamedTuple):
+    """What a file said last. pod: None where it never was one; bad_since: when it ceased to be one."""
+
+    data: bytes
+    pod: Pod | None
+    bad_since: float | None
+
+
+class StaticPods:
+    """The folder's pods. changed(full_name) is called for each that came, changed or went, on the folder's thread."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        notices: Notices,
+        path: Path,
+        node_name: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publisher = publisher
+        self._notices = notices
+        self._path = path
+        self._node_name = node_name
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._files: dict[str, _File] = {}
+        self._pods: dict[str, Pod] = {}  # by full name
+        self._told: set[str] = set()
+        self._hint = threading.Event()
+        self._watch = _Watch(path, self._hint)
+        self.changed: Callable[[str], object] = lambda _full_name: None
+
+    def start(self, process: Process) -> None:
+        process.on_stop(self._hint.set)
+        process.start_thread("static-pods", lambda: self._run(process))
+
+    def get(self, full_name: str) -> Pod | None:
+        """The static pod of that NAMESPACE/NAME."""
+        with self._lock:
+            return self._pods.get(full_name)
+
+    def names(self) -> list[str]:
+        """The full names of all static pods."""
+        with self._lock:
+            return list(self._pods)
+
+    def synced(self) -> bool:
+        """Whether the folder was read whole, so that a static pod that is not here does not exist."""
+        return self._publisher.synced(TOPIC, source=SOURCE)
+
+    def _run(self, process: Process) -> None:
+        try:
+            while not process.stopping.is_set():
+                self._hint.clear()
+                with process.expect("the static pods' folder", 60):
+                    watched = self._watch.follow()
+                    self.look()
+                if self._hint.wait(REREAD_SECONDS if watched else UNWATCHED_SECONDS):
+                    process.wait(SETTLE_SECONDS)
+        finally:
+            self._watch.close()
+
+    def look(self) -> None:
+        """Read what is there and publish it. Where the folder itself cannot be read, all stays as it is."""
+        try:
+            listed = self._listed()
+        except OSError as error:
+            self._say(str(self._path), f"static pods: {self._path} cannot be read: {error.strerror}")
+            return
+        self._hush(str(self._path))
+        for name in set(self._files) - {str(file) for file in listed}:
+            del self._files[name]
+            self._hush(name)
+        for file in listed:
+            self._read(file)
+        self._publish()
+
+    def _listed(self) -> list[Path]:
+        """The files to read, in the order in which the later one wins. Raises OSError."""
+        try:
+            mode = self._path.stat().st_mode
+        except FileNotFoundError:
+            return []
+        if stat.S_ISREG(mode):
+            return [self._path]
+        return sorted(file for file in self._path.iterdir() if not file.name.startswith(".") and self._is_file(file))
+
+    def _is_file(self, file: Path) -> bool:
+        try:
+            mode = file.stat().st_mode
+        except OSError:
+            return False  # it went meanwhile, or is a link to nowhere
+        if not stat.S_ISREG(mode):
+            log.debug("static pods: %s is no file and is passed over", file)
+        return stat.S_ISREG(mode)
+
+    def _read(self, file: Path) -> None:
+        """What the file says now, unless its bytes are those of before."""
+        name, held = str(file), self._files.get(str(file))
+        try:
+            with file.open("rb") as stream:
+                data = stream.read(manifests.MOST_BYTES + 1)
+            if len(data) > manifests.MOST_BYTES:
+                raise Invalid(f"more than {manifests.MOST_BYTES} bytes")
+            if held is None or held.data != data or held.bad_since is not None:
+                pod, warnings = manifests.read(data, name, self._node_name)
+                for warning in warnings:
+                    log.warning("static pod %s: %s", api.full_name(pod), warning)
+                self._files[name] = _File(data, pod, None)
+            self._hush(name)
+        except FileNotFoundError:
+            self._files.pop(name, None)
+        except (OSError, Invalid) as error:
+            self._bad(name, held, str(error))
+
+    def _bad(self, name: str, held: _File | None, why: str) -> None:
+        """A file that is no manifest: said, and its pod of before goes on for a while."""
+        since = self._clock() if held is None or held.bad_since is None else held.bad_since
+        over = held is None or self._clock() - since >= BAD_SECONDS
+        self._files[name] = _File(b"", None if over or held is None else held.pod, since)
+        self._say(name, f"static pods: {name} is not run: {why.removeprefix(f'{name}: ')}")
+
+    def _publish(self) -> None:
+        """Bring the topic to what the files say, each pod with the time at which it was first seen."""
+        wanted: dict[str, Pod] = {}
+        for name in sorted(self._files):
+            pod = self._files[name].pod
+            if pod is not None:
+                wanted[api.full_name(pod)] = pod
+        with self._lock:
+            before = self._pods
+            after = {name: _seen(pod, before.get(name)) for name, pod in wanted.items()}
+        values = {api.uid(pod): json.dumps(pod, separators=(",", ":")).encode() for pod in after.values()}
+        values = fitting(self._publisher, TOPIC, values, source=SOURCE)
+        after = {name: pod for name, pod in after.items() if api.uid(pod) in values}
+        self._publisher.replace(TOPIC, values, source=SOURCE)
+        with self._lock:
+            self._pods = after
+        for name in sorted(before.keys() | after.keys()):
+            old, new = before.get(name), after.get(name)
+            if old != new:
+                uid = api.uid(new) if new is not None else "none any more"
+                log.info("static pod %s: %s", name, uid)
+                self.changed(name)
+
+    def _say(self, key: str, message: str) -> None:
+        self._told.add(key)
+        self._notices.put(f"static:{key}", message)
+
+    def _hush(self, key: str) -> None:
+        if key in self._told:
+            self._told.discard(key)
+            self._notices.clear(f"static:{key}")
+
+
+class _Watch:
+    """watchdog's watch of the folder (or the file), set anew where another has taken its place."""
+
+    def __init__(self, path: Path, hint: threading.Event) -> None:
+        self._path = path
+        self._hint = hint
+        self._observer: BaseObserver | None = None
+        self._of: tuple[int, int] | None = None
+
+    def follow(self) -> bool:
+        """Watch what is there now. Whether there is a watch."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            self.close()
+            return False
+        if self._of == (found.st_dev, found.st_ino) and self._observer is not None and self._observer.is_alive():
+            return True
+        self.close()
+        try:
+            self._observer = Observer()
+            self._observer.schedule(_Hinter(self._hint), str(self._path))
+            self._observer.start()
+        except OSError as error:
+            log.warning("static pods: no watch of %s, it is read each second: %s", self._path, error)
+            self._observer = None
+            return False
+        self._of = (found.st_dev, found.st_ino)
+        return True
+
+    def close(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            observer.stop()
+            observer.join()
+
+
+class _Hinter(FileSystemEventHandler):
+    """Any event but our own reading is a hint."""
+
+    def __init__(self, hint: threading.Event) -> None:
+        self._hint = hint
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in ("opened", "closed_no_write"):
+            self._hint.set()
+
+
+def _seen(pod: Pod, before: Pod | None) -> Pod:
+    """The pod with config.seen, the time of before where it is the same pod."""
+    if before is not None and api.uid(before) == api.uid(pod):
+        stamp = api.annotations(before)[manifests.SEEN_ANNOTATION]
+    else:
+        stamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    annotations = {**api.annotations(pod), manifests.SEEN_ANNOTATION: stamp}
+    return {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}

@@ -9,7 +9,7 @@ no manifest needs.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -201,10 +201,14 @@ def _int_or_string(value: Any, _written: Any) -> str:
     return f"{{Type:(intstr.Type){int(is_text)} IntVal:(int32){number} StrVal:(string){text}}}"
 
 
-_SPECIAL = {
+def _time(_value: Any, _written: Any) -> str:
+    return _ZERO_TIME
+
+
+_SPECIAL: dict[str, Callable[[Any, Any], str]] = {
     "core.ResourceList": _amounts,
     "core.ResourceRequirements": _resources,
     "intstr.IntOrString": _int_or_string,
     "resource.Quantity": _quantity,
-    "v1.Time": lambda _value, _written: _ZERO_TIME,
+    "v1.Time": _time,
 }

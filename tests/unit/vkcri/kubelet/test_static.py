@@ -2,7 +2,8 @@
 
 import json
 
-from tests.unit.vkcri.kubelet.node import Node, eventually
+from tests.unit.vkcri.kubelet.node import Node
+from tests.waiting import until
 from vkcri.kubelet.pods import Pods
 
 STATIC = "0123456789abcdef0123456789abcdef"
@@ -20,13 +21,13 @@ def test_a_mirror_pod_is_not_among_the_pods_and_its_uid_means_the_static_pods(no
     pods.start(node.process)
     mirror(node, "mirror-1")
     node.put_pod("fixed", "main", uid=STATIC)
-    eventually(lambda: pods.translated("mirror-1") == STATIC and pods.find("default", "fixed") is not None)
+    until(lambda: pods.translated("mirror-1") == STATIC and pods.find("default", "fixed") is not None)
     found = pods.find("default", "fixed")
     assert found is not None
     assert found.uid == STATIC
     assert [pod.uid for pod in pods.all() if pod.name == "fixed"] == [STATIC]
     node.publisher("watcher").delete("pods", "mirror-1", source="api")
     mirror(node, "mirror-2")
-    eventually(lambda: pods.translated("mirror-2") == STATIC)
-    eventually(lambda: pods.translated("mirror-1") == "mirror-1")
+    until(lambda: pods.translated("mirror-2") == STATIC)
+    until(lambda: pods.translated("mirror-1") == "mirror-1")
     assert pods.find("default", "fixed") == found

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
 from tests.unit.vkcri.watcher.conftest import Surroundings
 from tests.unit.vkcri.watcher.test_staticpods import manifest
+from tests.waiting import until
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.mirrors import Mirrors, Step, mirror_of, plan
 from vkcri.watcher.pods import Pods

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.vkcri.kube.scripted import until
+from tests.waiting import until
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher

@@ -24,6 +24,7 @@ LONGEST_FIRST = (
     "test_instances",
     "test_providers",
     "test_streams",
+    "test_logs",
     "test_pods",
     "test_kubectl_embedded",
 )

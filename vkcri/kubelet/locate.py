@@ -46,7 +46,7 @@ class ContainerLogs:
         self._instance = instance
         self._pods = pods
         self._watches = watches
-        self._known: dict[str, Path] = {}  # of containers, by their ids
+        self._known: dict[tuple[str, str, str], Path] = {}  # by the pod's UID, the container's name and its id
 
     def open(
         self, namespace: str, name: str, container: str, options: logs.Options, stop: Callable[[], bool]
@@ -92,7 +92,7 @@ class ContainerLogs:
         if container not in pod.containers():
             raise NotFound(f'container "{container}" not found in pod "{name}"')
         container_id = log_container(pod, container, previous=previous)
-        path = self._known.get(_bare(container_id))
+        path = self._known.get((pod.uid, container, _bare(container_id)))
         if path is not None and path.exists():
             running = not previous and "running" in ((pod.container_status(container) or {}).get("state") or {})
             return LogFile(path, pod.uid, container, container_id, running)
@@ -103,7 +103,7 @@ class ContainerLogs:
             return replace(file, container_id=container_id)
         if len(self._known) >= KNOWN_PATHS:
             self._known.clear()
-        self._known[_bare(file.container_id)] = file.path
+        self._known[pod.uid, container, _bare(file.container_id)] = file.path
         return file
 
     def _ask(self, pod: Pod, container: str, *, previous: bool) -> LogFile:

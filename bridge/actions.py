@@ -59,11 +59,13 @@ class Notes:
 @dataclass(frozen=True)
 class Eviction:
     """The node ends the pod. message: its status'; grace: the seconds that its containers have at most; disrupts: it
-    ends for the node's sake, not for its own limits, and its condition DisruptionTarget says so."""
+    ends for the node's sake, not for its own limits, and its condition DisruptionTarget says so; notes: the event's
+    annotations."""
 
     message: str
     grace: float
     disrupts: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

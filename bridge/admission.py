@@ -9,11 +9,13 @@ others were granted. Resizes that wait are looked at in the kubelet's order each
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from bridge.admit import Refusal, admit, fits, wants_strict_groups
 from bridge.allocation import Allocation, allocation_of, applied, order, remembered
+from bridge.eviction import pressure
+from bridge.outcome import EVICTED
 from vkcri.api import pods
 
 Pod = Mapping[str, Any]
@@ -30,7 +32,10 @@ class Admission:
         node: Callable[[], Mapping[str, Any]],
         strict_groups: Callable[[], bool] = bool,
         on_granted: Callable[[str], None] = lambda _uid: None,
+        *,
+        pressures: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        self._pressures = pressures
         self._strict_groups = strict_groups
         self._allocatable = allocatable
         self._node = node
@@ -124,6 +129,9 @@ class Admission:
 
     def _admit(self, uid: str, pod: Pod) -> Refusal | None:
         """Judge the pod beside the others that were taken, as they were granted. The lock is held."""
+        short = pressure.refusal(pod, self._pressures())
+        if short:
+            return Refusal(EVICTED, short)
         strict = wants_strict_groups(pod) and self._strict_groups()
         return admit(pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict)
 

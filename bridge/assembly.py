@@ -15,6 +15,7 @@ from bridge.configz import kubelet_configuration
 from bridge.events import Hint, Hints
 from bridge.eviction import local
 from bridge.eviction.evictor import Evictor
+from bridge.eviction.thresholds import Threshold, reserved, settings_thresholds
 from bridge.guest import WARNING, Guest
 from bridge.imagegc import ImageCollector, Policy
 from bridge.images import Images
@@ -52,6 +53,7 @@ class Bridge:
         instance = settings.instance
         self._process = process
         self._settings = settings
+        limits = settings_thresholds(settings)
         self.publisher = Publisher(instance.queue_socket("provider"), TOPICS)
         self.metrics = Metrics()
         self.metrics.count_process()
@@ -74,6 +76,8 @@ class Bridge:
             lambda: self.relist.relisted,
             self.preparation.trouble,
             network=self.preparation.network_trouble,
+            pressures=lambda: self.evictor.conditions,
+            reserved=lambda capacity: reserved(limits, capacity),
         )
         self.wire = Client(Loop())
         self.prober = self._make_prober()
@@ -94,7 +98,8 @@ class Bridge:
         self.roster = Roster(self._worker, self.admission, self.pods.synced, self.guest.clock)
         self.stats = self._make_stats()
         self.image_collector = self._make_image_collector()
-        self.evictor = Evictor(self.roster.workers, self.stats.gatherer, self._counts.evictions.add)
+        self.collector = self._make_collector()
+        self.evictor = self._make_evictor(limits)
         self._serve()
 
     def start(self) -> None:
@@ -111,13 +116,13 @@ class Bridge:
             self.cluster,
             self.pods,
             self.stats,
+            self.collector,
             self.image_collector,
             self.evictor,
             self.rotation,
         ):
             part.start(process)
         process.start_thread("announce", self._announce, may_end=True)
-        self._make_collector().start(process)
 
     def _make_relist(self) -> Relist:
         return Relist(
@@ -180,6 +185,7 @@ class Bridge:
             self.cluster.node,
             lambda: self.node.features().supplemental_groups_policy,
             on_granted=lambda uid: self.roster.wake(uid),
+            pressures=lambda: self.evictor.conditions,
         )
 
     def _make_stats(self) -> Stats:
@@ -192,6 +198,19 @@ class Bridge:
             find=lambda uid: worker.pod if (worker := self.roster.worker(uid)) else None,
             pause_image=lambda: self.preparation.pause_image,
             limited=local.limited,
+        )
+
+    def _make_evictor(self, limits: tuple[Threshold, ...]) -> Evictor:
+        settings = self._settings
+        return Evictor(
+            self.roster.workers,
+            self.stats.gatherer,
+            self._counts.evictions.add,
+            self._node_event,
+            thresholds=limits,
+            transition=settings.eviction_pressure_transition_period,
+            most_grace=settings.eviction_max_pod_grace_period,
+            reclaim=(self.collector.delete_unused, self.image_collector.delete_unused),
         )
 
     def _make_image_collector(self) -> ImageCollector:

@@ -69,6 +69,16 @@ class Collector:
             known = {*self._roster.known(), *self._relist.listing}
             self._remove_strays(known, progress)
 
+    def delete_unused(self) -> None:
+        """Of pods that have ended, the containers and their logs, too: the node is short of disk
+        (DeleteAllUnusedContainers)."""
+        self.collect()
+        for uid, boxes in self._relist.listing.items():
+            worker = self._roster.worker(uid)
+            if worker is not None and worker.over:
+                for box in sorted(boxes, key=lambda box: box.is_sandbox):
+                    self._remove(box)
+
     def _remove(self, box: Box) -> None:
         try:
             if box.is_sandbox:

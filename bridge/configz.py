@@ -22,6 +22,12 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "containerRuntimeEndpoint": settings.runtime_endpoint,
         "cpuManagerPolicy": "none",
         "enforceNodeAllocatable": ["pods"],
+        "evictionHard": as_map(settings.eviction_hard, "<"),
+        "evictionMaxPodGracePeriod": settings.eviction_max_pod_grace_period,
+        "evictionMinimumReclaim": as_map(settings.eviction_minimum_reclaim, "="),
+        "evictionPressureTransitionPeriod": duration(settings.eviction_pressure_transition_period),
+        "evictionSoft": as_map(settings.eviction_soft, "<"),
+        "evictionSoftGracePeriod": as_map(settings.eviction_soft_grace_period, "="),
         "failSwapOn": False,
         "imageGCHighThresholdPercent": settings.image_gc_high_threshold,
         "imageGCLowThresholdPercent": settings.image_gc_low_threshold,
@@ -36,3 +42,9 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "topologyManagerPolicy": "none",
         "volumeStatsAggPeriod": "1m0s",
     }
+
+
+def as_map(text: str, sign: str) -> dict[str, str]:
+    """Signals and amounts of an eviction setting: SIGNAL<AMOUNT by comma."""
+    pairs = (part.strip().partition(sign) for part in text.split(",") if part.strip())
+    return {signal: amount for signal, _, amount in pairs}

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from bridge.assembly import Bridge
 from bridge.cgroup_driver import refuse_systemd
+from bridge.eviction.thresholds import settings_thresholds
 from bridge.rival import refuse_rival
 from bridge.runtime import Runtime
 from vkcri.config import RuntimeSettings, load
@@ -35,6 +36,7 @@ def run(process: Process, settings: RuntimeSettings) -> None:
 
 def check(settings: RuntimeSettings) -> str:
     """What --check says besides the settings."""
+    settings_thresholds(settings)
     if settings.provider:
         _provider(settings.provider)
         return f"provider {settings.provider}"

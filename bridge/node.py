@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bridge import host
@@ -34,16 +34,21 @@ DECLARED = (
     "RestartAllContainersOnContainerExits",
 )
 """By which the API server knows what it may ask of this node (status.declaredFeatures), in order."""
-_GOOD = {
-    "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    "DiskPressure": ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    "PIDPressure": ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+_PRESSURES = {
+    "MemoryPressure": (
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+    ),
+    "DiskPressure": (
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    ),
+    "PIDPressure": (
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+    ),
 }
-_BAD = {
-    "MemoryPressure": "KubeletHasInsufficientMemory",
-    "DiskPressure": "KubeletHasDiskPressure",
-    "PIDPressure": "KubeletHasInsufficientPID",
-}
+"""Condition -> (reason, message) of a node that is not short, and of one that is."""
 _UNCHECKED = "container runtime status check may not have completed yet"
 _NO_NETWORK = "container runtime network not ready"
 _PLUGIN_NOT_READY = "NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: "
@@ -52,7 +57,8 @@ log = logging.getLogger(__name__)
 
 class NodeStatus:
     """The node as the runtime and the host show it. relisted(): when CRI was last read whole, None: never. trouble():
-    why pods cannot be run besides that, network(): why they have no network besides; empty for no reason."""
+    why pods cannot be run besides that, network(): why they have no network besides; empty for no reason. pressures():
+    what it is short of; reserved(capacity): amounts that it keeps from pods, by resource name."""
 
     def __init__(
         self,
@@ -64,6 +70,8 @@ class NodeStatus:
         clock: Callable[[], float] = time.time,
         *,
         network: Callable[[], str] = str,
+        pressures: Callable[[], Collection[str]] = tuple,
+        reserved: Callable[[Mapping[str, str]], Mapping[str, int]] = lambda _capacity: {},
     ) -> None:
         self._settings = settings
         self._runtime = runtime
@@ -72,6 +80,8 @@ class NodeStatus:
         self._trouble = trouble
         self._clock = clock
         self._network = network
+        self._pressures = pressures
+        self._reserved = reserved
         self._lock = threading.Lock()
         self._began = clock()
         self._version = api_pb2.VersionResponse()
@@ -87,7 +97,7 @@ class NodeStatus:
             while True:
                 with process.expect("the runtime's status", 6 * CALL_SECONDS):
                     self.ask()
-                    if time.monotonic() >= due or self._ready() != self._said:
+                    if time.monotonic() >= due or self._conditions() != self._said:
                         self.publish()
                         due = time.monotonic() + PERIOD
                 if process.wait(LOOK):
@@ -101,7 +111,8 @@ class NodeStatus:
         with self._lock:
             if self._allocatable:
                 return self._allocatable
-        found = host.allocatable(host.capacity(self._settings.instance.state_dir, self._settings.max_pods))
+        capacity = host.capacity(self._settings.instance.state_dir, self._settings.max_pods)
+        found = host.allocatable(capacity, self._reserved(capacity))
         with self._lock:
             self._allocatable = found
         return found
@@ -141,17 +152,17 @@ class NodeStatus:
 
     def publish(self) -> None:
         """Put the node's status into its topic."""
-        self._said = self._ready()
-        if not self._said["reason"] or self._said["status"] == "False":
-            log.warning("the node is not ready: %s", self._said["message"])
+        self._said = self._conditions()
+        ready = self._said[-1]
+        if not ready["reason"] or ready["status"] == "False":
+            log.warning("the node is not ready: %s", ready["message"])
         self._publisher.put(TOPIC, KEY, json.dumps(self.value(), separators=(",", ":")).encode())
         self._publisher.mark_synced(TOPIC)
 
     def value(self) -> dict[str, Any]:
         """The topic's value."""
-        disk = self._settings.instance.state_dir
-        capacity = host.capacity(disk, self._settings.max_pods)
-        allocatable = host.allocatable(capacity)
+        capacity = host.capacity(self._settings.instance.state_dir, self._settings.max_pods)
+        allocatable = host.allocatable(capacity, self._reserved(capacity))
         relisted = self._relisted()
         with self._lock:
             version, status = self._version, self._status
@@ -161,12 +172,7 @@ class NodeStatus:
             "capacity": capacity,
             "allocatable": allocatable,
             "nodeInfo": host.node_info(name),
-            "conditions": [
-                _pressure("MemoryPressure", host.memory_pressure()),
-                _pressure("DiskPressure", host.disk_pressure(disk)),
-                _pressure("PIDPressure", host.pid_pressure()),
-                self._ready(),
-            ],
+            "conditions": self._conditions(),
             "images": self._list_images(),
             "runtimeHandlers": [_handler(item) for item in status.runtime_handlers],
             "features": {"supplementalGroupsPolicy": status.features.supplemental_groups_policy},
@@ -174,6 +180,11 @@ class NodeStatus:
             "relisted": times.seconds(times.of(relisted if relisted is not None else self._began)),
             "reported": times.seconds(times.of(self._clock())),
         }
+
+    def _conditions(self) -> list[dict[str, Any]]:
+        """What the node is short of, and at last Ready."""
+        short = set(self._pressures())
+        return [*(_pressure(kind, is_short=kind in short) for kind in _PRESSURES), self._ready()]
 
     def _ready(self) -> dict[str, Any]:
         """The condition Ready, with every reason why not."""
@@ -236,8 +247,8 @@ def _condition(kind: str, status: str, reason: str, message: str) -> dict[str, A
     return {"type": kind, "status": status, "reason": reason, "message": message}
 
 
-def _pressure(kind: str, trouble: str) -> dict[str, Any]:
-    return _condition(kind, "True", _BAD[kind], trouble) if trouble else _condition(kind, "False", *_GOOD[kind])
+def _pressure(kind: str, *, is_short: bool) -> dict[str, Any]:
+    return _condition(kind, "True" if is_short else "False", *_PRESSURES[kind][is_short])
 
 
 def _handler(item: api_pb2.RuntimeHandler) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from vkcri.backoff import Backoff
 from vkcri.errors import Unavailable, VkcriError
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
+from vkcri.queue.events import pod_reference
 
 TOPIC = "pod-status"
 STEP_RETRY = Backoff(first=0.5, factor=2.0, most=30.0)
@@ -145,7 +146,7 @@ class Worker:
                 return False
             self._memory.eviction = eviction
         log.info("pod %s is evicted: %s", self.name, eviction.message)
-        self._guest.event(pod, WARNING, EVICTED, eviction.message)
+        self._guest.recorder.event(pod_reference(dict(pod)), WARNING, EVICTED, eviction.message, eviction.notes)
         self.wake()
         return True
 

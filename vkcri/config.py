@@ -206,6 +206,17 @@ class RuntimeSettings(ClusterSettings):
         "10Mi", "a container's log of this size is rotated, as the kubelet's default; negative: never"
     )
     container_log_max_files: int = setting(5, "files that a container's log may have, as the kubelet's default")
+    eviction_hard: str = setting(
+        "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%",
+        "what the node must keep, else it evicts pods at once; the kubelet's default, in its notation; empty: nothing",
+    )
+    eviction_soft: str = setting("", "what it must keep, else it evicts pods once that has lasted")
+    eviction_soft_grace_period: str = setting("", "how long that is: SIGNAL=1m30s by comma")
+    eviction_minimum_reclaim: str = setting("", "how much more must be free for it to be over: SIGNAL=AMOUNT by comma")
+    eviction_max_pod_grace_period: int = setting(0, "seconds that a pod has at most which a soft threshold evicts")
+    eviction_pressure_transition_period: int = setting(
+        300, "seconds that a condition of the node outlives its cause, as the kubelet's default"
+    )
     image_gc_high_threshold: int = setting(
         85, "percent of the image file system in use at which unused images are removed, as the kubelet's default"
     )
@@ -224,6 +235,10 @@ class RuntimeSettings(ClusterSettings):
         if not 0 <= self.image_gc_low_threshold <= self.image_gc_high_threshold <= 100:
             marks = f"{self.image_gc_low_threshold}, image_gc_high_threshold={self.image_gc_high_threshold}"
             raise ConfigError(f"image_gc_low_threshold={marks}: percent, the low one not above the high one")
+        if self.eviction_max_pod_grace_period < 0 or self.eviction_pressure_transition_period < 0:
+            raise ConfigError(
+                "eviction_max_pod_grace_period, eviction_pressure_transition_period: seconds, not below 0"
+            )
         if self.image_minimum_gc_age < 0 or self.image_maximum_gc_age < 0:
             raise ConfigError("image_minimum_gc_age, image_maximum_gc_age: seconds, not below 0")
         endpoint = self.runtime_endpoint or self.instance.runtime_endpoint

@@ -1,23 +1,27 @@
-"""The thread `eviction`: every ten seconds a look at what the pods take, and the end of those that take too much.
+"""The thread `eviction`: every ten seconds a look at what the node has left and what the pods take, and the end of pods
+that take too much.
 
-Source: the kubelet's eviction manager (pkg/kubelet/eviction/eviction_manager.go), its interval, graces and waits. CRI
-is asked only where there is something to judge. A runtime that does not answer leaves it to the next round.
+Source: the kubelet's eviction manager (pkg/kubelet/eviction/eviction_manager.go), its interval, graces, order, waits:
+all that are over a limit of their own, else one for the node's sake, once nothing else could be removed. Pods are
+measured only where there is something to judge. A runtime that does not answer leaves it to the next round.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from bridge.actions import Eviction
-from bridge.eviction import local
-from bridge.stats.summary import PodUse
+from bridge.eviction import local, pressure, ranking
+from bridge.eviction.thresholds import RESOURCES, Threshold
+from bridge.stats.summary import NodeUse, PodUse
 from vkcri.api import pods
 from vkcri.errors import Unavailable
 from vkcri.lifecycle import Process
 
 PERIOD = 10.0
 CALL_SECONDS = 60.0
+ROUND_SECONDS = 900.0  # with the removal of all unused images
 IMMEDIATE = 1.0
 """Seconds that the containers of a pod have which must go at once (immediateEvictionGracePeriodSeconds)."""
 CLEANUP_SECONDS, CLEANUP_LOOK = 30.0, 1.0
@@ -45,23 +49,52 @@ class Worker(Protocol):
 class Use(Protocol):
     """The part of bridge.stats.gather.Gatherer that is used here. Each raises Unavailable."""
 
+    def node(self, seconds: float) -> NodeUse: ...
+
     def pods(self, seconds: float) -> list[PodUse]: ...
 
     def images_apart(self, seconds: float) -> bool: ...
 
 
 class Evictor:
-    """workers(): all pods'; count(signal): one more eviction."""
+    """workers(): all pods'; count(signal): one more eviction; event(reason, message): a warning about the node;
+    reclaim: what makes room on the disk of containers and images, in order, each of which raises Unavailable.
+    transition: seconds that a condition outlives its cause; most_grace: seconds that a pod has at most which a soft
+    threshold ends."""
 
-    def __init__(self, workers: Callable[[], Iterable[Worker]], use: Use, count: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        workers: Callable[[], Iterable[Worker]],
+        use: Use,
+        count: Callable[[str], object],
+        event: Callable[[str, str], object],
+        *,
+        thresholds: Sequence[Threshold] = (),
+        transition: float = 300.0,
+        most_grace: float = 0.0,
+        reclaim: Sequence[Callable[[], object]] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._workers = workers
         self._use = use
         self._count = count
+        self._event = event
+        self._thresholds = thresholds
+        self._transition = transition
+        self._most_grace = most_grace
+        self._reclaim = reclaim
+        self._clock = clock
+        self._state = pressure.State()
+
+    @property
+    def conditions(self) -> Sequence[str]:
+        """What the node is under: MemoryPressure, DiskPressure, PIDPressure. Any thread."""
+        return self._state.conditions
 
     def start(self, process: Process) -> None:
         def loop() -> None:
             while not process.stopping.is_set():
-                with process.expect("a look at what pods take", 3 * CALL_SECONDS):
+                with process.expect("a look at what pods take", ROUND_SECONDS):
                     evicted = self.look()
                 if not evicted:
                     process.wait(PERIOD)
@@ -74,12 +107,24 @@ class Evictor:
 
     def look(self) -> list[Worker]:
         """One round: the pods that are evicted by it."""
-        active = [worker for worker in self._workers() if not pods.is_terminal(worker.status)]
         try:
-            return self._hold_limits(active)
+            due = self._judge_node()
+            active = [worker for worker in self._workers() if not pods.is_terminal(worker.status)]
+            return self._hold_limits(active) or (self._relieve(active, due) if due else [])
         except Unavailable as error:
-            log.info("what pods take is not known: %s", error)
+            log.info("what the node has and pods take is not known: %s", error)
             return []
+
+    def _judge_node(self) -> list[Threshold]:
+        """Bring the conditions up to date; the thresholds that something is to be done about."""
+        if not self._thresholds:
+            return []
+        seen = pressure.observe(self._use.node(CALL_SECONDS))
+        before = self._state.conditions
+        self._state, due = pressure.advance(self._state, self._thresholds, seen, self._clock(), self._transition)
+        if self._state.conditions != before:
+            log.warning("the node is under: %s", ", ".join(self._state.conditions) or "nothing any more")
+        return due
 
     def _hold_limits(self, active: list[Worker]) -> list[Worker]:
         """Evict every pod that is over a limit of its own."""
@@ -96,3 +141,42 @@ class Evictor:
                 self._count(excess.signal)
                 evicted.append(worker)
         return evicted
+
+    def _relieve(self, active: list[Worker], due: list[Threshold]) -> list[Worker]:
+        """Make room, and where that is not enough evict the pod that comes first: at most one a round."""
+        threshold = due[0]
+        resource = RESOURCES[threshold.signal]
+        self._event("EvictionThresholdMet", f"Attempting to reclaim {resource}")
+        apart = self._use.images_apart(CALL_SECONDS)
+        if self._made_room(threshold, apart=apart):
+            return []
+        found = {use.uid: use for use in self._use.pods(CALL_SECONDS)}
+        order = sorted(
+            active,
+            key=lambda worker: ranking.rank(worker.pod, found.get(worker.uid), threshold.signal, images_apart=apart),
+        )
+        for worker in order:
+            text, notes = ranking.message(worker.pod, found.get(worker.uid), resource, due, self._state.seen)
+            eviction = Eviction(text, self._grace(worker.pod, threshold), disrupts=True, notes=notes)
+            if worker.evict(eviction):
+                self._count(threshold.signal)
+                return [worker]
+        log.warning("the node is short of %s, and there is no pod that may be evicted", resource)
+        return []
+
+    def _made_room(self, threshold: Threshold, *, apart: bool) -> bool:
+        """Remove unused containers and images where that helps. Whether nothing is short any more, the reclaim of each
+        threshold included."""
+        helps = threshold.signal.startswith("imagefs." if apart else ("imagefs.", "nodefs."))
+        if not helps:
+            return False
+        for make_room in self._reclaim:
+            try:
+                make_room()
+            except Unavailable as error:
+                log.warning("not all that is unused could be removed: %s", error)
+        seen = pressure.observe(self._use.node(CALL_SECONDS))
+        return not pressure.reached(self._thresholds, seen, reclaimed=True)
+
+    def _grace(self, pod: Mapping[str, Any], threshold: Threshold) -> float:
+        return IMMEDIATE if threshold.hard else min(self._most_grace, float(pods.grace_seconds(pod)))

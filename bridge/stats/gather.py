@@ -80,6 +80,10 @@ class Gatherer:
         """The pods of the whole Summary. Raises Unavailable."""
         return self._pods(Stock(self._runtime, seconds), _Layers())
 
+    def node(self, seconds: float) -> NodeUse:
+        """The node of the whole Summary. Raises Unavailable."""
+        return self._whole_node(_Layers(), Stock(self._runtime, seconds))
+
     def image_disk(self, seconds: float) -> Filesystem | None:
         """The file system that images lie on; None where the runtime does not tell. Raises Unavailable."""
         images = _images(Stock(self._runtime, seconds))

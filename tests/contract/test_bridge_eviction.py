@@ -1,11 +1,13 @@
-"""Pods that a real node ends because they take too much: by their own limits of local storage."""
+"""Pods that a real node ends: over their own limits of local storage, and because the node is short of disk, which a
+threshold that no disk can keep makes of any."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import NODE, BridgeNode, container, pod, wait_for
 from vkcri.instance import Instance
 from vkcri.queue import request
 
@@ -70,8 +72,71 @@ def test_pods_over_a_limit_of_their_local_storage_are_evicted_and_others_stay(no
         uid = spec["metadata"]["uid"]
         wait_for("the end of its volumes", lambda uid=uid: not list(node.instance.volumes_dir.glob(f"{uid}*")))
     assert node.status(good)["phase"] == "Running"
+    node.delete(good, 0)
     page = request(node.instance.queue_socket("provider"), "metrics", {}, timeout=30.0)["text"]
     for limit in ("emptydirfs", "ephemeralcontainerfs", "ephemeralpodfs"):
         assert f'kubelet_evictions{{eviction_signal="{limit}.limit"}} 1' in page
     types = {item["reason"]: item["type"] for item in node.events.values()}
     assert types["Evicted"] == "Warning"
+
+
+@pytest.fixture
+def short(node: BridgeNode, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Makes the node short of disk: nobody has so much left."""
+    settings = tmp_path / "config.toml"
+    settings.write_text('eviction_hard = "nodefs.available<99%"\n')
+
+    def restart(**environment: str) -> None:
+        node.end("cri-bridge")
+        node.environment = environment
+        node.run_bridge()
+
+    yield lambda: restart(VKCRI_CONFIG=str(settings))
+    restart()
+
+
+def condition(node: BridgeNode, kind: str) -> tuple[str, str]:
+    found = {item["type"]: (item["status"], item["reason"]) for item in node.node_status["conditions"]}
+    return found.get(kind, ("", ""))
+
+
+def test_a_node_that_is_short_of_disk_ends_pods_the_largest_first(node: BridgeNode, short: Callable[[], None]) -> None:
+    large = pod("large", FILL.format(path="/x", size=9) + STUBBORN, terminationGracePeriodSeconds=LONG)
+    little = pod("little", FILL.format(path="/x", size=1) + STUBBORN, terminationGracePeriodSeconds=LONG)
+    vital = pod("vital", FILL.format(path="/x", size=12) + "sleep 1000", priority=2_000_000_000)
+    for spec in (large, little, vital):
+        node.put(spec)
+    for spec in (large, little, vital):
+        node.wait_phase(spec, "Running")
+
+    def measured() -> bool:
+        found = request(node.instance.queue_socket("provider"), "stats", {}, timeout=60.0)["pods"]
+        sizes = {item["podRef"]["name"]: item["ephemeral-storage"].get("usedBytes", 0) >> 20 for item in found}
+        return sizes.get("large", 0) >= 9 and sizes.get("little", 0) >= 1 and sizes.get("vital", 0) >= 12
+
+    wait_for("the runtime's measures", measured)
+    assert condition(node, "DiskPressure") == ("False", "KubeletHasNoDiskPressure")
+    short()
+    for spec in (large, little):
+        status = node.wait_phase(spec, "Failed", 120.0)
+        assert status["reason"] == "Evicted"
+        low = "The node was low on resource: ephemeral-storage. Threshold quantity: "
+        assert status["message"].startswith(low)
+        assert "Container main was using " in status["message"]
+        (target,) = [item for item in status["conditions"] if item["type"] == "DisruptionTarget"]
+        assert (target["reason"], target["message"]) == ("TerminationByKubelet", status["message"])
+        (event,) = [item for item in node.events.values() if item["message"] == status["message"]]
+        assert event["annotations"]["starved_resource"] == "ephemeral-storage"
+        assert event["annotations"]["offending_containers"] == "main"
+    ended = [uid for uid, status in node.history if status.get("reason") == "Evicted"]
+    assert ended.index(large["metadata"]["uid"]) < ended.index(little["metadata"]["uid"])
+    wait_for("the condition", lambda: condition(node, "DiskPressure") == ("True", "KubeletHasDiskPressure"))
+    late = pod("late")
+    node.put(late)
+    status = node.wait_phase(late, "Failed")
+    assert status["reason"] == "Evicted"
+    assert status["message"] == "Pod was rejected: The node had condition: [DiskPressure]. "
+    told = [item for item in node.events.values() if item["reason"] == "EvictionThresholdMet"]
+    assert {item["message"] for item in told} == {"Attempting to reclaim ephemeral-storage"}
+    assert told[0]["involvedObject"] == {"apiVersion": "v1", "kind": "Node", "name": NODE, "uid": NODE}
+    assert node.status(vital)["phase"] == "Running"

@@ -8,7 +8,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,8 +39,16 @@ class EventRecorder:
         publisher.mark_synced(TOPIC)
         publisher.every_few_seconds(self.collect)
 
-    def event(self, involved: dict[str, Any], type_: str, reason: str, message: str) -> None:
-        """One more time. involved: an ObjectReference; type_: Normal or Warning; reason: a word in CamelCase."""
+    def event(
+        self,
+        involved: dict[str, Any],
+        type_: str,
+        reason: str,
+        message: str,
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """One more time. involved: an ObjectReference; type_: Normal or Warning; reason: a word in CamelCase;
+        annotations: of the Event that this becomes."""
         if len(message) > MESSAGE_LIMIT:
             message = message[: MESSAGE_LIMIT - 3] + "..."
         key = event_key(involved, type_, reason, message)
@@ -49,6 +57,8 @@ class EventRecorder:
             entry = self._entries.get(key)
             if entry is None:
                 entry = self._new(involved, type_, reason, message, now)
+            if annotations:
+                entry["annotations"] = dict(annotations)
             entry["count"] += 1
             entry["lastTimestamp"] = _format(now)
             self._entries[key] = entry

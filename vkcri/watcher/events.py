@@ -146,6 +146,7 @@ def as_event(key: str, entry: dict[str, Any]) -> dict[str, Any]:
         "metadata": {
             "name": f"{involved.get('name', 'unknown')[:236]}.{digest[:16]}",
             "namespace": involved.get("namespace") or "default",
+            **({"annotations": entry["annotations"]} if entry.get("annotations") else {}),
         },
         "involvedObject": involved,
         "type": entry["type"],

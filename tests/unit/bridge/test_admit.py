@@ -193,6 +193,18 @@ class TestAdmission:
         admission.offer("b", self.pod("b", "2026-02", "2"))
         assert admission.verdict("b") is None
 
+    def test_a_node_that_is_short_of_something_takes_no_more_and_keeps_what_it_has(self) -> None:
+        short: list[str] = []
+        admission = Admission(lambda: ROOM, dict, pressures=lambda: short)
+        for uid, created in (("a", "2026-01"), ("b", "2026-02"), ("c", "2026-03")):
+            admission.offer(uid, self.pod(uid, created, "100m"))
+        admission.count(["a"])
+        short.append("DiskPressure")
+        assert admission.verdict("a") is None
+        assert admission.verdict("b") == Refusal("Evicted", "The node had condition: [DiskPressure]. ")
+        short.clear()
+        assert admission.verdict("c") is None
+
     def test_a_uid_that_comes_back_is_judged_anew(self) -> None:
         admission = self.admission()
         admission.offer("a", self.pod("a", "2026-01", "2"))

@@ -111,3 +111,18 @@ def test_each_that_is_gone_is_told_and_is_progress(tmp_path: Path) -> None:
     collector.collect(lambda: told.append(None))
     assert gone == ["a2", "s2"]
     assert len(told) == 3
+
+
+def test_short_of_disk_all_that_is_left_of_ended_pods_goes(tmp_path: Path) -> None:
+    listing = {
+        "over": frozenset([sandbox("s1", NOT_READY, 1), container("b", EXITED, 1, "s1")]),
+        "running": frozenset([sandbox("s2", READY, 1), container("c", EXITED, 1, "s2")]),
+        "unknown": frozenset([sandbox("s3", NOT_READY, 1)]),
+    }
+    workers = {"over": SimpleNamespace(over=True), "running": SimpleNamespace(over=False)}
+    relist: Any = SimpleNamespace(relisted=1.0, listing=listing)
+    roster: Any = SimpleNamespace(complete=lambda: False, worker=workers.get)
+    gone: list[str] = []
+    runtime: Any = Runtime()
+    Collector(runtime, relist, roster, None, None, tmp_path, gone.append).delete_unused()  # type: ignore[arg-type]
+    assert gone == ["b1", "s1"]

@@ -29,6 +29,7 @@ class Node:
     def __init__(self, settings: RuntimeSettings, tmp_path: Path) -> None:
         self.relisted: float | None = NOW
         self.trouble = self.network = ""
+        self.pressures: list[str] = []
         self.publisher = Publisher(tmp_path / "provider.sock", ["node-status"])
         self.runtime = Runtime(settings.runtime_endpoint)
         self.status = NodeStatus(
@@ -39,6 +40,7 @@ class Node:
             lambda: self.trouble,
             lambda: NOW,
             network=lambda: self.network,
+            pressures=lambda: self.pressures,
         )
 
     def value(self) -> dict[str, Any]:
@@ -75,6 +77,21 @@ def test_a_node_with_a_runtime_is_ready_and_says_what_it_has(node: Node) -> None
     assert {item["type"] for item in value["conditions"]} == {"MemoryPressure", "DiskPressure", "PIDPressure", "Ready"}
     assert any("localhost/vkcri/shell:1" in item["names"] for item in value["images"])
     assert (value["relisted"], value["reported"]) == ("2027-01-15T08:00:00Z", "2027-01-15T08:00:00Z")
+
+
+def test_what_the_node_is_short_of_is_told_in_the_kubelets_words(node: Node) -> None:
+    def told() -> dict[str, tuple[str, str, str]]:
+        found = {item["type"]: item for item in node.value()["conditions"]}
+        return {kind: (item["status"], item["reason"], item["message"]) for kind, item in found.items()}
+
+    assert told()["DiskPressure"] == ("False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+    node.pressures = ["DiskPressure", "MemoryPressure"]
+    assert told() == {
+        "MemoryPressure": ("True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        "DiskPressure": ("True", "KubeletHasDiskPressure", "kubelet has disk pressure"),
+        "PIDPressure": ("False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        "Ready": ("True", "KubeletReady", "kubelet is posting ready status"),
+    }
 
 
 def test_a_runtime_that_is_away_is_the_reason_and_images_stay(node: Node, fake: FakeRuntime) -> None:
@@ -120,7 +137,8 @@ def test_a_network_that_waits_for_its_range_is_told_as_a_plugins_though_the_runt
 
 def test_what_is_kept_free_is_not_allocatable() -> None:
     found = host.allocatable(
-        {"cpu": "2", "memory": "1048576Ki", "ephemeral-storage": "1000Ki", "pods": "5", "hugepages-2Mi": "4Mi"}
+        {"cpu": "2", "memory": "1048576Ki", "ephemeral-storage": "1000Ki", "pods": "5", "hugepages-2Mi": "4Mi"},
+        {"memory": 100 << 20, "ephemeral-storage": 100 << 10},
     )
     assert found == {
         "cpu": "2",

@@ -27,13 +27,14 @@ def held(around: Surroundings) -> list[Any]:
 def test_an_event_is_made_and_then_counted(around: Surroundings) -> None:
     recorder = EventRecorder(around.provider, "cri-bridge", "n1")
     writer(around)
-    recorder.event(POD, "Warning", "BackOff", "again")
+    recorder.event(POD, "Warning", "BackOff", "again", {"note": "x"})
     until(lambda: [event["count"] for event in held(around)] == [1])
     recorder.event(POD, "Warning", "BackOff", "again")
     until(lambda: [event["count"] for event in held(around)] == [2])
     [event] = held(around)
     assert event["involvedObject"] == POD
     assert event["source"] == {"component": "cri-bridge", "host": "n1"}
+    assert event["metadata"]["annotations"] == {"note": "x"}
 
 
 def test_a_restarted_watcher_makes_no_event_twice(around: Surroundings) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bridge.cgroupfs import host_hugepages, reserved_hugepages
 from vkcri.api import quantities
+from vkcri.api.architecture import go_architecture
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 _PAGE_UNITS = {"KB": "Ki", "MB": "Mi", "GB": "Gi"}
 
 
@@ -56,7 +56,7 @@ def node_info(runtime: str) -> dict[str, str]:
         "containerRuntimeVersion": runtime,
         "kubeProxyVersion": "",
         "operatingSystem": "linux",
-        "architecture": _ARCHITECTURES.get(uname.machine, uname.machine),
+        "architecture": go_architecture(uname.machine),
     }
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from bridge.containerd_config import SEARCH_PATH, configured_sandbox_image
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
+from vkcri.api.architecture import go_architecture
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused, Unavailable, VkcriError
 
@@ -33,7 +34,6 @@ PINNED_LABEL = "io.cri-containerd.pinned=pinned"  # containerd 1.7 and later rep
 _IMPORT_SECONDS = 120.0
 _PULL_SECONDS = 20.0
 _VISIBLE_SECONDS = 20.0  # CRI learns of an import from an event
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 _PT_INTERP = 3
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def oci_archive(name: str, layer: Layer, config: Mapping[str, Any]) -> bytes:
     """An OCI image layout of one layer as a tar. `config`: the image's execution parameters, in OCI's field names. The
     same input gives the same bytes, so a second import changes nothing."""
     image = {
-        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "architecture": go_architecture(platform.machine()),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": dict(config),

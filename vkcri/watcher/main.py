@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vkcri.api.architecture import go_architecture
 from vkcri.config import WatcherSettings
 from vkcri.errors import ConfigError, VkcriError
 from vkcri.kube.client import Client
@@ -45,7 +46,6 @@ from vkcri.watcher.status import StatusWriter
 KUBERNETES = "v1.37.0"  # the kubelet whose behaviour this is
 RETRY_SECONDS = 2.0
 _AWAITED = "it is still to be written, by the embedded API server or by TLS bootstrap"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 log = logging.getLogger(__name__)
 
 
@@ -99,7 +99,7 @@ def identity(settings: WatcherSettings, address: str) -> Identity:
         instance_id=instance_id(settings.instance.instance_id_file),
         address=address,
         kubelet_port=settings.kubelet_port,
-        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        architecture=go_architecture(platform.machine()),
         taint=taint,
         version=f"{KUBERNETES}-vkcri.{_version()}",
         taint_key=settings.taint_key,

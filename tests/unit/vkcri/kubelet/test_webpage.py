@@ -125,6 +125,7 @@ def test_log_without_line_ends_is_cut_and_a_download_that_fails_says_so(node: No
         assert browser.evaluate(lengths) == [65536, 65536, 150_001 - 2 * 65536]
         assert browser.evaluate("document.querySelector('#logstate').innerText") == "following"
         node.log_paths.clear()
+        log.unlink()  # else its path is remembered
         browser.evaluate("document.querySelector('#download').click()")
         browser.until("document.querySelector('#logstate').innerText.startsWith('no download of default/web/main: ')")
 

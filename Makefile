@@ -131,7 +131,7 @@ fix: ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: ## print what README promises, measured here (RIVAL=1: against the real kubelet, which needs go)
+bench: ## print the figures of docs/figures.md, measured here (RIVAL=1: against the real kubelet, which needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks $(if $(RIVAL),rival)

@@ -1,4 +1,4 @@
-"""`make bench`: print what README promises, measured here. `python -m benchmarks NAME...` runs some of them.
+"""`make bench`: print the figures of docs/figures.md, measured here. `python -m benchmarks NAME...` runs some of them.
 
 Each benchmark is a module of this folder with main(), which prints its lines and returns nothing. Machines are noisy:
 ratios come from one run, and figures are medians. Those of ON_REQUEST run only where they are named.

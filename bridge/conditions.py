@@ -22,19 +22,20 @@ def conditions(
     prior: Status,
     status: Status,
     *,
-    sandbox_ready: bool,
+    sandbox_trouble: str,
     now: str,
     disrupted: str = "",
     restart: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """status: the new PodStatus, complete but for its conditions; prior: the one before; now: RFC 3339; disrupted: why
+    """status: the new PodStatus, complete but for its conditions; sandbox_trouble: why it has no sandbox to start
+    containers in; prior: the one before; now: RFC 3339; disrupted: why
     the node has ended the pod for its own sake, which is told unless somebody has told another reason; restart: the
     condition of a restart of all containers, for a pod that may have one."""
     listed = pods.status(pod).get("conditions") or []
     foreign = [dict(item) for item in listed if item.get("type") not in (*OWNED, PENDING, IN_PROGRESS)]
     containers_ready = _containers_ready(pod, status)
     own = [
-        _condition("PodReadyToStartContainers", sandbox_ready),
+        _condition("PodReadyToStartContainers", not sandbox_trouble, *_reason(sandbox_trouble)),
         _initialized(pod, prior, status),
         _ready(pod, containers_ready, foreign),
         _condition("ContainersReady", *containers_ready),
@@ -48,6 +49,10 @@ def conditions(
     if restart is not None:
         dated.append(_dated(dict(restart), before.get(RESTARTING), None, now))
     return foreign + dated
+
+
+def _reason(trouble: str) -> tuple[str, str]:
+    return ("PodSandboxNotReady", trouble) if trouble else ("", "")
 
 
 def _listed(status: Status) -> list[Mapping[str, Any]]:

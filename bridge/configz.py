@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bridge.lives import BACKOFF_MOST
 from bridge.wire.words import duration
 from vkcri.config import RuntimeSettings
 
@@ -20,7 +21,10 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "containerLogMaxWorkers": 1,
         "containerLogMonitorInterval": "10s",
         "containerRuntimeEndpoint": settings.runtime_endpoint,
+        "cpuCFSQuota": True,
+        "cpuCFSQuotaPeriod": "100ms",
         "cpuManagerPolicy": "none",
+        "crashLoopBackOff": {"maxContainerRestartPeriod": duration(BACKOFF_MOST)},
         "enforceNodeAllocatable": ["pods"],
         "evictionHard": as_map(settings.eviction_hard, "<"),
         "evictionMaxPodGracePeriod": settings.eviction_max_pod_grace_period,
@@ -33,12 +37,17 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "imageGCLowThresholdPercent": settings.image_gc_low_threshold,
         "imageMaximumGCAge": duration(settings.image_maximum_gc_age),
         "imageMinimumGCAge": duration(settings.image_minimum_gc_age),
+        "imagePullCredentialsVerificationPolicy": "NeverVerifyPreloadedImages",
         "imageServiceEndpoint": settings.runtime_endpoint,
         "maxPods": settings.max_pods,
         "memoryManagerPolicy": "None",
+        "memorySwap": {},
         "podPidsLimit": settings.pod_pids_limit,
         "runtimeRequestTimeout": "2m0s",
+        "seccompDefault": False,
         "serializeImagePulls": False,
+        "shutdownGracePeriod": "0s",
+        "shutdownGracePeriodCriticalPods": "0s",
         "topologyManagerPolicy": "none",
         "volumeStatsAggPeriod": "1m0s",
     }

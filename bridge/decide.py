@@ -73,12 +73,21 @@ def grace(desired: Desired) -> float:
 
 def usable(desired: Desired, observed: Observed) -> Sandbox | None:
     """The sandbox that containers may be started in; None where a new one is needed (PodSandboxChanged)."""
+    return None if unusable(desired, observed) else observed.sandbox
+
+
+def unusable(desired: Desired, observed: Observed) -> str:
+    """Why a new sandbox is needed, in the kubelet's words; empty where the newest one will do."""
     newest = observed.sandbox
-    if newest is None or not newest.ready or sum(item.ready for item in observed.sandboxes) > 1:
-        return None
+    if newest is None:
+        return "no pod sandbox exists"
+    if sum(item.ready for item in observed.sandboxes) > 1:
+        return "multiple pod sandboxes are ready and need to be reconciled"
+    if not newest.ready:
+        return "pod sandbox is not ready"
     if newest.host_network != pods.host_network(desired.pod):
-        return None
-    return newest if newest.host_network or newest.ips else None
+        return "network namespace mode changed and sandbox needs to be recreated"
+    return "" if newest.host_network or newest.ips else "pod sandbox has no IP address"
 
 
 def _deadline(desired: Desired, prior: Prior, now: float) -> list[Action]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge import conditions, granted, resizing, restarting
 from bridge.actions import SANDBOX, START, Desired, Prior
-from bridge.decide import ending, usable
+from bridge.decide import ending, unusable
 from bridge.lives import REMOVED, Life, lives
 from bridge.observe import Container, Observed
 from bridge.outcome import Outcome, outcome, phase_of_ended
@@ -53,13 +53,12 @@ def report(desired: Desired, prior: Prior, observed: Observed, now: float) -> St
     _limit_messages(status, len(all_lives))
     _set_phase(status, desired, prior, end, all_lives, over)
     status.update(granted.of_pod(desired.pod, prior, running=status["phase"] == "Running"))
-    ready = usable(desired, observed) is not None
     disrupted = prior.eviction.message if prior.eviction is not None and prior.eviction.disrupts else ""
     own = conditions.conditions(
         desired.pod,
         prior.status,
         status,
-        sandbox_ready=ready,
+        sandbox_trouble=unusable(desired, observed),
         now=stamp,
         disrupted=disrupted if over else "",
         restart=restarting.condition(desired.pod, prior, observed, all_lives, status["phase"]),

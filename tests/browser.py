@@ -140,5 +140,22 @@ class Browser:
             time.sleep(0.1)
         return value
 
+    def save_into(self, folder: Path) -> None:
+        """Save downloads there, under their own names, without asking."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def click(self, selector: str) -> None:
+        """As a person's click: what a script does itself is not always let through."""
+        place = self.evaluate(
+            f"(() => {{ const found = document.querySelector({json.dumps(selector)}); found.scrollIntoView(); "
+            "const at = found.getBoundingClientRect(); return [at.x + at.width / 2, at.y + at.height / 2]; })()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    def type(self, text: str) -> None:
+        """Into whatever has the keyboard's focus."""
+        self.call("Input.insertText", text=text)
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

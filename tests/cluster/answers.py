@@ -23,6 +23,7 @@ ADMIN, WEAK, UNKNOWN, NOBODY = "admin", "weak", "unknown", "nobody"
 _FAMILY = re.compile(r"# TYPE (\S+) (\S+)")
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: (-?[0-9]+))?")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_LISTS = ("managedFields", "interfaces")  # whose items are as many as there happen to be
 _HISTOGRAM = ("_bucket", "_sum", "_count")
 
 
@@ -57,6 +58,10 @@ class Api:
         self._contexts[ADMIN].load_cert_chain(certificate)
         self._tokens = {WEAK: token, UNKNOWN: "rubbish"}
         self.client = client
+
+    def with_certificate(self, certificate: Path) -> "Api":
+        """The same node, whose administrator shows that certificate."""
+        return Api(*self._where, self.client, certificate, self._tokens[WEAK])
 
     def ask(self, path: str, who: str = ADMIN, method: str = "GET") -> Answer:
         context = self._contexts.get(who, self._contexts[WEAK])
@@ -124,6 +129,27 @@ def fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from fields(inner, f"{path}[]")
     else:
         yield path, "null" if value is None else type(value).__name__
+
+
+def named(value: Any) -> Any:
+    """The value with lists of things that have a name or type as objects by it, so that the same things meet; a pod's
+    is its metadata's or podRef's."""
+    if isinstance(value, dict):
+        return {name: inner if name in _LISTS else named(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        keys = [_key(item) for item in value]
+        if value and all(keys):
+            return {key: named(item) for key, item in zip(keys, value, strict=True)}
+        return [named(item) for item in value]
+    return value
+
+
+def _key(item: Any) -> str:
+    if not isinstance(item, dict):
+        return ""
+    about = item.get("metadata") or item.get("podRef") or item
+    name = str(about.get("name") or about.get("type") or "")
+    return "kube-api-access" if name.startswith("kube-api-access-") else name  # the rest is random
 
 
 def kinds(value: Any) -> dict[str, set[str]]:

@@ -98,7 +98,10 @@ def _add_run(app: Flask, parts: Parts) -> None:
             output = base64.b64decode(parts.ask("run", body, RUN_SECONDS)["output"])
         except (NotFound, Invalid) as error:
             return text(str(error), 500)  # as the kubelet, whatever went wrong
-        return Response(output, content_type="application/json")
+        answer = Response(output, content_type="application/json")
+        if not output:
+            del answer.headers["Content-Type"]  # as the kubelet, which writes none for nothing
+        return answer
 
 
 def _add_checkpoint(app: Flask, parts: Parts) -> None:

@@ -21,7 +21,7 @@ from vkcri import certs
 from vkcri.api import times
 from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid, NotFound, VkcriError
-from vkcri.kubelet import webpage
+from vkcri.kubelet import downloads, webpage
 from vkcri.kubelet.logs import Blocks, Options
 from vkcri.kubelet.parts import Parts, log_answer, stopped, text, while_served
 from vkcri.kubelet.pods import Pod
@@ -86,6 +86,7 @@ def make_app(parts: Parts, settings: KubeletSettings, token: str, programs: Prog
         return [describe(pod) for pod in parts.pods.all()]
 
     webpage.add_routes(app, parts, programs, happened, described)
+    downloads.add_routes(app, parts, downloads.Tickets())
 
     @app.get("/")
     def index() -> Response:
@@ -118,7 +119,7 @@ def _admit(settings: KubeletSettings, token: str) -> Response | None:
     if request.method not in ("GET", "POST"):
         return text("405 Method Not Allowed\n", 405)
     acts = request.method == "POST"
-    if request.path in webpage.PUBLIC and not acts:
+    if request.path in (*webpage.PUBLIC, downloads.PATH) and not acts:
         return None
     if acts and not webpage.comes_from_here():
         return text("actions are asked for by this server's own page only\n", 403)

@@ -34,7 +34,7 @@ from vkcri.watcher.lease import LEASE_SECONDS, Lease
 from vkcri.watcher.metrics import Metrics
 from vkcri.watcher.mirrors import Mirrors
 from vkcri.watcher.node import CHECK_SECONDS, Node
-from vkcri.watcher.nodestatus import Identity
+from vkcri.watcher.nodestatus import HEARTBEAT_SECONDS, Identity
 from vkcri.watcher.pods import Pods
 from vkcri.watcher.references import References
 from vkcri.watcher.registration import Registration
@@ -127,6 +127,7 @@ def kubelet_configuration(settings: WatcherSettings, me: Identity) -> dict[str, 
     """The fields of a KubeletConfiguration that api-watcher obeys, for /configz."""
     return {
         "nodeLeaseDurationSeconds": LEASE_SECONDS,
+        "nodeStatusReportFrequency": f"{HEARTBEAT_SECONDS // 60:.0f}m0s",
         "nodeStatusUpdateFrequency": f"{CHECK_SECONDS:.0f}s",
         "registerNode": True,
         "rotateCertificates": settings.bootstraps,

@@ -62,6 +62,8 @@ def test_a_new_pod_is_pending_with_its_containers_creating() -> None:
     }
     ready = condition(status, "Ready")
     assert (ready["reason"], ready["message"]) == ("ContainersNotReady", "containers with unready status: [app]")
+    sandbox = condition(status, "PodReadyToStartContainers")
+    assert (sandbox["reason"], sandbox["message"]) == ("PodSandboxNotReady", "no pod sandbox exists")
 
 
 def test_a_running_pod_is_ready() -> None:

@@ -46,7 +46,7 @@ function ago(time) {
   for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60]]) if (seconds >= 2 * size) return Math.floor(seconds / size) + unit;
   return Math.floor(seconds) + "s";
 }
-const cores = nano => nano >= 1e9 ? (nano / 1e9).toFixed(2) + " cores" : Math.round(nano / 1e6) + "m";
+const cores = nano => "CPU " + (nano >= 1e9 ? (nano / 1e9).toFixed(2) : Math.round(nano / 1e6) + "m");
 const bytes = size => size >= 2 ** 30 ? (size / 2 ** 30).toFixed(1) + " GiB" : size >= 2 ** 20 ? Math.round(size / 2 ** 20) + " MiB" : Math.round(size / 1024) + " KiB";
 
 function plot(points, index, kind, show) {
@@ -72,7 +72,7 @@ function podCard(pod) {
 function container(pod, item) {
   const bad = item.exitCode || /BackOff|Err/.test(item.reason || "");
   const look = item.state === "running" ? (item.ready ? "good" : "wait") : bad ? "bad" : item.state === "waiting" ? "wait" : "";
-  const state = [item.reason || item.state, item.startedAt && ago(item.startedAt), item.restartCount && item.restartCount + " restarts"];
+  const state = [item.reason || item.state, item.startedAt && ago(item.startedAt), item.restartCount && item.restartCount + (item.restartCount === 1 ? " restart" : " restarts")];
   const made = element("button", { type: "button", className: "container", "data-key": item.name },
     element("span", {}, element("span", { className: "dot " + look }), item.name, item.type === "container" ? null : ` (${item.type})`),
     element("span", { className: "use" }, ...use((usage.pods[pod.uid] || {})[item.name])),
@@ -179,10 +179,9 @@ $("log").addEventListener("close", () => { if (stream) stream.abort(); stream = 
 $("download").addEventListener("click", async () => {
   const name = $("logname").textContent;
   try {
-    const whole = await (await ask($("log").dataset.path.slice(1) + ($("previous").checked ? "?previous=1" : ""))).blob();
-    const link = element("a", { href: URL.createObjectURL(whole), download: name.replaceAll("/", "_") + ".log" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000); // the browser may still be reading it
+    const path = $("log").dataset.path.replace("/logs/", "downloads/") + ($("previous").checked ? "?previous=1" : "");
+    const ticket = await (await ask(path, { method: "POST" })).text();
+    element("a", { href: "download?" + new URLSearchParams({ ticket }), download: "" }).click(); // the browser saves it as it comes
   } catch (error) { $("logstate").textContent = `no download of ${name}: ${error.message}`; }
 });
 $("pods").addEventListener("click", clicked => {

@@ -2,12 +2,18 @@
 
 import http.client
 import json
+import os
+import socket
 import ssl
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from werkzeug.routing import MapAdapter
 
 from tests.unit.vkcri.kubelet.node import Node, running, terminated, waiting
@@ -372,6 +378,46 @@ def test_verb_is_the_methods(node: Node) -> None:
     assert node.get("/pods", method="HEAD")[0] == 405
     assert node.get("/pods", method="OPTIONS")[0] == 405
     assert node.get("/pods", method="DELETE") == (405, "405: Method Not Allowed")
+
+
+WORDS = st.sampled_from(
+    [b"GET", b"POST", b"/pods", b"/metrics", b"//", b"/..", b"%", b"\0", b" ", b"HTTP/1.1", b"\xff"]
+)
+LINES = st.sampled_from(
+    [b"Host: x", b"Host:", b"Authorization: Bearer \xff", b"Authorization: Bearer", b"Content-Length: 9", b":", b" x"]
+) | st.binary(max_size=60)
+MALFORMED = st.builds(
+    lambda words, lines: b" ".join(words) + b"\r\n" + b"\r\n".join(lines) + b"\r\n\r\n",
+    st.lists(WORDS, max_size=4),
+    st.lists(LINES, max_size=4),
+)
+
+
+def test_log_server_goes_on_after_whatever_it_is_sent_and_its_memory_stays_level(calm_node: Node) -> None:
+    context = calm_node.trust()
+
+    @given(st.lists(MALFORMED, min_size=20, max_size=20))
+    @settings(max_examples=10, deadline=None, database=None)
+    def send_all(requests: list[bytes]) -> None:
+        for data in requests:
+            with socket.create_connection(("localhost", calm_node.settings.kubelet_port), 10) as plain:
+                with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                    connection.sendall(data)
+                    with suppress(OSError):
+                        connection.recv(1)
+
+    send_all()
+    before = resident()
+    send_all()
+    send_all()
+    assert resident() - before < 16 * 1024 * 1024
+    assert calm_node.get("/healthz/ping") == (200, "ok")
+    assert calm_node.get("/pods", "") == (401, "Unauthorized")
+
+
+def resident() -> int:
+    """Bytes of this process, in which log-server runs, in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_reviews_are_asked_once_a_while(node: Node) -> None:

@@ -11,6 +11,8 @@ from tests.browser import Browser
 from tests.unit.vkcri.kubelet.node import Node, running, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
 from tests.waiting import until
+from vkcri.kubelet import downloads
+from vkcri.kubelet.downloads import Tickets, Wanted
 
 SCREENSHOTS = os.environ.get("VKCRI_SCREENSHOTS")  # a folder that keeps what the browser showed
 
@@ -128,6 +130,59 @@ def test_log_without_line_ends_is_cut_and_a_download_that_fails_says_so(node: No
         log.unlink()  # else its path is remembered
         browser.evaluate("document.querySelector('#download').click()")
         browser.until("document.querySelector('#logstate').innerText.startsWith('no download of default/web/main: ')")
+
+
+def test_download_is_saved_by_the_browser_and_no_script_holds_it(node: Node, tmp_path: Path) -> None:
+    log = fill(node)
+    with log.open("ab") as file:
+        file.write(b"".join(record(number, b"x" * 1000) for number in range(40, 20_040)))
+    whole = b"".join(b"line %d of the log\n" % number for number in range(30)) + (b"x" * 1000 + b"\n") * 20_000
+    with Browser(tmp_path) as browser:
+        browser.save_into(tmp_path)
+        browser.open(f"http://127.0.0.1:{node.settings.log_api_port}/#token={node.token}")
+        button = "document.querySelector('[data-logs=\"/logs/default/web/main\"]')"
+        browser.until(f"{button} != null")
+        watch = "asked = [], real = fetch, fetch = (path, ...more) => (asked.push(path), real(path, ...more))"
+        browser.evaluate(f"({watch}, 0)")
+        browser.evaluate(f"{button}.click()")
+        browser.click("#download")
+        saved = tmp_path / "default_web_main.log"
+        until(saved.exists)
+        until(lambda: saved.stat().st_size == len(whole))
+        assert saved.read_bytes() == whole
+        assert browser.evaluate("asked.filter(path => path.includes('download'))") == ["downloads/default/web/main"]
+        assert browser.complaints == []
+
+
+def test_ticket_is_asked_for_as_an_action_and_good_for_one_download(node: Node) -> None:
+    node.run_pod("web", record(0, b"hello"))
+    path = "/downloads/default/web/main"
+    for headers, status in (({}, 401), ({**node.bearer, "Origin": "http://evil.example"}, 403), (node.bearer, 200)):
+        with node.people(path, headers, "POST") as answer:
+            assert answer.status == status
+            ticket = answer.read().decode()
+    with node.people(f"/download?ticket={ticket}", {}) as answer:
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="default_web_main.log"'
+        assert (answer.status, answer.read()) == (200, b"hello\n")
+    for used in (ticket, "", "guessed"):
+        with node.people(f"/download?ticket={used}", {}) as answer:
+            assert answer.status == 404
+            assert b"hello" not in answer.read()
+    with node.people("/downloads/default/web/absent", None, "POST") as answer:
+        assert answer.status == 404
+
+
+def test_ticket_ends_after_a_minute_and_the_oldest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    tickets = Tickets(lambda: now[0])
+    wanted = Wanted("default", "web", "main", previous=True)
+    assert wanted.file == "default_web_main.previous.log"
+    late = tickets.give(wanted)
+    now[0] = 61.0
+    assert tickets.take(late) is None
+    monkeypatch.setattr(downloads, "MOST", 2)
+    first, second, third = (tickets.give(wanted) for _ in range(3))
+    assert [tickets.take(item) for item in (first, second, third)] == [None, wanted, wanted]
 
 
 def test_browser_without_the_token_is_asked_for_it(node: Node, tmp_path: Path) -> None:

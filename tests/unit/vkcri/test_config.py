@@ -104,6 +104,7 @@ DOCUMENTED = [
     ("VKUBELET_TAINT_VALUE", WatcherSettings, "taint_value", "python", "python"),
     ("VKUBELET_TAINT_EFFECT", WatcherSettings, "taint_effect", "NoExecute", "NoExecute"),
     ("VKUBELET_DISABLE_TAINT", WatcherSettings, "disable_taint", "true", True),
+    ("VKUBELET_STATIC_POD_PATH", WatcherSettings, "static_pod_path", "/srv/manifests", "/srv/manifests"),
     ("CONTAINER_RUNTIME_ENDPOINT", RuntimeSettings, "runtime_endpoint", "unix:///run/c.sock", "unix:///run/c.sock"),
     ("VKUBELET_STATIC_POD_PATH", WatcherSettings, "static_pod_path", "/some/manifests", "/some/manifests"),
     ("VKCRI_PROVIDER", RuntimeSettings, "provider", "examples/providers/memory.py", "examples/providers/memory.py"),

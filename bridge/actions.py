@@ -59,13 +59,15 @@ class Notes:
 @dataclass(frozen=True)
 class Eviction:
     """The node ends the pod. message: its status'; grace: the seconds that its containers have at most; disrupts: it
-    ends for the node's sake, not for its own limits, and its condition DisruptionTarget says so; notes: the event's
-    annotations."""
+    ends for the node's sake, not for its own limits, and its condition DisruptionTarget says so, in other words where
+    `disruption` has some; notes: the event's annotations; reason: its status' and the event's."""
 
     message: str
     grace: float
     disrupts: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    reason: str = "Evicted"
+    disruption: str = ""
 
 
 @dataclass(frozen=True)

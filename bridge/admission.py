@@ -4,15 +4,19 @@ A pod is offered when it is first heard of; its worker asks before its first act
 was created before, so that the order in which workers happen to run decides nothing. Pods that already have a sandbox
 are counted first and never refused.
 
+A critical pod for which there is no room ends others (bridge.preemption), as the kubelet has it.
+
 What a pod was granted (bridge.allocation) stays when it asks for other resources, until these fit beside what the
 others were granted. Resizes that wait are looked at in the kubelet's order each time one is asked for or room is made.
 """
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
-from bridge.admit import Refusal, admit, fits, wants_strict_groups
+from bridge import preemption
+from bridge.admit import Refusal, admit, fits, place, wants_strict_groups
 from bridge.allocation import Allocation, allocation_of, applied, order, remembered
 from bridge.eviction import pressure
 from bridge.outcome import EVICTED
@@ -24,7 +28,8 @@ Pod = Mapping[str, Any]
 class Admission:
     """The one register of admitted pods. Thread-safe. allocatable() and node(): as `admit` takes them; strict_groups()
     too, and it is asked only for a pod that wants them, since it may raise Unavailable. on_granted(uid): a resize that
-    had waited was granted; called on the thread that made the room."""
+    had waited was granted; called on the thread that made the room. on_preempted(uid, resource): the pod must end for
+    a critical one that lacks the resource first of all; called on the thread that asked for that one."""
 
     def __init__(
         self,
@@ -33,6 +38,7 @@ class Admission:
         strict_groups: Callable[[], bool] = bool,
         on_granted: Callable[[str], None] = lambda _uid: None,
         *,
+        on_preempted: Callable[[str, str], None] = lambda _uid, _resource: None,
         pressures: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._pressures = pressures
@@ -40,6 +46,7 @@ class Admission:
         self._allocatable = allocatable
         self._node = node
         self._on_granted = on_granted
+        self._on_preempted = on_preempted
         self._lock = threading.Lock()
         self._offered: dict[str, Pod] = {}
         self._admitted: dict[str, Pod] = {}
@@ -47,6 +54,7 @@ class Admission:
         self._released: set[str] = set()
         self._granted: dict[str, Allocation] = {}
         self._deferred: dict[str, str] = {}  # since when, RFC 3339
+        self._preempted: list[tuple[str, str]] = []  # not told yet
 
     def offer(self, uid: str, pod: Pod) -> None:
         """A pod that is to be judged, unless it was. One that has ended is not, though an older copy of it may come
@@ -74,7 +82,11 @@ class Admission:
         with self._lock:
             if uid in self._offered:
                 self._settle(self._offered[uid])
-            return self._refused.get(uid)
+            refusal = self._refused.get(uid)
+            preempted, self._preempted = self._preempted, []
+        for other, resource in preempted:
+            self._on_preempted(other, resource)
+        return refusal
 
     def resize(self, uid: str, pod: Pod, since: str) -> tuple[Allocation, Refusal | None]:
         """What the pod is granted, and why that is not what it asks for now, None where it is. since: when it first
@@ -133,7 +145,27 @@ class Admission:
         if short:
             return Refusal(EVICTED, short)
         strict = wants_strict_groups(pod) and self._strict_groups()
-        return admit(pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict)
+        refusal = admit(pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict)
+        return self._preempt(pod, refusal) if refusal is not None and pods.is_critical(pod) else refusal
+
+    def _preempt(self, pod: Pod, refusal: Refusal) -> Refusal | None:
+        """Make room for a critical pod that lacks nothing but that. The lock is held."""
+        if not refusal.missing:
+            return refusal
+        elsewhere = place(pod, self._node())
+        if elsewhere is not None:
+            return elsewhere
+        missing = dict(refusal.missing)
+        admitted = {other: applied(held, self._granted[other]) for other, held in self._admitted.items()}
+        found = preemption.victims(pod, admitted, missing)
+        if found is None:
+            return preemption_failed(preemption.unmet(admitted, pod, missing))
+        for uid in found:
+            del self._admitted[uid]
+            self._deferred.pop(uid, None)
+            self._released.add(uid)  # what it was granted is free, and it is not judged again
+            self._preempted.append((uid, next(iter(missing))))
+        return None
 
     def _others(self, uid: str) -> list[Pod]:
         return [applied(held, self._granted[other]) for other, held in self._admitted.items() if other != uid]
@@ -153,6 +185,17 @@ class Admission:
             else:
                 refusals[uid] = refusal
         return refusals, granted
+
+
+def preemption_failed(missing: Mapping[str, Fraction]) -> Refusal:
+    """The refusal of a critical pod for which not even all others would make room, in the kubelet's words."""
+    amounts = ((name, -(-amount * (1000 if name == "cpu" else 1) // 1)) for name, amount in missing.items())
+    listed = "".join(f"(res: {name}, q: {amount}), " for name, amount in amounts)
+    message = (
+        "Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods "
+        f"to preempt: no set of running pods found to reclaim resources: [{listed}]"
+    )
+    return Refusal("UnexpectedAdmissionError", message)
 
 
 def _order(pod: Pod) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ controllers and people look for them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -27,10 +27,12 @@ _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a pod is not taken: the status' reason and message, and the event's."""
+    """Why a pod is not taken: the status' reason and message, and the event's. missing: what the node has too little
+    of, where that is why."""
 
     reason: str
     message: str
+    missing: Mapping[str, Fraction] = field(default_factory=dict, compare=False)
 
 
 def admit(
@@ -63,7 +65,7 @@ def admit(
 def fits(pod: Pod, admitted: Iterable[Pod], allocatable: Mapping[str, Any], node: Mapping[str, Any]) -> Refusal | None:
     """None if there is room for the pod and it may be on this node: what a pod that runs is judged by when it asks for
     other resources. Whether it may run at all was settled when it was taken, perhaps by another version."""
-    return _resources(pod, list(admitted), allocatable) or _place(pod, node)
+    return _resources(pod, list(admitted), allocatable) or place(pod, node)
 
 
 def wants_strict_groups(pod: Pod) -> bool:
@@ -72,9 +74,10 @@ def wants_strict_groups(pod: Pod) -> bool:
 
 
 def _resources(pod: Pod, admitted: list[Pod], allocatable: Mapping[str, Any]) -> Refusal | None:
-    limit = int(quantities.parse(allocatable.get("pods", "110")))
+    figures: list[tuple[str, Fraction, Fraction, Fraction]] = []  # of what is short: name, asked, used, capacity
+    limit = Fraction(int(quantities.parse(allocatable.get("pods", "110"))))
     if len(admitted) + 1 > limit:
-        return _out_of("pods", Fraction(1), Fraction(len(admitted)), Fraction(limit))
+        figures.append(("pods", Fraction(1), Fraction(len(admitted)), limit))
     used: dict[str, Fraction] = {}
     for other in admitted:
         for name, amount in resources.pod_requests(other).items():
@@ -82,8 +85,11 @@ def _resources(pod: Pod, admitted: list[Pod], allocatable: Mapping[str, Any]) ->
     for name, asked in sorted(resources.pod_requests(pod).items()):
         capacity = quantities.parse(allocatable.get(name, "0"))
         if asked > 0 and used.get(name, Fraction(0)) + asked > capacity:
-            return _out_of(name, asked, used.get(name, Fraction(0)), capacity)
-    return None
+            figures.append((name, asked, used.get(name, Fraction(0)), capacity))
+    if not figures:
+        return None
+    missing = {name: asked + taken - capacity for name, asked, taken, capacity in figures}
+    return replace(_out_of(*figures[0]), missing=missing)
 
 
 def _out_of(name: str, asked: Fraction, used: Fraction, capacity: Fraction) -> Refusal:
@@ -94,7 +100,7 @@ def _out_of(name: str, asked: Fraction, used: Fraction, capacity: Fraction) -> R
     return Refusal(_OUT_OF.get(name, f"OutOf{name}"), message)
 
 
-def _place(pod: Pod, node: Mapping[str, Any]) -> Refusal | None:
+def place(pod: Pod, node: Mapping[str, Any]) -> Refusal | None:
     """nodeSelector and required node affinity, which a pod bound by hand may not meet."""
     if not node:
         return None

@@ -5,7 +5,10 @@ are called. Nothing calls before `start`.
 """
 
 import threading
+from math import inf
 
+from bridge import preemption
+from bridge.actions import Eviction
 from bridge.admission import Admission
 from bridge.answers import Answers
 from bridge.cgroups import Cgroups
@@ -185,8 +188,18 @@ class Bridge:
             self.cluster.node,
             lambda: self.node.features().supplemental_groups_policy,
             on_granted=lambda uid: self.roster.wake(uid),
+            on_preempted=self._preempt,
             pressures=lambda: self.evictor.conditions,
         )
+
+    def _preempt(self, uid: str, resource: str) -> None:
+        """The pod ends, with its own grace, for a critical one that lacks this resource."""
+        worker = self.roster.worker(uid)
+        eviction = Eviction(
+            preemption.MESSAGE, inf, disrupts=True, reason=preemption.REASON, disruption=preemption.DISRUPTION
+        )
+        if worker is not None and worker.evict(eviction):
+            self._counts.preemptions.add(resource)
 
     def _make_stats(self) -> Stats:
         return Stats(

@@ -163,6 +163,9 @@ class KubeletMetrics:
         self.evictions = metrics.counter(
             "kubelet_evictions", "Cumulative number of pod evictions by eviction signal", "eviction_signal"
         )
+        self.preemptions = metrics.counter(
+            "kubelet_preemptions", "Cumulative number of pod preemptions by preemption resource", "preemption_signal"
+        )
 
     def runtime_call(self, method: str, seconds: float, failed: bool) -> None:
         """One CRI call. method: CRI's own name, such as RunPodSandbox."""

@@ -35,7 +35,7 @@ def outcome(
         if pods.is_terminal(status):
             return Outcome(str(status["phase"]), str(status.get("reason") or ""), str(status.get("message") or ""))
     if prior.eviction is not None:
-        return Outcome("Failed", EVICTED, prior.eviction.message)
+        return Outcome("Failed", prior.eviction.reason, prior.eviction.message)
     until = deadline(desired.pod, prior.status)
     if until is not None and until <= now:
         return Outcome("Failed", "DeadlineExceeded", DEADLINE_MESSAGE)

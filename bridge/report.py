@@ -53,7 +53,8 @@ def report(desired: Desired, prior: Prior, observed: Observed, now: float) -> St
     _limit_messages(status, len(all_lives))
     _set_phase(status, desired, prior, end, all_lives, over)
     status.update(granted.of_pod(desired.pod, prior, running=status["phase"] == "Running"))
-    disrupted = prior.eviction.message if prior.eviction is not None and prior.eviction.disrupts else ""
+    eviction = prior.eviction
+    disrupted = (eviction.disruption or eviction.message) if eviction is not None and eviction.disrupts else ""
     own = conditions.conditions(
         desired.pod,
         prior.status,

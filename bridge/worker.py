@@ -138,15 +138,16 @@ class Worker:
         self.wake()
 
     def evict(self, eviction: Eviction) -> bool:
-        """The node ends the pod. False where it does not: the pod has ended, is being evicted, or is critical."""
+        """The node ends the pod. False where it does not: the pod has ended, is being evicted, or is critical (which
+        only a pod of a higher priority may preempt)."""
         with self._lock:
             pod = self._pod
             over = pods.is_terminal(self._memory.status) or self._memory.eviction is not None
-            if over or pods.is_critical(pod):
+            if over or (eviction.reason == EVICTED and pods.is_critical(pod)):
                 return False
             self._memory.eviction = eviction
-        log.info("pod %s is evicted: %s", self.name, eviction.message)
-        self._guest.recorder.event(pod_reference(dict(pod)), WARNING, EVICTED, eviction.message, eviction.notes)
+        log.info("pod %s: %s: %s", self.name, eviction.reason, eviction.message)
+        self._guest.recorder.event(pod_reference(dict(pod)), WARNING, eviction.reason, eviction.message, eviction.notes)
         self.wake()
         return True
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from bridge import preemption
 from bridge.actions import Eviction, Probed, Problem
 from bridge.report import LOST_DELETED, LOST_TERMINATED, finished, rejected, report
 from tests.unit.bridge.building import (
@@ -425,3 +426,12 @@ def test_a_pod_evicted_for_the_nodes_sake_is_a_disruption_target_unless_it_was_o
     theirs = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
     pod = {**a_pod(), "status": {"conditions": [theirs]}}
     assert condition(report(desired(pod), evicted, ended, NOW), "DisruptionTarget") == theirs
+
+
+def test_a_preempted_pod_has_the_reason_and_the_condition_its_own_words() -> None:
+    words = Eviction(preemption.MESSAGE, 1.0, disrupts=True, reason="Preempting", disruption=preemption.DISRUPTION)
+    status = report(desired(), prior(eviction=words), seen(run(state="exited", exit_code=137)), NOW)
+    assert (status["phase"], status["reason"]) == ("Failed", "Preempting")
+    assert status["message"] == "Preempted in order to admit critical pod"
+    told = condition(status, "DisruptionTarget")
+    assert told["message"] == "Pod was preempted by Kubelet to accommodate a critical pod."

@@ -18,6 +18,7 @@ from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
 from tests.waiting import PATIENCE
+from vkcri.api import pods, quantities
 from vkcri.config import RuntimeSettings
 from vkcri.errors import NotFound
 from vkcri.lifecycle import Process
@@ -350,6 +351,25 @@ def test_a_terminal_phase_from_elsewhere_ends_the_pod(node: Node) -> None:
     wait_for("finished", lambda: node.value(uid)["finished"])
     assert node.live() == []
     assert node.status(uid)["phase"] == "Failed"
+
+
+def test_a_static_pod_takes_the_room_of_an_ordinary_one(node: Node) -> None:
+    half = {"requests": {"memory": str(int(quantities.parse(node.bridge.node.allocatable["memory"]) * 6 / 10))}}
+    ordinary = pod("ordinary")
+    ordinary["spec"]["containers"][0]["resources"] = half
+    uid = node.put(ordinary)
+    node.running(uid)
+    fixed = pod("fixed")
+    fixed["metadata"]["annotations"] = {pods.SOURCE_ANNOTATION: "file"}
+    fixed["spec"]["containers"][0]["resources"] = half
+    key = str(fixed["metadata"]["uid"])
+    node.watcher.put("pods", key, json.dumps(fixed).encode(), source="file")
+    node.running(key)
+    ended = node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")
+    assert (ended["reason"], ended["message"]) == ("Preempting", "Preempted in order to admit critical pod")
+    assert node.events(uid)["Preempting"] == "Preempted in order to admit critical pod"
+    wait_for("only the static pod's container runs", lambda: len(node.live()) == 1)
+    assert 'kubelet_preemptions{preemption_signal="memory"} 1' in node.bridge.metrics.text()
 
 
 def test_an_oom_kill_that_shows_late_is_reported(node: Node) -> None:

@@ -106,7 +106,6 @@ DOCUMENTED = [
     ("VKUBELET_DISABLE_TAINT", WatcherSettings, "disable_taint", "true", True),
     ("VKUBELET_STATIC_POD_PATH", WatcherSettings, "static_pod_path", "/srv/manifests", "/srv/manifests"),
     ("CONTAINER_RUNTIME_ENDPOINT", RuntimeSettings, "runtime_endpoint", "unix:///run/c.sock", "unix:///run/c.sock"),
-    ("VKUBELET_STATIC_POD_PATH", WatcherSettings, "static_pod_path", "/some/manifests", "/some/manifests"),
     ("VKCRI_PROVIDER", RuntimeSettings, "provider", "examples/providers/memory.py", "examples/providers/memory.py"),
     ("VKCRI_RUNTIME_HANDLERS", RuntimeSettings, "runtime_handlers", "test-handler", "test-handler"),
     ("BOOTSTRAP_KUBECONFIG", ClusterSettings, "bootstrap_kubeconfig", "/some/bootstrap.conf", "/some/bootstrap.conf"),

@@ -1,0 +1,132 @@
+"""Who must make room for a critical pod, and that nobody does for another."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from bridge.admission import Admission
+from bridge.preemption import preemptable, victims
+from tests.unit.bridge.building import a_pod, spec
+
+STATIC = {"kubernetes.io/config.source": "file"}
+ROOM = {"cpu": "2", "memory": "100", "pods": "4"}
+
+
+def a_burstable(memory: str, cpu: str = "0") -> dict[str, Any]:
+    return a_pod(spec(resources={"requests": {"memory": memory, "cpu": cpu}}))
+
+
+def guaranteed(memory: str) -> dict[str, Any]:
+    return a_pod(
+        spec(resources={"limits": {"memory": memory, "cpu": "1m"}, "requests": {"memory": memory, "cpu": "1m"}})
+    )
+
+
+def critical(pod: dict[str, Any] | None = None) -> dict[str, Any]:
+    pod = pod or a_pod()
+    pod["metadata"]["annotations"] = STATIC
+    return pod
+
+
+def chosen(missing: dict[str, int], **admitted: dict[str, Any]) -> list[str] | None:
+    return victims(critical(), admitted, {name: Fraction(amount) for name, amount in missing.items()})
+
+
+def test_best_effort_goes_before_burstable_and_guaranteed_goes_last() -> None:
+    found = {"light": a_pod(), "middle": a_burstable("50"), "hard": guaranteed("50")}
+    assert chosen({"pods": 1}, **found) == ["light"]
+    assert chosen({"memory": 40}, **found) == ["middle"]
+    assert chosen({"memory": 60}, **found) == ["middle", "hard"]
+    assert chosen({"memory": 101}, **found) is None
+
+
+def test_as_few_as_possible_go_and_of_two_the_smaller() -> None:
+    found = {"a": a_burstable("10"), "b": a_burstable("30"), "c": a_burstable("40")}
+    assert chosen({"memory": 25}, **found) == ["b"]
+    assert chosen({"memory": 45}, **found) == ["c", "a"]
+
+
+def test_each_resource_that_is_missing_weighs_alike() -> None:
+    found = {"memory": a_burstable("50", "100m"), "cpu": a_burstable("1", "1"), "both": a_burstable("40", "900m")}
+    assert chosen({"memory": 40, "cpu": 1}, **found) == ["both", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "may"),
+    [
+        ({"annotations": STATIC}, {}, True),
+        ({"annotations": STATIC}, {"annotations": STATIC}, False),
+        ({"priority": 2000000000}, {"priority": 5}, True),
+        ({"priority": 2000001000}, {"priority": 2000000000}, True),
+        ({"priority": 2000000000}, {"annotations": STATIC}, False),
+        ({"priority": 5}, {"priority": 4}, True),
+        ({}, {}, False),
+    ],
+)
+def test_who_may_end_whom(mine: dict[str, Any], its: dict[str, Any], may: bool) -> None:
+    assert preemptable(made(mine), made(its)) is may
+
+
+def made(fields: dict[str, Any]) -> dict[str, Any]:
+    pod = a_pod()
+    pod["metadata"]["annotations"] = fields.get("annotations", {})
+    if "priority" in fields:
+        pod["spec"]["priority"] = fields["priority"]
+    return pod
+
+
+class House:
+    """An admission whose preempted pods are noted."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self.admission = Admission(
+            lambda: ROOM, dict, on_preempted=lambda uid, resource: self.ended.append((uid, resource))
+        )
+
+    def offer(self, uid: str, pod: dict[str, Any], created: str) -> str:
+        """The reason of its refusal; "" where it is taken."""
+        pod["metadata"].update(uid=uid, name=uid, creationTimestamp=created)
+        self.admission.offer(uid, pod)
+        refusal = self.admission.verdict(uid)
+        return refusal.reason if refusal is not None else ""
+
+
+def test_a_critical_pod_is_taken_and_the_others_room_is_free() -> None:
+    house = House()
+    assert house.offer("a", a_burstable("60"), "2026-01") == ""
+    assert house.offer("b", a_burstable("30"), "2026-02") == ""
+    assert house.offer("ordinary", a_burstable("20"), "2026-03") == "OutOfmemory"
+    assert house.ended == []
+    assert house.offer("static", critical(a_burstable("40")), "2026-04") == ""
+    assert house.ended == [("b", "memory")]
+    assert house.offer("b", a_burstable("30"), "2026-02") == "", "it is ending, and is not judged again"
+    assert house.offer("late", a_burstable("5"), "2026-05") == "OutOfmemory"
+    assert house.ended == [("b", "memory")]
+
+
+def test_a_critical_pod_for_which_nothing_helps_ends_nobody() -> None:
+    house = House()
+    assert house.offer("a", critical(a_burstable("60")), "2026-01") == ""
+    assert house.offer("b", a_burstable("30"), "2026-02") == ""
+    pod = critical(a_burstable("80"))
+    assert house.offer("big", pod, "2026-03") == "UnexpectedAdmissionError"
+    refusal = house.admission.verdict("big")
+    assert refusal is not None
+    assert refusal.message.endswith("no set of running pods found to reclaim resources: [(res: memory, q: 40), ]")
+    assert house.ended == []
+
+
+def test_a_critical_pod_that_may_not_be_here_ends_nobody() -> None:
+    house = House()
+    house.admission = Admission(
+        lambda: ROOM,
+        lambda: {"metadata": {"name": "n", "labels": {}}},
+        on_preempted=lambda uid, resource: house.ended.append((uid, resource)),
+    )
+    assert house.offer("a", a_burstable("60"), "2026-01") == ""
+    pod = critical(a_burstable("80"))
+    pod["spec"]["nodeSelector"] = {"a": "b"}
+    assert house.offer("astray", pod, "2026-02") == "NodeAffinity"
+    assert house.ended == []

@@ -69,7 +69,8 @@ KUBELET: Rows = (
         r"kubelet_(lifecycle_handler|sleep_action|credential_provider|volume_metric|metrics_provider).*",
         "of its inner life",
     ),
-    (r"kubelet_certificate_manager_.*|kubelet_websocket_.*|kubelet_server_expiration.*", "not counted"),
+    (r"kubelet_certificate_manager_.*_(errors|rotation_.*)|kubelet_server_expiration.*", "not counted"),
+    (r"kubelet_websocket_.*", "not counted"),
 )
 """Families of the kubelet's /metrics under its own prefix that vkcri leaves out."""
 
@@ -77,6 +78,7 @@ UNBOUNDED = {"prober_probe_duration_seconds"}
 """Histograms to which the kubelet gives no bound but +Inf; here they have Prometheus' own."""
 
 UNSEEN = (
+    "kubelet_certificate_manager_server_ttl_seconds",
     "kubelet_admission_rejections_total",
     "kubelet_evictions",
     "kubelet_first_network_pod_start_sli_duration_seconds",

@@ -5,7 +5,9 @@ cuts them.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from vkcri.config import KubeletSettings
@@ -26,6 +28,7 @@ from vkcri.lifecycle import Process, program_main
 from vkcri.queue import Publisher, request, request_bytes
 from vkcri.queue.notices import TOPIC as NOTICES
 from vkcri.queue.notices import Notices
+from vkcri.signing import Pair
 
 KUBELET_CONNECTIONS = 1000
 LOG_API_CONNECTIONS = 200
@@ -60,6 +63,10 @@ def run(process: Process, settings: KubeletSettings) -> None:
     parts.counters.registry.gauge(
         "vkcri_log_followers", "Container logs being followed.", lambda: float(watches.followers())
     )
+    if issued is not None:
+        about = "Seconds until the end of the serving certificate that the cluster has issued; +Inf without one."
+        name = "kubelet_certificate_manager_server_ttl_seconds"
+        parts.counters.registry.gauge(name, about, partial(_left_of, issued))
     publisher.set_metrics(parts.counters.text)
     publisher.start(process)
     pods.start(process)
@@ -91,6 +98,10 @@ def run(process: Process, settings: KubeletSettings) -> None:
     if _serve(process, listen_people, PEOPLE_DRAIN_SECONDS) is not None:
         LOG.info("%s; the log API's token is in %s", check(settings), instance.log_api_token_file)
     process.stopping.wait()
+
+
+def _left_of(pair: Pair) -> float:
+    return serving.seconds_left(pair, time.time())
 
 
 def _serve(process: Process, listen: Callable[[], Server], grace: float) -> Server | None:

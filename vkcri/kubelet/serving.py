@@ -9,6 +9,7 @@ kubelet's pkg/kubelet/certificate/kubelet.go, client-go's util/certificate.
 import hashlib
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,13 @@ def pair_of(settings: KubeletSettings) -> Pair | None:
     if settings.cert_file or settings.embedded:
         return None
     return Pair(settings.instance.certificates_dir, "kubelet-server")
+
+
+def seconds_left(pair: Pair, now: float) -> float:
+    """Of the issued certificate, negative once it has ended; infinity without one. For
+    kubelet_certificate_manager_server_ttl_seconds."""
+    held = pair.issued()
+    return math.inf if held is None else math.trunc(held.not_after - now)
 
 
 def cluster_note(client_ca: str) -> str:

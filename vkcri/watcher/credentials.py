@@ -11,6 +11,7 @@ pkg/kubelet/certificate/bootstrap, client-go's util/certificate.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -70,6 +71,11 @@ class Credentials:
         """When the certificate that is there ends, in Unix seconds; 0 for none."""
         held = self._pair.issued()
         return held.not_after if held is not None else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Of that certificate, negative once it has ended; infinity without one."""
+        return math.trunc(self.not_after - self._now()) if self.not_after else math.inf
 
     def establish(self) -> bool:
         """Return once our kubeconfig can be used; False when the process stops. Raises ConfigError where neither it nor

@@ -75,6 +75,10 @@ def watch(process: Process, settings: WatcherSettings) -> None:
     if credentials is not None:
         credentials.start(client)
         metrics.gauge("client_certificate_expiration_seconds", lambda: credentials.not_after)
+        about = "Seconds until the end of the node's client certificate; +Inf without one."
+        metrics.registry.gauge(
+            "kubelet_certificate_manager_client_ttl_seconds", about, lambda: credentials.seconds_left
+        )
     _start(process, settings, Parts(client, publisher, notices, metrics, static), identity(settings, address))
     process.stopping.wait()
 

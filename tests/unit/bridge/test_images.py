@@ -121,6 +121,14 @@ def test_an_image_that_is_missing_is_pulled_with_the_kubelets_events(bench: Benc
     assert bench.recorder.involved[0]["fieldPath"] == "spec.containers{app}"
 
 
+def test_a_pull_is_told_with_its_size_and_seconds_and_a_present_image_is_none() -> None:
+    seen: list[tuple[str, int, float]] = []
+    bench = Bench(observe=lambda *about: seen.append(about))
+    for _ in range(2):
+        bench.ensure()
+    assert seen == [("u-1", 1234, 1.25)]
+
+
 def test_an_image_that_is_present_is_not_pulled_again(bench: Bench) -> None:
     bench.store.present.add("example.com/a:1")
     assert bench.ensure(policy="IfNotPresent").ref == "sha256:id"

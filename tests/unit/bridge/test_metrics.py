@@ -7,6 +7,8 @@ import pytest
 from bridge.kubelet_metrics import KubeletMetrics, containers_by_state, operation_type, running_pods
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Box, Listing
+from bridge.startup import Started
+from vkcri.errors import Unavailable
 from vkcri.metrics import Metrics
 
 
@@ -95,3 +97,43 @@ def test_runtime_calls_relists_and_starts_are_counted() -> None:
     assert value(page, "kubelet_pleg_relist_duration_seconds_count") == 2
     assert value(page, "kubelet_pleg_relist_interval_seconds_sum") == 1
     assert value(page, 'kubelet_started_containers_total{container_type="container"}') == 1
+
+
+def test_pulls_set_ups_and_sandboxes_are_counted_under_the_kubelets_labels() -> None:
+    metrics = Metrics()
+    counts = KubeletMetrics(metrics)
+    for size in (0, 10 * 1024**2 - 1, 10 * 1024**2, 200 * 1024**3):
+        counts.image_pulled(size, 2.0)
+    counts.volume_mounted("kubernetes.io/configmap", 0.2, False)
+    counts.volume_mounted("kubernetes.io/configmap", 0.2, True)
+    with counts.running_sandbox("kata"):
+        pass
+    with pytest.raises(Unavailable), counts.running_sandbox("kata"):
+        raise Unavailable("no")
+    page = metrics.text()
+    for label, count in (("0-10MB", 2), ("10MB-100MB", 1), ("GT100GB", 1)):
+        assert value(page, f'kubelet_image_pull_duration_seconds_count{{image_size_in_bytes="{label}"}}') == count
+    for status in ("success", "fail-unknown"):
+        own = (
+            f'migrated="false",operation_name="volume_mount",status="{status}",volume_plugin="kubernetes.io/configmap"'
+        )
+        assert value(page, f"storage_operation_duration_seconds_count{{{own}}}") == 1
+    assert value(page, 'kubelet_run_podsandbox_duration_seconds_count{runtime_handler="kata"}') == 2
+    assert value(page, 'kubelet_run_podsandbox_errors_total{runtime_handler="kata"}') == 1
+
+
+def test_starts_are_told_whole_and_without_pulls_and_the_first_networked_one_for_itself() -> None:
+    metrics = Metrics()
+    counts = KubeletMetrics(metrics)
+    assert "kubelet_first_network_pod_start_sli_duration_seconds" not in metrics.text()
+    for started in (
+        Started(9.0, None, False),
+        Started(8.0, 3.0, True),
+        Started(7.0, 2.0, False),
+        Started(6.0, 1.0, False),
+    ):
+        counts.pod_started(started)
+    page = metrics.text()
+    assert value(page, "kubelet_pod_start_total_duration_seconds_sum") == 30
+    assert value(page, "kubelet_pod_start_sli_duration_seconds_count") == 3
+    assert value(page, "kubelet_first_network_pod_start_sli_duration_seconds") == 2

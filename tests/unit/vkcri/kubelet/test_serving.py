@@ -1,6 +1,7 @@
 """The serving certificate by CSR: asked for, said, accepted, renewed, asked for anew when addresses change."""
 
 import json
+import math
 import ssl
 import time
 from collections.abc import Iterator
@@ -173,7 +174,12 @@ def _own(context: ssl.SSLContext) -> str:
 
 def test_it_is_renewed_in_its_time_and_the_old_one_serves_meanwhile(kubelet: Kubelet) -> None:
     kubelet.learn()
+    assert serving.seconds_left(kubelet.pair, time.time()) == math.inf
     kubelet.issued()
+    held = kubelet.pair.issued()
+    assert held is not None
+    assert serving.seconds_left(kubelet.pair, held.not_after - 90.5) == 90
+    assert serving.seconds_left(kubelet.pair, held.not_after + 60) == -60
     kubelet.tls.look()
     kubelet.cluster.state = "pending"
     assert kubelet.serving.turn() == serving.CHECK_SECONDS

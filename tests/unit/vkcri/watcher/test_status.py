@@ -63,6 +63,7 @@ def test_a_report_is_written_with_the_pods_uid_and_written_once(around: Surround
     until(lambda: (node.pods.get("u1") or {"metadata": {}})["metadata"].get("labels"))
     idle(node)
     assert len(patches(around)) == 1
+    assert "kubelet_pod_status_sync_duration_seconds_count 1\n" in node.status._metrics.text()
 
 
 def test_a_report_that_came_before_its_pod_is_written_when_the_pod_is_known(around: Surroundings, node: Node) -> None:

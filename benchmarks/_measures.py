@@ -5,8 +5,11 @@ makes the container act, to what a client sees: a watch event, a line, an answer
 hostPath volume, which is written from here: no polling, and the same clock at both ends.
 """
 
+import base64
+import http.client
 import json
 import os
+import ssl
 import subprocess
 import tempfile
 import time
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.flow.live import is_ready, shell_pod, wait_for
 from vkcri.kube.client import Client
@@ -23,7 +27,7 @@ PODS = "/api/v1/namespaces/default/pods"
 BURST = 60
 IDLE_PODS = 20
 IDLE_SECONDS = 60.0
-LOG_LINES = 80_000  # 8 MB in the file: the kubelet rotates at 10 MiB
+LOG_LINES, LINE_BYTES = 60_000, 100  # 8 MB in the file: the kubelet rotates at 10 MiB
 _TICKS = os.sysconf("SC_CLK_TCK")
 _WAIT_SECONDS = 180.0
 
@@ -86,28 +90,56 @@ class Work:
         with self._pod(node, "exec sleep 3600") as (name, _):
             return [self._timed([*self._kubectl, "exec", name, "--", "true"]) for _ in range(repeats)]
 
-    def logs(self, node: Contender, repeats: int) -> tuple[list[float], list[float]]:
-        """Reading one line of a log, and the whole of one of LOG_LINES lines."""
-        text = "line %06d of this log, which is some sixty bytes long, all told"
-        loop = f'for (i = 1; i <= {LOG_LINES}; i++) printf "{text}\\n", i'
+    def logs(self, node: Contender, repeats: int) -> dict[str, list[float]]:
+        """Reading one line of a log, and the whole of one of LOG_LINES lines, through the API server and at the node's
+        own endpoint, where the connection is kept as an API server keeps it."""
+        loop = f'for (i = 1; i <= {LOG_LINES}; i++) printf "line %06d %0{LINE_BYTES - 13}d\\n", i, i'
         script = f"awk 'BEGIN {{ {loop} }}'; exec sleep 3600"
-        with self._pod(node, script) as (name, _):
+        with self._pod(node, script) as (name, _), self._endpoint(node) as endpoint:
             path = f"{PODS}/{name}/log"
 
-            def read(**params: str) -> bytes:
+            def served(**params: str) -> bytes:
                 return self._client.request("GET", path, params=params, timeout=60.0)
 
+            def direct(**params: str) -> bytes:
+                endpoint.request("GET", f"/containerLogs/default/{name}/main?{urlencode(params)}")
+                with endpoint.getresponse() as answer:
+                    assert answer.status == 200
+                    return answer.read()
+
             last = f"line {LOG_LINES:06d}".encode()
-            wait_for("the log is written", lambda: last in read(tailLines="1"))
-            one, whole = [], []
+            wait_for("the log is written", lambda: last in served(tailLines="1"))
+            found: dict[str, list[float]] = {}
             for _ in range(repeats):
-                began = time.monotonic()
-                read(tailLines="1")
-                between = time.monotonic()
-                assert read().count(b"\n") == LOG_LINES
-                one.append(between - began)
-                whole.append(time.monotonic() - between)
-            return one, whole
+                for read, where in ((served, ""), (direct, ", from its endpoint")):
+                    began = time.monotonic()
+                    read(tailLines="1")
+                    between = time.monotonic()
+                    assert len(read()) == LOG_LINES * LINE_BYTES
+                    found.setdefault(f"log, last line{where}", []).append(between - began)
+                    found.setdefault(f"log, {LOG_LINES} lines{where}", []).append(time.monotonic() - between)
+            return found
+
+    @contextmanager
+    def _endpoint(self, node: Contender) -> Iterator[http.client.HTTPSConnection]:
+        """A connection to a node's kubelet API, as the cluster's administrator."""
+        status = self._client.get(f"/api/v1/nodes/{node.name}")["status"]
+        (address,) = [item["address"] for item in status["addresses"] if item["type"] == "InternalIP"]
+        port = status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # both may serve a self-signed one
+        show = [*self._kubectl, "config", "view", "--raw", "--flatten", "-o", "json"]
+        user = json.loads(subprocess.run(show, check=True, capture_output=True).stdout)["users"][0]["user"]
+        with tempfile.NamedTemporaryFile() as pair:
+            for key in ("client-certificate-data", "client-key-data"):
+                pair.write(base64.b64decode(user[key]) + b"\n")
+            pair.flush()
+            context.load_cert_chain(pair.name)
+        connection = http.client.HTTPSConnection(address, port, timeout=60, context=context)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def follow_lag(self, node: Contender, repeats: int) -> list[float]:
         """From the byte on which a container prints a line to that line in a followed log."""

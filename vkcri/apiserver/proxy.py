@@ -36,6 +36,7 @@ _WRITE_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 2.0  # between two looks at whether the client of a silent stream is still there
 _HEAD_BYTES: Final = 64 * 1024
 _PIECE: Final = 64 * 1024
+_BODILESS: Final = (204, 304)
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length", "host"}
 )
@@ -221,7 +222,9 @@ def _relayed(answer: _Answer) -> Response:
         return not (closing is not None and closing.is_set()) and not (client is not None and client.disconnected())
 
     headers = [(name, value) for name, value in answer.headers if name.lower() not in (*_HOP_BY_HOP, "server", "date")]
-    response = Response(_pieces(answer, alive), answer.code)
+    bodiless = request.method == "HEAD" or answer.code in _BODILESS
+    response = Response(() if bodiless else _pieces(answer, alive), answer.code)
+    response.call_on_close(answer.connection.close)  # also where nobody asks for a piece
     response.headers.clear()
     response.headers.extend(headers)
     return response
@@ -254,8 +257,6 @@ def _pieces(answer: _Answer, alive: Callable[[], bool]) -> Iterator[bytes]:
     except (OSError, ValueError) as error:
         log.info("the kubelet's stream broke: %s", error)
         raise BadGateway(f"the kubelet's answer broke off: {error}") from error
-    finally:
-        connection.close()
 
 
 def _is_chunked(answer: _Answer) -> bool:

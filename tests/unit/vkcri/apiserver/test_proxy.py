@@ -322,3 +322,45 @@ def test_a_nodes_proxy_passes_method_path_query_and_body(
     assert b"X-Own: 1" in answer
     assert b"done" in answer
     assert (fake.path, fake.query, bodies) == ("/stats/summary/", {"only": ["1"]}, [b"body"])
+
+
+def test_a_nodes_proxy_passes_answers_without_a_body(
+    connect: Callable[[], ssl.SSLSocket], kubelet: tuple[FakeKubelet, int]
+) -> None:
+    fake, _ = kubelet
+
+    def sized(_environ: Environ, start: Any) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/x"), ("Content-Length", "4")])
+        return [b"body"]
+
+    def none(_environ: Environ, start: Any) -> list[bytes]:
+        start("304 Not Modified", [])
+        return []
+
+    for answer, method, status in ((sized, "HEAD", b"200"), (none, "GET", b"304")):
+        fake.answers["stats"] = answer
+        connection = connect()
+        for _ in range(2):  # the second on the same connection, which was not cut
+            connection.sendall(f"{method} /api/v1/nodes/n/proxy/stats/summary HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1)
+            assert head.split(b" ")[1] == status
+            assert b"connection: keep-alive" in head.lower()
+
+
+def test_a_kubelets_answer_that_breaks_off_cuts_ours(
+    connect: Callable[[], ssl.SSLSocket], kubelet: tuple[FakeKubelet, int]
+) -> None:
+    fake, _ = kubelet
+
+    def broken(_environ: Environ, start: Any) -> Iterator[bytes]:
+        start("200 OK", [("Content-Type", "text/plain")])
+        yield b"a line\n"
+        raise ConnectionError("the kubelet dies")
+
+    fake.answers["stats"] = broken
+    connection = connect()
+    connection.sendall(b"GET /api/v1/nodes/n/proxy/stats/summary HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = read_all(connection)
+    assert answer.endswith(b"7\r\na line\n\r\n"), answer  # and no last chunk

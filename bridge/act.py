@@ -43,6 +43,7 @@ from bridge.pb.runtime.v1 import api_pb2
 from bridge.resize import Resizer
 from bridge.resizing import Resized
 from bridge.spec import (
+    Features,
     ImageRef,
     PodContext,
     Prepared,
@@ -153,6 +154,7 @@ class Actor:
         with self._counted(CONTAINER_TYPES[kind]):
             prepared = self._prepare(pod)
             with scope.waiting():
+                prepared = self._image_volumes(pod, container, prepared)
                 image = self._image(pod, container)
             config, context = self._configure(desired, container, action, observed, ips, prepared, image)
             with self._start_slot(scope):
@@ -177,6 +179,30 @@ class Actor:
             return guest.images.ensure(own, container, pull_secrets(own, guest.cluster.object, guest.recorder))
         except ImageProblem as error:
             raise Failure(Problem(error.reason, str(error)), str(error), min(error.retry, IMAGE_LOOK)) from error
+
+    def _image_volumes(
+        self, pod: Mapping[str, Any], container: dict[str, Any], volumes: Mapping[str, Prepared]
+    ) -> Mapping[str, Prepared]:
+        """The volumes, with the images among those that the container mounts pulled: nothing is pulled that the runtime
+        would not mount."""
+        guest, own, found = self._guest, dict(pod), dict(volumes)
+        sources = {item["name"]: item["image"] for item in pods.spec(pod).get("volumes") or [] if item.get("image")}
+        for mount in container.get("volumeMounts") or []:
+            source = sources.get(mount["name"])
+            if source is None or not self._features(pod).image_volumes:
+                continue
+            secrets = pull_secrets(own, guest.cluster.object, guest.recorder)
+            try:
+                image = guest.images.ensure_volume(own, source, container, secrets)
+            except ImageProblem as error:
+                raise Failure(Problem(error.reason, str(error)), str(error), min(error.retry, IMAGE_LOOK)) from error
+            found[mount["name"]] = replace(found[mount["name"]], image=image.ref, image_name=image.name)
+        return found
+
+    def _features(self, pod: Mapping[str, Any]) -> Features:
+        """What the runtime vouches for by the pod's handler. Raises NotFound, NotHeardOf for its class."""
+        guest = self._guest
+        return guest.features(guest.cluster.runtime_handler(pods.runtime_class(pod)))
 
     def _configure(
         self,
@@ -415,7 +441,7 @@ class Actor:
 
     def _context(self, desired: Desired, ips: tuple[str, ...], **more: Any) -> PodContext:
         guest, pod = self._guest, desired.pod
-        features = guest.features(guest.cluster.runtime_handler(pods.runtime_class(pod)))
+        features = self._features(pod)
         own_users = pods.spec(pod).get("hostUsers") is False and features.user_namespaces
         return PodContext(
             instance=guest.settings.instance,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.spec.names import IMAGE_VOLUMES
 from bridge.stats.disk import Filesystem
 from vkcri.errors import Unavailable, VkcriError
 from vkcri.lifecycle import Process
@@ -183,9 +184,12 @@ class ImageCollector:
 
 
 def in_use(containers: Iterable[cri.Container]) -> set[str]:
-    """Ids and names by which these containers call their images."""
-    named = ((item.image_id, item.image_ref, item.image.image) for item in containers)
-    return {name for names in named for name in names if name}
+    """Ids and names by which these containers call their images and those that they mount."""
+    found: set[str] = set()
+    for item in containers:
+        found |= {item.image_id, item.image_ref, item.image.image}
+        found |= set(item.annotations.get(IMAGE_VOLUMES, "").split(","))
+    return found - {""}
 
 
 def too_much(disk: Filesystem, policy: Policy) -> int | None:

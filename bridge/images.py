@@ -107,6 +107,21 @@ class Images:
             self._event(pod, container, "Warning", "Failed", f"Error: {problem.reason}")
             raise
 
+    def ensure_volume(
+        self,
+        pod: dict[str, Any],
+        source: Mapping[str, Any],
+        container: Mapping[str, Any],
+        secrets: Sequence[Mapping[str, Any]] = (),
+    ) -> ImageRef:
+        """The image of a volume, as `ensure`: its pull is told of the pod, its want of the container that mounts it."""
+        wanted = {"image": source.get("reference"), "imagePullPolicy": source.get("pullPolicy")}
+        try:
+            return self._ensured(pod, wanted, secrets, None)
+        except ImageProblem as problem:
+            self._event(pod, container, "Warning", "Failed", f"Error: {problem.reason}")
+            raise
+
     def forget(self, uid: str) -> None:
         """Drop the back-off of a pod that is gone."""
         with self._lock:
@@ -305,8 +320,9 @@ class Images:
             self._slots.release()
 
     def _event(self, pod: dict[str, Any], container: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        found = pods.container(pod, str(container["name"]))
-        reference = pod_reference(pod, str(container["name"]), init=bool(found and found[0] == "init"))
+        name = container.get("name")  # a volume's image is of no container
+        found = pods.container(pod, str(name)) if name else None
+        reference = pod_reference(pod, str(name) if name else None, init=bool(found and found[0] == "init"))
         self._recorder.event(reference, type_, reason, message)
 
 

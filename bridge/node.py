@@ -222,7 +222,7 @@ class NodeStatus:
 
 def features(version: api_pb2.VersionResponse, status: api_pb2.StatusResponse, handler: str = "") -> Features:
     """What may be asked of this runtime: by Status where it says so, by containerd's version for what Status is silent
-    on (image volumes came with 2.1)."""
+    on (image volumes came with 2.1, their subPath with 2.2)."""
     handlers = [item.features for item in status.runtime_handlers if item.name == handler]
     number = version.runtime_version.lstrip("v").split(".")[:2]
     since = tuple(int(part) for part in number) if all(part.isdigit() for part in number) else (0, 0)
@@ -232,6 +232,7 @@ def features(version: api_pb2.VersionResponse, status: api_pb2.StatusResponse, h
         recursive_read_only=any(item.recursive_read_only_mounts for item in handlers),
         supplemental_groups_policy=status.features.supplemental_groups_policy,
         image_volumes=version.runtime_name == "containerd" and since >= (2, 1),
+        image_sub_paths=version.runtime_name == "containerd" and since >= (2, 2),
     )
 
 

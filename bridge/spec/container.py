@@ -57,6 +57,7 @@ def _config(pod: pods.Pod, container: dict[str, Any], ctx: PodContext, attempt: 
     for mount in config.mounts:  # files of volumes belong to the ids that the container sees
         mount.uidMappings.extend(users.uids)
         mount.gidMappings.extend(users.gids)
+    names.note_image_volumes(config)
     for name, value in environment.items():
         config.envs.add(key=name, value=value.encode("utf-8", "surrogateescape"))
     return config

@@ -25,18 +25,23 @@ class NotHeardOf(Unavailable):
 @dataclass(frozen=True)
 class Prepared:
     """A volume that is on the guest and may be mounted. `path` is the host path of its root; `read_only` volumes are
-    mounted read-only whatever the mount says; `groups` join the supplemental groups of every container of the pod."""
+    mounted read-only whatever the mount says; `groups` join the supplemental groups of every container of the pod. An
+    image has no path: the runtime mounts it, by the id that `image` has once it was pulled, and the name that it was
+    asked for by."""
 
     path: str
     kind: str = "emptyDir"
     read_only: bool = False
     groups: tuple[int, ...] = ()
+    image: str = ""
+    image_name: str = ""
 
 
 @dataclass(frozen=True)
 class ContainerFiles:
     """The host files made for one attempt of one container (bridge.volumes makes them). `subpaths` maps the index of a
-    volumeMount that has a subPath to the host path that is bound to it; empty strings mean: not mounted."""
+    volumeMount that has a subPath to the host path that is bound to it, of an image to the path inside it; empty
+    strings mean: not mounted."""
 
     hosts: str = ""
     termination: str = ""
@@ -92,6 +97,7 @@ class Features:
     recursive_read_only: bool = False
     supplemental_groups_policy: bool = False
     image_volumes: bool = False
+    image_sub_paths: bool = False
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,8 @@ def _from_file(reference: Mapping[str, Any], ctx: PodContext) -> str | None:
     volume, path, key = (str(reference.get(name) or "") for name in ("volumeName", "path", "key"))
     if volume not in ctx.volumes:
         raise Invalid(f'cannot find the volume "{volume}" referenced by FileKeyRef')
+    if not ctx.volumes[volume].path:
+        raise Invalid(f'failed to get host path for volume "{volume}": path is empty')
     try:
         value = envfile.value(ctx.volume_file(volume, path), key)
     except (Invalid, NotFound) as error:

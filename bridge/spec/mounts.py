@@ -84,6 +84,8 @@ def _volume_mount(container: Mapping[str, Any], index: int, mount: Mapping[str, 
     if volume is None:
         raise Invalid(f'cannot find volume "{mount.get("name")}" to mount into container "{container["name"]}"')
     host_path = volume.path
+    if volume.kind == "image":
+        check_image(mount, ctx.features)
     if mount.get("subPath") or mount.get("subPathExpr"):
         host_path = ctx.files.subpaths.get(index, "")
         if not host_path:
@@ -96,13 +98,28 @@ def _volume_mount(container: Mapping[str, Any], index: int, mount: Mapping[str, 
     privileged = bool((container.get("securityContext") or {}).get("privileged"))
     if mode == "Bidirectional" and not privileged:
         raise Invalid("Bidirectional mount propagation is available only to privileged containers")
-    return api_pb2.Mount(
+    made = api_pb2.Mount(
         container_path=_absolute(str(mount["mountPath"])),
-        host_path=host_path,
         readonly=bool(mount.get("readOnly")) or volume.read_only,
         recursive_read_only=_recursive_read_only(mount, ctx.features),
         propagation=_PROPAGATION[mode],
     )
+    if volume.kind != "image":
+        made.host_path = host_path
+        return made
+    spec = api_pb2.ImageSpec(image=volume.image, user_specified_image=volume.image_name)
+    spec.runtime_handler = ctx.features.handler
+    made.image.CopyFrom(spec)
+    made.image_sub_path = host_path
+    return made
+
+
+def check_image(mount: Mapping[str, Any], features: Features) -> None:
+    """Raises Invalid where the runtime would drop the mount of an image, or its subPath, without a word."""
+    if not features.image_volumes:
+        raise Invalid(f'volume "{mount["name"]}": image volumes are not supported by this node\'s runtime')
+    if (mount.get("subPath") or mount.get("subPathExpr")) and not features.image_sub_paths:
+        raise Invalid(f'volume "{mount["name"]}": subPath of an image is not supported by this node\'s runtime')
 
 
 def _recursive_read_only(mount: Mapping[str, Any], features: Features) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bridge.pb.runtime.v1 import api_pb2
 from vkcri.api import pods
 from vkcri.errors import Invalid
 from vkcri.instance import Instance
@@ -20,6 +21,7 @@ POD_UID = "io.kubernetes.pod.uid"
 CONTAINER_NAME = "io.kubernetes.container.name"
 INSTANCE = "vkcri.instance"
 FIRST_ID = "vkcri/user-namespace"  # of a sandbox: the first id on the guest of its pod's range
+IMAGE_VOLUMES = "vkcri/image-volumes"  # of a container: ids of the images that it mounts, by comma
 DELETION_GRACE = "io.kubernetes.pod.deletionGracePeriod"
 TERMINATION_GRACE = "io.kubernetes.pod.terminationGracePeriod"
 HASH = "io.kubernetes.container.hash"
@@ -181,3 +183,10 @@ def _grace(pod: pods.Pod) -> dict[str, str]:
     if pods.spec(pod).get("terminationGracePeriodSeconds") is not None:
         found[TERMINATION_GRACE] = str(pods.spec(pod)["terminationGracePeriodSeconds"])
     return found
+
+
+def note_image_volumes(config: api_pb2.ContainerConfig) -> None:
+    """Say in the container's annotations which images it mounts: image garbage collection reads them in CRI's list."""
+    images = sorted({mount.image.image for mount in config.mounts if mount.HasField("image")})
+    if images:
+        config.annotations[IMAGE_VOLUMES] = ",".join(images)

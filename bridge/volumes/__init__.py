@@ -151,6 +151,9 @@ class Volumes:
                 path = self._project(name, kind, volume[kind] or {}, around)
             elif kind in _PLAIN:
                 path = _PLAIN[kind].prepare(name, volume.get(kind) or {}, around)
+            elif kind == "image":
+                failed = False
+                return Prepared("", kind, read_only=True)  # the runtime mounts it: bridge.act
             else:
                 raise Refused(f"volumes of kind {kind} are not supported by this node")
             failed = False

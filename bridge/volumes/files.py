@@ -76,6 +76,9 @@ def _subpaths(folder: Path, pod: pods.Pod, container: dict[str, Any], ctx: PodCo
         volume = ctx.volumes.get(name)
         if volume is None:
             raise Invalid(f'cannot find volume "{name}" to mount into container "{container["name"]}"')
+        if volume.kind == "image":
+            found[index] = relative  # the runtime looks for it
+            continue
         target = folder / "volume-subpaths" / name / container["name"] / str(index)
         try:
             subpath.bind(Path(volume.path), relative, target)

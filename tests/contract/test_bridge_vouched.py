@@ -8,7 +8,7 @@ import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.spec import names
-from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import SHELL, BridgeNode, container, pod, wait_for
 from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-vouched")]
@@ -30,6 +30,14 @@ def modern(node: BridgeNode) -> bool:
     """Whether this is containerd 2."""
     version = node.runtime().version(cri.VersionRequest(version="v1")).runtime_version
     return int(version.lstrip("v").split(".")[0]) >= 2
+
+
+@pytest.fixture(scope="module")
+def image_volumes(node: BridgeNode) -> tuple[bool, bool]:
+    """Whether this containerd mounts images, and a path of them."""
+    version = node.runtime().version(cri.VersionRequest(version="v1")).runtime_version
+    since = tuple(int(part) for part in version.lstrip("v").split(".")[:2])
+    return since >= (2, 1), since >= (2, 2)
 
 
 def said(node: BridgeNode, spec: dict[str, Any]) -> list[str]:
@@ -115,6 +123,61 @@ def test_a_pod_has_users_of_its_own_or_waits_with_the_reason(node: BridgeNode) -
     assert node.sandboxes(other["metadata"]["uid"])[0].annotations[names.FIRST_ID] == str(int(first) + 65536)
     for one in (spec, other):
         node.delete(one)
+
+
+def with_image(name: str, script: str, reference: str = SHELL, **mount: Any) -> dict[str, Any]:
+    """A pod that has the image at /image."""
+    source = {"reference": reference, "pullPolicy": "IfNotPresent" if reference == SHELL else "Never"}
+    spec = pod(name, script, restartPolicy="Never", volumes=[{"name": "tools", "image": source}])
+    spec["spec"]["containers"][0]["volumeMounts"] = [{"name": "tools", "mountPath": "/image", **mount}]
+    return spec
+
+
+def test_an_image_is_a_volume_that_cannot_be_written_or_the_pod_waits_with_the_reason(
+    node: BridgeNode, image_volumes: tuple[bool, bool]
+) -> None:
+    spec = with_image("image", "cat /image/etc/passwd | head -n 1; touch /image/x 2>/dev/null || echo read-only")
+    uid = node.put(spec)
+    if image_volumes[0]:
+        lines = [line.partition(" F ")[2] for line in said(node, spec)]
+        assert lines == ["root:x:0:0:root:/root:/bin/sh", "read-only"]
+        assert node.reasons(spec)["Pulled"].startswith(f'Container image "{SHELL}" already present on machine')
+        (made,) = node.containers(uid)
+        assert made.annotations[names.IMAGE_VOLUMES].startswith("sha256:")
+    else:
+        wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
+        message = 'volume "tools": image volumes are not supported by this node\'s runtime'
+        assert waiting(node, spec)["message"] == message
+        assert node.reasons(spec)["Failed"] == f"Error: {message}"
+        assert node.containers(uid) == []
+    node.delete(spec)
+
+
+def test_a_sub_path_of_an_image_is_mounted_alone_or_refused(node: BridgeNode, image_volumes: tuple[bool, bool]) -> None:
+    spec = with_image("image-path", "cat /image/passwd | head -n 1", subPath="etc")
+    node.put(spec)
+    if image_volumes[1]:
+        assert [line.partition(" F ")[2] for line in said(node, spec)] == ["root:x:0:0:root:/root:/bin/sh"]
+    else:
+        wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
+        what = "subPath of an image is" if image_volumes[0] else "image volumes are"
+        assert waiting(node, spec)["message"] == f'volume "tools": {what} not supported by this node\'s runtime'
+    node.delete(spec)
+
+
+def test_an_image_that_is_not_there_keeps_the_container_that_mounts_it_waiting(
+    node: BridgeNode, image_volumes: tuple[bool, bool]
+) -> None:
+    spec = with_image("no-image", "true", "localhost/nobody/nothing:1")
+    node.put(spec)
+    reason = "ErrImageNeverPull" if image_volumes[0] else "CreateContainerConfigError"
+    wait_for("the reason", lambda: waiting(node, spec).get("reason") == reason)
+    if image_volumes[0]:
+        message = 'Container image "localhost/nobody/nothing:1" is not present with pull policy of Never'
+        assert waiting(node, spec)["message"] == message
+        assert node.reasons(spec)["ErrImageNeverPull"] == message
+        assert node.reasons(spec)["Failed"] == "Error: ErrImageNeverPull"
+    node.delete(spec)
 
 
 def waiting(node: BridgeNode, spec: dict[str, Any]) -> dict[str, Any]:

@@ -108,6 +108,15 @@ def test_an_image_is_used_by_whatever_name_a_container_has_for_it(of: str) -> No
     assert [guest.collect(), guest.collect()] == [[], []]
 
 
+def test_an_image_that_a_container_mounts_is_used() -> None:
+    guest = Guest(available=5)
+    for name in ("one", "two", "free"):
+        guest.add(name)
+    guest.containers = [cri.Container(id="c", annotations={"vkcri/image-volumes": "sha256:one,sha256:two"})]
+    guest.collect()
+    assert guest.collect() == ["free"]
+
+
 def test_pinned_images_and_those_that_the_node_needs_stay() -> None:
     guest = Guest(available=5)
     guest.add("pinned", pinned=True)

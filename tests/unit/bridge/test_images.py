@@ -129,6 +129,29 @@ def test_a_pull_is_told_with_its_size_and_seconds_and_a_present_image_is_none() 
     assert seen == [("u-1", 1234, 1.25)]
 
 
+class TestVolumes:
+    POD = pod("example.com/app:1")
+
+    def ensure(self, bench: Bench, policy: str) -> ImageRef:
+        source = {"reference": "example.com/a:1", "pullPolicy": policy}
+        return bench.images.ensure_volume(self.POD, source, self.POD["spec"]["containers"][0])
+
+    def test_the_image_of_a_volume_is_pulled_for_the_pod(self, bench: Bench) -> None:
+        assert self.ensure(bench, "IfNotPresent").ref == self.ensure(bench, "Always").ref == "sha256:id"
+        assert [event[1] for event in bench.recorder.events] == ["Pulling", "Pulled"] * 2
+        assert all("fieldPath" not in reference for reference in bench.recorder.involved)
+
+    def test_its_want_is_told_of_the_container_that_mounts_it(self, bench: Bench) -> None:
+        with pytest.raises(ImageProblem) as caught:
+            self.ensure(bench, "Never")
+        assert caught.value.reason == "ErrImageNeverPull"
+        assert [event[1:] for event in bench.recorder.events] == [
+            ("ErrImageNeverPull", 'Container image "example.com/a:1" is not present with pull policy of Never'),
+            ("Failed", "Error: ErrImageNeverPull"),
+        ]
+        assert ["fieldPath" in reference for reference in bench.recorder.involved] == [False, True]
+
+
 def test_an_image_that_is_present_is_not_pulled_again(bench: Bench) -> None:
     bench.store.present.add("example.com/a:1")
     assert bench.ensure(policy="IfNotPresent").ref == "sha256:id"

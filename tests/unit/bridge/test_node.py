@@ -172,6 +172,7 @@ class TestFeatures:
             True,
             True,
         ]
+        assert [self.of(version).image_sub_paths for version in ("2.1.9", "v2.2.0")] == [False, True]
         assert not self.of("9.9", name="other").image_volumes
         assert not self.of("unknown").image_volumes
 

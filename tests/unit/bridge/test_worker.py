@@ -10,6 +10,7 @@ import pytest
 
 from bridge import memory as memory_module
 from bridge import worker as worker_module
+from bridge.actions import Eviction
 from bridge.assembly import Bridge
 from bridge.cgroups import Cgroups
 from bridge.decide import decide
@@ -133,6 +134,26 @@ def test_a_pod_comes_and_goes_with_one_start_a_container(node: Node) -> None:
     wait_for("nothing", lambda: not node.fake.sandboxes and not node.fake.containers)
     wait_for("no status", lambda: node.bridge.publisher.get("pod-status", uid) is None)
     assert node.bridge.roster.workers() == []
+
+
+def test_a_pod_is_evicted_once_and_not_started_again_and_a_critical_one_never(node: Node) -> None:
+    spec, vital = pod("evicted", terminationGracePeriodSeconds=600), pod("vital", priority=2_000_000_000)
+    for each in (spec, vital):
+        node.running(node.put(each))
+    uid = str(spec["metadata"]["uid"])
+    worker, other = node.bridge.roster.worker(uid), node.bridge.roster.worker(str(vital["metadata"]["uid"]))
+    assert worker is not None
+    assert other is not None
+    eviction = Eviction("It took too much. ", 1.0, notes={"starved_resource": "memory"})
+    assert worker.evict(eviction)
+    assert not worker.evict(eviction)
+    assert not other.evict(eviction)
+    status = node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")
+    assert (status["reason"], status["message"]) == ("Evicted", "It took too much. ")
+    assert node.events(uid)["Evicted"] == "It took too much. "
+    wait_for("its end", lambda: worker.over)
+    assert not worker.evict(eviction)
+    assert (other.over, node.fake.count("StartContainer")) == (False, 2)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,42 @@ def test_volumes_are_bound_where_the_container_wants_them() -> None:
     ]
 
 
+IMAGE = {"tools": Prepared("", "image", read_only=True, image="sha256:tools", image_name="shop/tools:1")}
+VOUCHED = Features(handler="kata", image_volumes=True, image_sub_paths=True)
+
+
+def test_an_image_is_mounted_by_the_runtime_and_noted_for_garbage_collection() -> None:
+    wanted = [
+        {"name": "tools", "mountPath": "/tools"},
+        {"name": "tools", "mountPath": "/bin2", "subPath": "usr/bin"},
+        {"name": "data", "mountPath": "/data"},
+    ]
+    files = ContainerFiles(subpaths={1: "usr/bin"})
+    config = made(container(volumeMounts=wanted), volumes={**IMAGE, **VOLUMES}, features=VOUCHED, files=files)
+    image = cri.ImageSpec(image="sha256:tools", user_specified_image="shop/tools:1", runtime_handler="kata")
+    found = [(item.container_path, item.host_path, item.image_sub_path, item.readonly) for item in config.mounts]
+    assert found == [("/tools", "", "", True), ("/bin2", "", "usr/bin", True), ("/data", "/host/data", "", False)]
+    assert [item.image for item in config.mounts if item.HasField("image")] == [image, image]
+    assert config.annotations["vkcri/image-volumes"] == "sha256:tools"
+    assert "vkcri/image-volumes" not in made(container(), volumes=VOLUMES).annotations
+
+
+@pytest.mark.parametrize(
+    ("features", "mount", "message"),
+    [
+        (Features(), {}, "image volumes are not supported by this node's runtime"),
+        (Features(image_volumes=True), {"subPath": "x"}, "subPath of an image is not supported by this node's runtime"),
+        (Features(image_volumes=True), {"subPathExpr": "x"}, "subPath of an image is not supported"),
+    ],
+)
+def test_an_image_that_the_runtime_would_not_mount_as_asked_is_refused(
+    features: Features, mount: dict[str, Any], message: str
+) -> None:
+    item = container(volumeMounts=[{"name": "tools", "mountPath": "/tools", **mount}])
+    with pytest.raises(Invalid, match=f'volume "tools": {message}'):
+        made(item, volumes=IMAGE, features=features, files=ContainerFiles(subpaths={0: "x"}))
+
+
 def test_a_sub_path_is_of_the_volume_and_never_of_the_containers_path() -> None:
     item = container(volumeMounts=[{"name": "data", "mountPath": "/data", "subPath": "x"}])
     (mount,) = made(item, volumes=VOLUMES, files=ContainerFiles(subpaths={0: "/bound"})).mounts

@@ -252,7 +252,8 @@ class TestFiles:
 
         reference = {"volumeName": volume, "path": path, "key": key, **more}
         entries = [{"name": "X", "valueFrom": {"fileKeyRef": reference}}]
-        return resolved(entries, volumes={"v": Prepared("/volumes/v")}, volume_file=volume_file)
+        volumes = {"v": Prepared("/volumes/v"), "image": Prepared("", "image", image="sha256:1")}
+        return resolved(entries, volumes=volumes, volume_file=volume_file)
 
     def test_a_key_is_read(self) -> None:
         assert self.resolved() == {"X": "one"}
@@ -276,6 +277,10 @@ class TestFiles:
     def test_a_volume_that_is_missing_is_named(self) -> None:
         with pytest.raises(Invalid, match='cannot find the volume "w" referenced by FileKeyRef'):
             self.resolved(volume="w")
+
+    def test_an_image_has_no_path_here_that_could_be_read(self) -> None:
+        with pytest.raises(Invalid, match='failed to get host path for volume "image": path is empty'):
+            self.resolved(volume="image")
 
 
 def test_service_variables_are_docker_links() -> None:

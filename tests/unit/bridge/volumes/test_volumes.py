@@ -130,7 +130,7 @@ def test_what_cannot_be_set_up_is_named(world: World, prepared: Prepare, source:
     assert message in str(caught.value)
 
 
-OFFERED = {"name", "configMap", "downwardAPI", "emptyDir", "hostPath", "projected", "secret"}
+OFFERED = {"name", "configMap", "downwardAPI", "emptyDir", "hostPath", "image", "projected", "secret"}
 PROJECTED = {"configMap", "downwardAPI", "secret", "serviceAccountToken"}
 
 

@@ -25,6 +25,7 @@ LONGEST_FIRST = (
     "test_providers",
     "test_streams",
     "test_logs",
+    "test_static_pods",
     "test_pods",
     "test_kubectl_embedded",
 )

@@ -234,7 +234,7 @@ def describe(pod: Pod) -> dict[str, Any]:
         "phase": pod.status.get("phase") or "Pending",
         "reason": pod.status.get("reason"),
         "podIP": pod.status.get("podIP"),
-        "created": metadata.get("creationTimestamp"),
+        "created": metadata.get("creationTimestamp") or pod.status.get("startTime"),  # a static pod was not created
         "deleting": "deletionTimestamp" in metadata,
         "containers": containers,
     }

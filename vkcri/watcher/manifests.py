@@ -97,18 +97,18 @@ def _document(data: bytes, file: str) -> tuple[dict[str, Any], bool]:
     try:
         documents = yaml.load_all(data, Loader=_loader())
         found = next(documents, None)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise _unparsed(file, " ".join(str(error).split())) from error
     try:
         several = next(documents, None) is not None
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         several = True
     if not isinstance(found, dict):
         raise _unparsed(file, "Object 'Kind' is missing")
     kind, version = found.get("kind"), found.get("apiVersion")
     for field, value in (("Kind", kind), ("apiVersion", version)):
         if not value:
-            raise _unparsed(file, f"Object '{field}' is missing in '{json.dumps(found)[:200]}'")
+            raise _unparsed(file, f"Object '{field}' is missing in '{json.dumps(found, default=repr)[:200]}'")
     if (kind, version) != ("Pod", "v1"):
         raise _unparsed(file, f'a static pod is of kind "Pod", version "v1", not "{kind}" of "{version}"')
     return found, several

@@ -93,7 +93,8 @@ class Mirrors:
         self._names: dict[str, str] = {}  # a mirror pod's UID -> its full name
         self._attempts: dict[str, int] = {}
         self._listed = False
-        metrics.gauge("mirror_pods", lambda: float(len(self._held)))
+        about = "The number of mirror pods the kubelet will try to create (one per admitted static pod)"
+        metrics.registry.gauge("kubelet_mirror_pods", about, lambda: float(len(static.names())))
 
     def start(self) -> None:
         """The Node is ours."""

@@ -153,6 +153,9 @@ class StaticPods:
             self._files.pop(name, None)
         except (OSError, Invalid) as error:
             self._bad(name, held, str(error))
+        except Exception as error:
+            log.exception("static pods: %s: a bug", name)
+            self._bad(name, held, f"{type(error).__name__}: {error}")
 
     def _bad(self, name: str, held: _File | None, why: str) -> None:
         """A file that is no manifest: said, and its pod of before goes on for a while."""

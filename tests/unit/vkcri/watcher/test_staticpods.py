@@ -160,6 +160,21 @@ def test_a_pod_whose_file_has_become_bad_goes_on_for_a_while(house: House) -> No
     assert house.look() == {"default/a-n1": "shell:1"}
 
 
+def test_a_bug_in_one_file_is_said_and_the_others_go_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = staticpods.manifests.read
+
+    def read(data: bytes, file: str, node_name: str) -> staticpods.manifests.Manifest:
+        if file.endswith("b.yaml"):
+            raise KeyError("surprise")
+        return reading(data, file, node_name)
+
+    monkeypatch.setattr(staticpods.manifests, "read", read)
+    house.write("a.yaml", manifest("a"))
+    bad = house.write("b.yaml", manifest("b"))
+    assert set(house.look()) == {"default/a-n1"}
+    assert house.notices() == [f"static:{bad}"]
+
+
 def test_a_folder_that_cannot_be_read_changes_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.write("a.yaml", manifest("a"))
     house.look()

@@ -264,7 +264,7 @@ class Actor:
             raise Failure(Problem("CreateContainerError", str(error)), str(error)) from error
         guest.owners[made] = self._uid
         self._require_stop_signal(pod, name, made, config)
-        guest.event(pod, NORMAL, "Created", f"Created container: {name}", name)
+        guest.event(pod, NORMAL, "Created", "Container created", name)
         return made
 
     def _require_stop_signal(
@@ -287,14 +287,16 @@ class Actor:
         try:
             self._runtime.start_container(api_pb2.StartContainerRequest(container_id=container_id))
         except VkcriError as error:
-            guest.event(pod, WARNING, "Failed", f"Error: {error}", name)
+            # The runtime names the container by its id, another each time, and no two events would be the same.
+            guest.event(pod, WARNING, "Failed", f"Error: {error}".replace(container_id, name), name)
             raise Failure(Problem("RunContainerError", str(error)), str(error)) from error
-        guest.event(pod, NORMAL, "Started", f"Started container {name}", name)
+        guest.event(pod, NORMAL, "Started", "Container started", name)
 
     def _post_start(
         self, pod: Mapping[str, Any], container: Mapping[str, Any], container_id: str, ips: tuple[str, ...]
     ) -> None:
-        """Run the postStart hook; a container whose hook fails is stopped."""
+        """Run the postStart hook; a container whose hook fails is stopped. Events say nothing of what a hook printed,
+        which may be a secret."""
         guest, name = self._guest, str(container["name"])
         hook = (container.get("lifecycle") or {}).get("postStart")
         if not hook:
@@ -302,7 +304,7 @@ class Actor:
         try:
             self._run_hook(pod, hook, container_id, container, ips[0] if ips else "", POST_START_SECONDS)
         except VkcriError as error:
-            guest.event(pod, WARNING, "FailedPostStartHook", f"PostStartHook failed: {error}", name)
+            guest.event(pod, WARNING, "FailedPostStartHook", "PostStartHook failed", name)
             guest.event(pod, NORMAL, "Killing", "FailedPostStartHook", name)
             self._stop(container_id, float(pods.grace_seconds(pod)))
             raise Failure(Problem("PostStartHookError", str(error)), str(error)) from error
@@ -335,7 +337,8 @@ class Actor:
         try:
             self._run_hook(desired.pod, hook, action.id, container, address, action.grace)
         except VkcriError as error:
-            self._guest.event(desired.pod, WARNING, "FailedPreStopHook", f"PreStopHook failed: {error}", action.name)
+            log.info("pod %s, container %s: PreStopHook failed: %s", pods.full_name(desired.pod), action.name, error)
+            self._guest.event(desired.pod, WARNING, "FailedPreStopHook", "PreStopHook failed", action.name)
         return min(self._guest.clock() - started, action.grace - MINIMUM_GRACE)
 
     def _run_hook(

@@ -109,8 +109,8 @@ class Guest:
         self, pod: Mapping[str, Any], type_: str, reason: str, message: str, container: str | None = None
     ) -> None:
         """Record an event about the pod, or about a container in it."""
-        found = pods.container(pod, container) if container is not None else None
-        reference = pod_reference(dict(pod), container, init=found is not None and found[0] == "init")
+        field = pods.container_field(pod, container) if container is not None else ""
+        reference = pod_reference(dict(pod), container, field)
         self.recorder.event(reference, type_, reason, message)
 
     def findings(self, pod: Mapping[str, Any], found: Sequence[Finding], container: str | None = None) -> None:

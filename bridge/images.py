@@ -320,9 +320,8 @@ class Images:
             self._slots.release()
 
     def _event(self, pod: dict[str, Any], container: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        name = container.get("name")  # a volume's image is of no container
-        found = pods.container(pod, str(name)) if name else None
-        reference = pod_reference(pod, str(name) if name else None, init=bool(found and found[0] == "init"))
+        name = str(container["name"]) if container.get("name") else None  # a volume's image is of no container
+        reference = pod_reference(pod, name, pods.container_field(pod, name) if name else "")
         self._recorder.event(reference, type_, reason, message)
 
 

@@ -15,6 +15,7 @@ from bridge.observe import Observed
 from vkcri.api import pods, times
 
 EVICTED = "Evicted"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 
@@ -38,7 +39,7 @@ def outcome(
         return Outcome("Failed", prior.eviction.reason, prior.eviction.message)
     until = deadline(desired.pod, prior.status)
     if until is not None and until <= now:
-        return Outcome("Failed", "DeadlineExceeded", DEADLINE_MESSAGE)
+        return Outcome("Failed", DEADLINE_EXCEEDED, DEADLINE_MESSAGE)
     again = restarting.wanted(desired.pod, prior, all_lives)
     killed = again and is_marked(prior.status)  # then an init container that has failed was killed by us
     if not killed and any(life.kind == "init" and life.failed and not life.wants_start for life in all_lives):

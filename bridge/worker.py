@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge import report
+from bridge import outcome, report
 from bridge.act import Actor
 from bridge.actions import Action, BackOff, CancelStarts, Desired, Eviction, Forget, Prior, Problem, Wait
 from bridge.admission import Admission
@@ -19,7 +19,7 @@ from bridge.decide import decide, ending
 from bridge.echo import is_echo
 from bridge.events import Hint
 from bridge.grants import Grants
-from bridge.guest import WARNING, Guest
+from bridge.guest import NORMAL, WARNING, Guest
 from bridge.looks import Looks
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
@@ -76,6 +76,7 @@ class Worker:
         self._looks = Looks()
         self._failures = 0
         self._admitted = False
+        self._late = False
         self._finished = False
         self._forgotten = False
         self._seen = guest.clock()
@@ -242,12 +243,21 @@ class Worker:
         finished = report.finished(desired, prior, observed, status)
         if status.get("phase") == "Running" and prior.status.get("phase") in (None, "Pending"):
             self._guest.metrics.pod_starts.observe(now - self._seen)
+        self._tell_deadline(desired, prior, now)
         with self._lock:
             self._memory.status = status
             self._finished = finished
         if finished or pods.is_terminal(status):
             self._admission.release(self.uid)
         self._put_status(status, finished=finished)
+
+    def _tell_deadline(self, desired: Desired, prior: Prior, now: float) -> None:
+        """An event, once, when activeDeadlineSeconds ends the pod."""
+        until = outcome.deadline(desired.pod, prior.status)
+        if self._late or until is None or until > now or pods.is_terminal(prior.status) or ending(desired):
+            return
+        self._late = True
+        self._guest.event(desired.pod, NORMAL, outcome.DEADLINE_EXCEEDED, outcome.DEADLINE_MESSAGE)
 
     def _show_prober(self, desired: Desired, prior: Prior, observed: Observed, now: float) -> None:
         """Tell the prober how the pod is, where that is news to it."""

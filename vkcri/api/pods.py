@@ -112,6 +112,12 @@ def container(pod: Pod, wanted: str) -> tuple[Kind, dict[str, Any]] | None:
     return next((pair for pair in all_containers(pod) if pair[1].get("name") == wanted), None)
 
 
+def container_field(pod: Pod, wanted: str) -> str:
+    """The field of the spec that has the container of that name; "containers" if none has."""
+    found = container(pod, wanted)
+    return dict(_LISTS)[found[0]] if found else "containers"
+
+
 def is_sidecar(container: Mapping[str, Any]) -> bool:
     """Whether an init container is a native sidecar (restartPolicy: Always)."""
     return container.get("restartPolicy") == "Always"

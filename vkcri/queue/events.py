@@ -1,4 +1,5 @@
-"""Kubernetes Events as state: a key for each object, reason and message, its value counting the repeats.
+"""Kubernetes Events as state: a key for each object, reason and message, its value counting the repeats; one key for
+all messages once there are many that are alike (vkcri.queue.correlation).
 
 api-watcher turns the topic `events` of each role into Events of the API server. Any thread may record; entries go an
 hour after they were last seen, as the API server's own do, and the oldest go first beyond a thousand.
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vkcri.queue.correlation import COMBINED, Aggregator
 from vkcri.queue.publisher import Publisher
 
 TOPIC = "events"
@@ -36,6 +38,7 @@ class EventRecorder:
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._seen: dict[str, datetime] = {}
+        self._aggregator = Aggregator()
         publisher.mark_synced(TOPIC)
         publisher.every_few_seconds(self.collect)
 
@@ -49,18 +52,19 @@ class EventRecorder:
     ) -> None:
         """One more time. involved: an ObjectReference; type_: Normal or Warning; reason: a word in CamelCase;
         annotations: of the Event that this becomes."""
-        if len(message) > MESSAGE_LIMIT:
-            message = message[: MESSAGE_LIMIT - 3] + "..."
-        key = event_key(involved, type_, reason, message)
         now = self._clock()
+        message, key = _cut(message), event_key(involved, type_, reason, _cut(message))
+        group = event_key({**involved, "fieldPath": ""}, type_, reason, COMBINED)
         with self._lock:
+            if self._aggregator.is_one_of_many(group, message, now.timestamp()):
+                message, key = _cut(COMBINED + message), group
             entry = self._entries.get(key)
             if entry is None:
                 entry = self._new(involved, type_, reason, message, now)
             if annotations:
                 entry["annotations"] = dict(annotations)
             entry["count"] += 1
-            entry["lastTimestamp"] = _format(now)
+            entry |= {"lastTimestamp": _format(now), "message": message}
             self._entries[key] = entry
             self._entries.move_to_end(key)
             self._seen[key] = now
@@ -100,8 +104,8 @@ def event_key(involved: dict[str, Any], type_: str, reason: str, message: str) -
     return "/".join((*place, involved.get("uid", ""), reason, digest))
 
 
-def pod_reference(pod: dict[str, Any], container: str | None = None, init: bool = False) -> dict[str, Any]:
-    """The ObjectReference of a pod, or of a container in it."""
+def pod_reference(pod: dict[str, Any], container: str | None = None, field: str = "containers") -> dict[str, Any]:
+    """The ObjectReference of a pod, or of a container in that field of its spec."""
     metadata = pod.get("metadata", {})
     reference = {
         "apiVersion": "v1",
@@ -113,7 +117,7 @@ def pod_reference(pod: dict[str, Any], container: str | None = None, init: bool 
     if metadata.get("resourceVersion"):
         reference["resourceVersion"] = metadata["resourceVersion"]
     if container is not None:
-        reference["fieldPath"] = f"spec.{'initContainers' if init else 'containers'}{{{container}}}"
+        reference["fieldPath"] = f"spec.{field}{{{container}}}"
     return reference
 
 
@@ -121,6 +125,10 @@ def node_reference(name: str) -> dict[str, Any]:
     """The ObjectReference of a node in events. The kubelet puts the name where the UID belongs, and kubectl describe
     looks for that."""
     return {"apiVersion": "v1", "kind": "Node", "name": name, "uid": name}
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 3] + "..."
 
 
 def _format(moment: datetime) -> str:

@@ -1,9 +1,10 @@
 """The topic `events` of each role, brought to the API server as Events.
 
 One thread, `events`; the roles' subscriptions only mark keys. An Event's name comes from its key, its component and its
-first time, so creating it twice is harmless: the second time it is patched with the newer count. As in client-go, one
-component's events about one object are limited to a burst of 25 and one more every five minutes; what is held back is
-not lost as a count, since the next one that goes out carries it.
+first time, so creating it twice is harmless: the second time it is patched with the newer count and message. As in
+client-go, one component's events of one type about one object are limited to a burst of 25 and one more every five
+minutes; what is held back is not lost as a count, since the next one that goes out carries it. That many which are
+alike become one is each role's own work (vkcri.queue.correlation).
 """
 
 import hashlib
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Allowance:
-    """A token bucket for each source and object."""
+    """A token bucket for each source, object and type."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -118,7 +119,8 @@ class EventWriter:
         event = as_event(topic_key, entry)
         collection = f"/api/v1/namespaces/{event['metadata']['namespace']}/events"
         name = event["metadata"]["name"]
-        path, newer = f"{collection}/{name}", {"count": event["count"], "lastTimestamp": event["lastTimestamp"]}
+        path = f"{collection}/{name}"
+        newer = {field: event[field] for field in ("count", "lastTimestamp", "message")}
         if self._posted.get(key) == name:
             try:
                 self._client.patch(path, newer, content_type=MERGE)
@@ -163,5 +165,5 @@ def as_event(key: str, entry: dict[str, Any]) -> dict[str, Any]:
 
 def _limited_by(entry: dict[str, Any]) -> str:
     involved, source = entry["involvedObject"], entry.get("source") or {}
-    parts = (source.get("component"), source.get("host"), involved.get("kind"), involved.get("namespace"))
-    return "/".join(str(part) for part in (*parts, involved.get("name"), involved.get("uid")))
+    about = [involved.get(field) for field in ("kind", "namespace", "name", "uid", "apiVersion")]
+    return "/".join(str(part) for part in (source.get("component"), source.get("host"), *about, entry.get("type")))

@@ -15,13 +15,14 @@ from bridge.assembly import Bridge
 from bridge.cgroups import Cgroups
 from bridge.decide import decide
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.runtime import Runtime
 from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
 from tests.waiting import PATIENCE
 from vkcri.api import pods, quantities
 from vkcri.config import RuntimeSettings
-from vkcri.errors import NotFound
+from vkcri.errors import NotFound, Unavailable
 from vkcri.lifecycle import Process
 from vkcri.queue import Publisher, request
 
@@ -177,6 +178,49 @@ def test_what_fails_is_shown_and_tried_again(node: Node, method: str, reason: st
     assert node.running(uid)["containerStatuses"][0]["restartCount"] == 0
 
 
+def test_starts_and_the_deadline_are_told_in_the_kubelets_words(node: Node) -> None:
+    spec = pod("words", terminationGracePeriodSeconds=1)
+    uid = node.put(spec)
+    node.running(uid)
+    spec["spec"]["activeDeadlineSeconds"] = 1
+    node.put(spec)
+    node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")
+    told = node.events(uid)
+    assert {reason: told[reason] for reason in ("Created", "Started", "Killing", "DeadlineExceeded")} == {
+        "Created": "Container created",
+        "Started": "Container started",
+        "Killing": "Stopping container main",
+        "DeadlineExceeded": "Pod was active on the node longer than the specified deadline",
+    }
+
+
+def test_what_a_hook_says_is_in_no_event(node: Node) -> None:
+    """It may be a secret that its server has answered with."""
+    hook = {"exec": {"command": ["x"]}}
+    spec = pod("hook", containers=[container("main", "x", lifecycle={"postStart": hook, "preStop": hook})])
+    node.fake.fail_next("ExecSync", "s3cr3t", times=100)
+    uid = node.put(spec)
+    wait_for("its end", lambda: {"FailedPostStartHook", "Killing"} <= set(node.events(uid)))
+    node.delete(spec)
+    wait_for("finished", lambda: node.value(uid)["finished"])
+    told = node.events(uid)
+    assert told["FailedPostStartHook"] == "PostStartHook failed"
+    assert "s3cr3t" not in str(told)
+
+
+def test_a_runtimes_error_names_the_container_so_that_repeats_are_the_same(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object, request: cri.StartContainerRequest) -> object:
+        raise Unavailable(f'cannot start "{request.container_id}"')
+
+    monkeypatch.setattr(Runtime, "start_container", broken)
+    uid = node.put(pod("names"))
+    node.wait(uid, "a second try", lambda _: node.fake.count("CreateContainer") > 1)
+    failed = [json.loads(value) for value in node.bridge.publisher.items("events").values()]
+    assert {item["message"] for item in failed if item["reason"] == "Failed"} == {'Error: cannot start "main"'}
+
+
 def test_what_keeps_the_first_container_from_starting_is_shown_though_the_last_one_runs(node: Node) -> None:
     missing = container("a", "x", image="localhost/vkcri/missing:1", imagePullPolicy="Never")
     uid = node.put(pod("halves", containers=[missing, container("b", "x")]))
@@ -317,6 +361,8 @@ def test_an_ephemeral_container_joins_the_processes_of_the_container_that_it_nam
     (debugger,) = [item.id for item in node.live() if item.metadata.name == "debug"]
     options = node.fake.configs[debugger].linux.security_context.namespace_options
     assert (options.pid, options.target_id) == (cri.TARGET, target)
+    about = [json.loads(value)["involvedObject"] for value in node.bridge.publisher.items("events").values()]
+    assert "spec.ephemeralContainers{debug}" in {item.get("fieldPath") for item in about}
     node.wait(uid, "the other's reason", lambda status: "unable to find target container" in json.dumps(status))
 
 

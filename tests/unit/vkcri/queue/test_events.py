@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vkcri.queue import Publisher
+from vkcri.queue.correlation import SIMILAR
 from vkcri.queue.events import MOST, EventRecorder, event_key, pod_reference
 
 POD = {"metadata": {"namespace": "ns", "name": "web", "uid": "u-1", "resourceVersion": "7"}}
@@ -88,7 +89,7 @@ def test_other_message_type_or_container_is_another_event() -> None:
         event_key(pod, "Warning", "Started", "m"),
         event_key(pod, "Normal", "Started", "other"),
         event_key(pod_reference(POD, "second"), "Normal", "Started", "m"),
-        event_key(pod_reference(POD, "main", init=True), "Normal", "Started", "m"),
+        event_key(pod_reference(POD, "main", "initContainers"), "Normal", "Started", "m"),
     }
     assert len(keys) == 5
     assert event_key({"kind": "Node", "name": "n", "uid": "n"}, "Normal", "R", "m").startswith("default/Node/n/n/R/")
@@ -107,7 +108,7 @@ def test_an_entry_goes_an_hour_after_it_was_last_seen(
 
 def test_the_oldest_go_first_beyond_the_limit(publisher: Publisher, recorder: EventRecorder) -> None:
     for number in range(MOST + 3):
-        recorder.event(pod_reference(POD), "Normal", "Same", f"message {number}")
+        recorder.event(pod_reference(POD), "Normal", f"Reason{number}", f"message {number}")
     kept = {value["message"] for value in entries(publisher).values()}
     assert len(kept) == MOST
     assert "message 2" not in kept
@@ -118,3 +119,24 @@ def test_a_long_message_is_cut_to_kubernetes_limit(publisher: Publisher, recorde
     recorder.event(pod_reference(POD), "Normal", "Long", "x" * 5000)
     (value,) = entries(publisher).values()
     assert len(value["message"]) == 1024
+
+
+def test_many_that_differ_in_their_message_become_one_that_shows_the_newest(
+    publisher: Publisher, recorder: EventRecorder, clock: Clock
+) -> None:
+    for number in range(SIMILAR + 5):
+        clock.now += timedelta(seconds=30)
+        recorder.event(pod_reference(POD, f"c{number % 2}"), "Warning", "Failed", f"message {number}")
+    found = list(entries(publisher).values())
+    assert [value["message"] for value in found[:-1]] == [f"message {number}" for number in range(SIMILAR - 1)]
+    assert (found[-1]["message"], found[-1]["count"]) == ("(combined from similar events): message 14", 6)
+    assert found[-1]["firstTimestamp"] == "2026-11-23T12:05:00Z"
+    assert found[-1]["lastTimestamp"] == "2026-11-23T12:07:30Z"
+
+
+def test_the_message_of_many_is_cut_too(publisher: Publisher, recorder: EventRecorder) -> None:
+    for number in range(SIMILAR):
+        recorder.event(pod_reference(POD), "Warning", "Failed", f"{number}" * 1020)
+    message = list(entries(publisher).values())[-1]["message"]
+    assert message.startswith("(combined from similar events): 999")
+    assert len(message) == 1024

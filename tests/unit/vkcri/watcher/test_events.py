@@ -84,13 +84,29 @@ def test_an_api_server_that_is_away_gets_the_event_later(around: Surroundings) -
     until(lambda: len(held(around)) == 1)
 
 
-def test_a_flood_about_one_pod_is_held_back_and_another_pods_is_not(around: Surroundings) -> None:
+def test_of_many_alike_the_one_that_stands_for_them_shows_the_newest(around: Surroundings) -> None:
+    recorder = EventRecorder(around.provider, "cri-bridge", "n1")
+    writer(around)
+
+    def combined() -> list[tuple[str, int]]:
+        return [(item["message"], item["count"]) for item in held(around) if item["message"].startswith("(")]
+
+    for number in range(10):
+        recorder.event(POD, "Warning", "Failed", f"trouble {number}")
+    until(lambda: combined() == [("(combined from similar events): trouble 9", 1)])
+    recorder.event(POD, "Warning", "Failed", "trouble 10")
+    until(lambda: combined() == [("(combined from similar events): trouble 10", 2)])
+    assert len(held(around)) == 10
+
+
+def test_a_flood_about_one_pod_is_held_back_and_another_pods_and_type_are_not(around: Surroundings) -> None:
     recorder = EventRecorder(around.provider, "cri-bridge", "n1")
     found = writer(around)
     for number in range(BURST + 10):
-        recorder.event(POD, "Warning", "Failed", f"trouble {number}")
+        recorder.event(POD, "Warning", f"Failed{number}", "trouble")
+    recorder.event(POD, "Normal", "Pulled", "x")
     recorder.event({**POD, "name": "db"}, "Normal", "Pulled", "x")
     until(lambda: any(event["involvedObject"]["name"] == "db" for event in held(around)))
     until(lambda: len(found._dirty) == 0)
-    assert len(held(around)) == BURST + 1
+    assert len(held(around)) == BURST + 2
     assert json.dumps(held(around)[0])

@@ -177,6 +177,8 @@ class StaticPods:
         values = {api.uid(pod): json.dumps(pod, separators=(",", ":")).encode() for pod in after.values()}
         values = fitting(self._publisher, TOPIC, values, source=SOURCE)
         after = {name: pod for name, pod in after.items() if api.uid(pod) in values}
+        if after == before and self.synced():
+            return  # nobody is woken for nothing
         self._publisher.replace(TOPIC, values, source=SOURCE)
         with self._lock:
             self._pods = after

@@ -50,7 +50,9 @@ const cores = nano => "CPU " + (nano >= 1e9 ? (nano / 1e9).toFixed(2) : Math.rou
 const bytes = size => size >= 2 ** 30 ? (size / 2 ** 30).toFixed(1) + " GiB" : size >= 2 ** 20 ? Math.round(size / 2 ** 20) + " MiB" : Math.round(size / 1024) + " KiB";
 
 function plot(points, index, kind, show) {
-  const values = points.map(point => point[index]), most = Math.max(...values, 1), width = Math.max(points.length - 1, 1);
+  const values = points.map(point => point[index]);
+  if (values.length === 1) values.push(values[0]); // a line, too
+  const most = Math.max(...values, 1), width = values.length - 1;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), path = document.createElementNS(svg.namespaceURI, "path");
   svg.setAttribute("viewBox", `0 -1 ${width} 22`); svg.setAttribute("preserveAspectRatio", "none"); svg.setAttribute("aria-hidden", "true");
   path.setAttribute("d", values.map((value, at) => `${at ? "L" : "M"}${at} ${20 - 20 * value / most}`).join(""));
@@ -133,7 +135,7 @@ function openLog(name, path) {
 async function readLog() {
   if (stream) stream.abort();
   const mine = stream = new AbortController(), decoder = new TextDecoder();
-  $("lines").replaceChildren(); waiting = []; setPaused(false);
+  $("lines").replaceChildren(); count(); waiting = []; setPaused(false);
   const query = new URLSearchParams({ tail: 1000 });
   if ($("follow").checked && !$("previous").checked) query.set("follow", 1);
   if ($("previous").checked) query.set("previous", 1);
@@ -159,6 +161,11 @@ function add(lines) {
   view.append(...lines.map(line => mark(element("div", {}), line)));
   while (view.childElementCount > MOST_LINES) view.firstChild.remove();
   if (atEnd) view.scrollTop = view.scrollHeight;
+  count();
+}
+function count() {
+  const all = $("lines").childElementCount, hidden = $("lines").getElementsByClassName("hidden").length;
+  $("found").textContent = $("search").value ? `${all - hidden} of ${all} lines` : "";
 }
 function mark(row, line) {
   const wanted = $("search").value, at = wanted ? line.toLowerCase().indexOf(wanted.toLowerCase()) : -1;
@@ -172,7 +179,7 @@ function setPaused(value) {
   if (!paused && waiting.length) { const lines = waiting; waiting = []; add(lines); $("logstate").textContent = "following"; }
 }
 $("pause").addEventListener("click", () => setPaused(!paused));
-$("search").addEventListener("input", () => { for (const row of $("lines").children) mark(row, row.textContent); });
+$("search").addEventListener("input", () => { for (const row of $("lines").children) mark(row, row.textContent); count(); });
 for (const id of ["follow", "previous"]) $(id).addEventListener("change", readLog);
 $("close").addEventListener("click", () => $("log").close());
 $("log").addEventListener("close", () => { if (stream) stream.abort(); stream = null; });

@@ -8,6 +8,7 @@ Crash-only: each start looks at everything once; nothing is remembered that the 
 from vkcri.apiserver import internal, pki
 from vkcri.apiserver.controllers.endpoints import EndpointsController
 from vkcri.apiserver.controllers.events import EventExpiry
+from vkcri.apiserver.controllers.evictions import TaintEviction
 from vkcri.apiserver.controllers.kubernetes import KubernetesController
 from vkcri.apiserver.controllers.loop import Controller, Loop
 from vkcri.apiserver.controllers.namespaces import NamespaceController
@@ -34,6 +35,7 @@ def start_all(process: Process, store: Store, settings: ApiServerSettings) -> No
         KubernetesController(ctx),
         NodeController(ctx),
         Scheduler(ctx),
+        TaintEviction(ctx),
         EndpointsController(ctx),
         PodCollector(ctx),
         EventExpiry(ctx),

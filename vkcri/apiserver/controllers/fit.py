@@ -13,16 +13,21 @@ from vkcri.api.selectors import LabelSelector, Requirement
 
 Object = Mapping[str, Any]
 Amounts = dict[str, Fraction]
+Namespaces = Mapping[str, Mapping[str, str]]
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _HARD: Final = ("NoSchedule", "NoExecute")
+_HARD_SPREAD: Final = "DoNotSchedule"
 _BY_READINESS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _UNSCHEDULABLE: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 _NOT_READY: Final = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
 
 
-def reasons(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
+def reasons(
+    pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object], namespaces: Namespaces | None = None
+) -> list[str]:
     """Why the pod cannot go to the node; empty where it can. `placed`: all bound pods that have not ended, on all
-    `nodes`. The first filter that refuses speaks, the resources all at once, as in kube-scheduler."""
+    `nodes`; `namespaces`: their labels by name. The first filter that refuses speaks, the resources all at once, as in
+    kube-scheduler."""
     here = [item for item in placed if pods.spec(item).get("nodeName") == node["metadata"]["name"]]
     filters: tuple[Callable[[], list[str]], ...] = (
         lambda: _unschedulable(pod, node),
@@ -31,7 +36,7 @@ def reasons(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence
         lambda: _host_ports(pod, here),
         lambda: _resources(pod, node, here),
         lambda: _spread(pod, node, placed, nodes),
-        lambda: _pod_affinity(pod, node, placed, nodes),
+        lambda: _pod_affinity(pod, node, placed, nodes, namespaces or {}),
     )
     return next((found for look in filters if (found := look())), [])
 
@@ -122,7 +127,7 @@ def _taints(pod: Object, node: Object) -> list[str]:
     if not is_ready(node):
         return [_untolerated(_NOT_READY)]
     for taint in (node.get("spec") or {}).get("taints") or []:
-        if taint.get("key") in _BY_READINESS:
+        if taint.get("key") in _BY_READINESS and taint.get("effect") == "NoSchedule":
             continue  # left of a moment ago, when it was not ready
         if taint.get("effect") in _HARD and not tolerates(pod, taint):
             return [_untolerated(taint)]
@@ -135,14 +140,20 @@ def _untolerated(taint: Mapping[str, Any]) -> str:
 
 def tolerates(pod: Object, taint: Mapping[str, Any]) -> bool:
     """Whether one of the pod's tolerations covers the taint."""
+    return toleration_of(pod, taint) is not None
+
+
+def toleration_of(pod: Object, taint: Mapping[str, Any]) -> Object | None:
+    """The first of the pod's tolerations that covers the taint; None where none does."""
     for toleration in pods.spec(pod).get("tolerations") or []:
         if toleration.get("effect") not in (None, "", taint.get("effect")):
             continue
         if toleration.get("key") not in (None, "", taint.get("key")):
             continue
         if toleration.get("operator") == "Exists" or (toleration.get("value") or "") == (taint.get("value") or ""):
-            return True
-    return False
+            found: Object = toleration
+            return found
+    return None
 
 
 def _affinity(pod: Object, node: Object) -> list[str]:
@@ -213,22 +224,38 @@ def _resources(pod: Object, node: Object, here: Sequence[Object]) -> list[str]:
 def _spread(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
     text = "node(s) didn't match pod topology spread constraints"
     for constraint in pods.spec(pod).get("topologySpreadConstraints") or []:
-        if constraint.get("whenUnsatisfiable") != "DoNotSchedule":
+        if constraint.get("whenUnsatisfiable") != _HARD_SPREAD:
             continue
         key = constraint["topologyKey"]
         domain = _topology(node, key)
         if domain is None:
             return [f"{text} (missing required label)"]
         selector = selectors.from_object(constraint.get("labelSelector"))
-        counts = {value: 0 for item in nodes if (value := _topology(item, key)) is not None}
+        counted = [item for item in nodes if _counts_for_spread(constraint, pod, item)]
+        counts = {value: 0 for item in counted if (value := _topology(item, key)) is not None}
         for other in _same_namespace(pod, placed):
-            where = _topology_of_pod(other, nodes, key)
-            if where is not None and selector.matches(pods.labels(other)):
+            where = _topology_of_pod(other, counted, key)
+            if where is not None and selector.matches(pods.labels(other)) and not pods.deletion_timestamp(other):
                 counts[where] += 1
-        least = 0 if len(counts) < constraint.get("minDomains", 1) else min(counts.values())
-        if counts[domain] + selector.matches(pods.labels(pod)) - least > constraint["maxSkew"]:
+        least = 0 if len(counts) < (constraint.get("minDomains") or 1) else min(counts.values())
+        if counts.get(domain, 0) + selector.matches(pods.labels(pod)) - least > constraint["maxSkew"]:
             return [text]
     return []
+
+
+def _counts_for_spread(constraint: Object, pod: Object, node: Object) -> bool:
+    """Whether a node's pods and its domain count: by nodeAffinityPolicy (Honor, if nothing is said) where the pod's
+    node affinity takes it, by nodeTaintsPolicy (Ignore) where the pod tolerates its taints; and only if it has the
+    topology of every such constraint."""
+    for item in pods.spec(pod)["topologySpreadConstraints"]:
+        if item.get("whenUnsatisfiable") == _HARD_SPREAD and _topology(node, item["topologyKey"]) is None:
+            return False
+    if constraint.get("nodeAffinityPolicy") != "Ignore" and _affinity(pod, node):
+        return False
+    if constraint.get("nodeTaintsPolicy") != "Honor":
+        return True
+    taints = [item for item in (node.get("spec") or {}).get("taints") or [] if item.get("effect") in _HARD]
+    return all(tolerates(pod, taint) for taint in taints)
 
 
 def _same_namespace(pod: Object, placed: Sequence[Object]) -> list[Object]:
@@ -245,20 +272,27 @@ def _topology_of_pod(pod: Object, nodes: Sequence[Object], key: str) -> str | No
     return next((_topology(node, key) for node in nodes if node["metadata"]["name"] == name), None)
 
 
-def _pod_affinity(pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object]) -> list[str]:
+def _pod_affinity(
+    pod: Object, node: Object, placed: Sequence[Object], nodes: Sequence[Object], namespaces: Namespaces
+) -> list[str]:
     for other in placed:
         if any(
-            _term_takes(term, other, pod) and _together(term, other, node, nodes)
+            _term_takes(term, other, pod, namespaces) and _together(term, other, node, nodes)
             for term in _terms(other, "podAntiAffinity")
         ):
             return ["node(s) didn't satisfy existing pods anti-affinity rules"]
     for term in _terms(pod, "podAffinity"):
-        matching = [other for other in placed if _term_takes(term, pod, other)]
-        first = not matching and _term_takes(term, pod, pod) and _topology(node, term["topologyKey"]) is not None
+        matching = [other for other in placed if _term_takes(term, pod, other, namespaces)]
+        first = (
+            not matching
+            and _term_takes(term, pod, pod, namespaces)
+            and _topology(node, term["topologyKey"]) is not None
+        )
         if not first and not any(_together(term, other, node, nodes) for other in matching):
             return ["node(s) didn't match pod affinity rules"]
     for term in _terms(pod, "podAntiAffinity"):
-        if any(_term_takes(term, pod, other) and _together(term, other, node, nodes) for other in placed):
+        taken = [other for other in placed if _term_takes(term, pod, other, namespaces)]
+        if any(_together(term, other, node, nodes) for other in taken):
             return ["node(s) didn't match pod anti-affinity rules"]
     return []
 
@@ -267,15 +301,16 @@ def _terms(pod: Object, kind: str) -> list[Object]:
     return ((pods.spec(pod).get("affinity") or {}).get(kind) or {}).get(_REQUIRED) or []
 
 
-def _term_takes(term: Object, owner: Object, other: Object) -> bool:
-    """Whether a term of `owner` is about the pod `other`. A namespaceSelector other than the empty one would need
-    namespaces' labels; it is taken as no namespace, so that such a term never holds a pod back wrongly."""
-    namespaces = term.get("namespaces") or []
-    selector = term.get("namespaceSelector")
-    everywhere = selector == {}
-    if not namespaces and selector is None:
-        namespaces = [pods.namespace(owner)]
-    if not everywhere and pods.namespace(other) not in namespaces:
+def _term_takes(term: Object, owner: Object, other: Object, namespaces: Namespaces) -> bool:
+    """Whether a term of `owner` is about the pod `other`: in a namespace that it names or selects by labels, in the
+    owner's own if it does neither."""
+    named, selector = term.get("namespaces") or [], term.get("namespaceSelector")
+    if not named and selector is None:
+        named = [pods.namespace(owner)]
+    selected = selector is not None and selectors.from_object(selector).matches(
+        namespaces.get(pods.namespace(other)) or {}
+    )
+    if pods.namespace(other) not in named and not selected:
         return False
     return selectors.from_object(term.get("labelSelector")).matches(pods.labels(other))
 

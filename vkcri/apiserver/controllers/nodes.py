@@ -1,7 +1,7 @@
 """Node lifecycle: a node whose Lease stands still for 40 s is Ready=Unknown; its taints say what its conditions say.
 
 As in Kubernetes' node lifecycle controller, what counts is when *this process* last saw a renewal, so that a clock that
-jumps or a server that was away blames no node. Nobody is evicted: on a guest with one node there is nowhere to go.
+jumps or a server that was away blames no node. Nobody is evicted for it (evictions.py says why).
 """
 
 import time

@@ -31,6 +31,7 @@ class Scheduler:
         self._told: dict[str, str] = {}
         self.sources: Mapping[str, KeysOf] = {
             "/nodes": lambda _obj, _gone: [_EVERYTHING],
+            "/namespaces": lambda _obj, _gone: [_EVERYTHING] if self._told else [],
             "/pods": self._of_pod,
         }
 
@@ -46,20 +47,21 @@ class Scheduler:
     def reconcile(self, _key: str) -> float | None:
         found = self._ctx.store.list("/pods")[0]
         nodes = self._ctx.store.list("/nodes")[0]
+        labels = {item["metadata"]["name"]: pods.labels(item) for item in self._ctx.store.list("/namespaces")[0]}
         placed = [pod for pod in found if pods.spec(pod).get("nodeName") and not pods.is_terminal(pods.status(pod))]
         waiting = sorted(filter(waits, found), key=_order)
         self._told = {uid: text for uid, text in self._told.items() if uid in {pods.uid(pod) for pod in waiting}}
         for pod in waiting:
-            node = self._place(pod, placed, nodes)
+            node = self._place(pod, placed, nodes, labels)
             if node is not None:
                 pod["spec"]["nodeName"] = node
                 placed.append(pod)
         return _SPEAK_AGAIN if waiting else None
 
-    def _place(self, pod: Object, placed: list[Object], nodes: list[Object]) -> str | None:
+    def _place(self, pod: Object, placed: list[Object], nodes: list[Object], namespaces: fit.Namespaces) -> str | None:
         """Bind the pod, and return its node; or tell it why not."""
-        missing = self._missing_claim(pod)
-        verdicts = {node["metadata"]["name"]: fit.reasons(pod, node, placed, nodes) for node in nodes}
+        missing = _without_support(pod) or self._missing_claim(pod)
+        verdicts = {node["metadata"]["name"]: fit.reasons(pod, node, placed, nodes, namespaces) for node in nodes}
         fitting = [name for name, why in verdicts.items() if not why]
         if missing or not fitting:
             self._refuse(pod, _message(missing, verdicts))
@@ -116,6 +118,13 @@ class Scheduler:
         except StatusError as error:
             if error.code not in (403, 404):  # its namespace is going, or gone
                 raise
+
+
+def _without_support(pod: Object) -> str:
+    """What the pod asks of a scheduler that this one cannot do, so that it never runs as if it had not asked."""
+    if pods.spec(pod).get("schedulingGroup"):
+        return "this scheduler places pod by pod and knows no schedulingGroup"
+    return ""
 
 
 def waits(pod: Object) -> bool:

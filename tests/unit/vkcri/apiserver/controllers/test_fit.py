@@ -208,6 +208,9 @@ def test_a_spread_that_is_only_a_wish_refuses_nobody() -> None:
         ({"namespaces": ["other"]}, True),
         ({"namespaces": ["third"]}, False),
         ({"namespaceSelector": {}}, True),
+        ({"namespaceSelector": {"matchLabels": {"team": "a"}}}, True),
+        ({"namespaceSelector": {"matchLabels": {"team": "b"}}}, False),
+        ({"namespaceSelector": {"matchLabels": {"team": "b"}}, "namespaces": ["other"]}, True),
         ({"namespaces": ["other"], "topologyKey": "zone"}, False),
         ({}, False),
     ],
@@ -217,7 +220,48 @@ def test_affinity_looks_into_the_namespaces_and_the_topology_that_it_names(where
     affinity = anti(app="x")
     affinity["podAntiAffinity"][REQUIRED][0].update(where)
     text = "node(s) didn't match pod anti-affinity rules"
-    assert reasons(pod(affinity=affinity), None, there) == ([text] if taken else [])
+    made = node()
+    namespaces = {"other": {"team": "a"}, "default": {"team": "c"}}
+    assert fit.reasons(pod(affinity=affinity), made, [there], [made], namespaces) == ([text] if taken else [])
+
+
+SPREAD = "node(s) didn't match pod topology spread constraints"
+
+
+def spread(**more: Any) -> Object:
+    """One that wants to be spread over zones with its like."""
+    constraint = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", **more}
+    constraint["labelSelector"] = {"matchLabels": {"app": "x"}}
+    return labelled(pod(topologySpreadConstraints=[constraint]), app="x")
+
+
+def zoned(number: int, **spec: Any) -> Object:
+    """Node nNUMBER in zone zNUMBER."""
+    made = node(f"n{number}", spec=spec)
+    made["metadata"]["labels"]["zone"] = f"z{number}"
+    return made
+
+
+@pytest.mark.parametrize(("policy", "counts"), [({}, False), ({"nodeAffinityPolicy": "Ignore"}, True)])
+def test_a_domain_that_the_pod_may_not_go_to_counts_only_where_it_is_told_to(policy: Object, counts: bool) -> None:
+    made = spread(**policy)
+    made["spec"]["nodeSelector"] = {"zone": "z1"}
+    placed, nodes = [labelled(bound("a"), app="x")], [zoned(1), zoned(2)]
+    assert fit.reasons(made, nodes[0], placed, nodes) == ([SPREAD] if counts else [])
+
+
+@pytest.mark.parametrize(("policy", "counts"), [({}, True), ({"nodeTaintsPolicy": "Honor"}, False)])
+def test_a_domain_whose_taints_keep_the_pod_out_counts_unless_it_is_told_not_to(policy: Object, counts: bool) -> None:
+    nodes = [zoned(1), zoned(2, taints=[{"key": "a", "value": "", "effect": "NoSchedule"}])]
+    placed = [labelled(bound("a"), app="x")]
+    assert fit.reasons(spread(**policy), nodes[0], placed, nodes) == ([SPREAD] if counts else [])
+
+
+def test_a_pod_that_is_being_deleted_is_not_spread_from() -> None:
+    going, nodes = labelled(bound("a"), app="x"), [zoned(1), zoned(2)]
+    assert fit.reasons(spread(), nodes[0], [going], nodes) == [SPREAD]
+    going["metadata"]["deletionTimestamp"] = "2026-11-26T00:00:00Z"
+    assert fit.reasons(spread(), nodes[0], [going], nodes) == []
 
 
 def test_requests_count_init_containers_at_their_peak_and_sidecars_for_good() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.unit.vkcri.apiserver.house import NODE, House, container
+from tests.unit.vkcri.apiserver.house import NODE, House, container, pod
 from vkcri.apiserver.controllers.scheduler import Scheduler
 
 Object = dict[str, Any]
@@ -129,6 +129,51 @@ def test_a_pod_that_goes_meanwhile_is_nobodys_error(house: House) -> None:
     made = house.pod()
     scheduler = Scheduler(house.ctx)
     house.delete("/pods", "default", "p")
-    assert scheduler._place(made, [], house.store.list("/nodes")[0]) is None
+    assert scheduler._place(made, [], house.store.list("/nodes")[0], {}) is None
     scheduler._refuse(made, "why")
     assert house.get("/pods", "default", "p") is None
+
+
+def test_a_scheduling_group_is_refused_and_not_ignored(house: House) -> None:
+    house.node()
+    house.pod(schedulingGroup={"podGroupName": "all-or-none"})
+    run(house)
+    assert not stored(house)["spec"].get("nodeName")
+    message = "0/1 nodes are available: this scheduler places pod by pod and knows no schedulingGroup."
+    assert told(house) == [("Warning", "FailedScheduling", message)]
+
+
+def test_a_namespaces_labels_choose_whom_a_pod_keeps_away_from(house: House) -> None:
+    house.node()
+    house.namespace("other")
+    house.pod("there", namespace="other", nodeName=NODE)
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "other"}},
+    }
+    house.pod(affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}})
+    run(house)
+    assert not stored(house)["spec"].get("nodeName")
+    assert "didn't match pod anti-affinity rules" in told(house)[0][2]
+
+
+def test_labels_of_the_pod_that_match_label_keys_names_are_in_its_selectors(house: House) -> None:
+    constraint = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "x"}},
+        "matchLabelKeys": ["hash"],
+    }
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}
+    term |= {"matchLabelKeys": ["hash"], "mismatchLabelKeys": ["tenant"]}
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    labels = {"app": "x", "hash": "1", "tenant": "t"}
+    made = house.create("/pods", pod(labels=labels, topologySpreadConstraints=[constraint], affinity=affinity))
+    same = {"key": "hash", "operator": "In", "values": ["1"]}
+    other = {"key": "tenant", "operator": "NotIn", "values": ["t"]}
+    spread = made["spec"]["topologySpreadConstraints"][0]
+    assert spread["labelSelector"]["matchExpressions"] == [same]
+    (near,) = made["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert near["labelSelector"]["matchExpressions"] == [same, other]

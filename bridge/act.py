@@ -130,6 +130,7 @@ class Actor:
             guest.findings(pod, sandbox_findings(pod, context))
             names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
             handler = guest.cluster.runtime_handler(pods.runtime_class(pod))
+            guest.making.add(self._uid)
             request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
             with guest.metrics.running_sandbox(handler):
                 guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
@@ -139,6 +140,8 @@ class Actor:
             guest.metrics.failed_pods.add()
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise Failure(None, str(error)) from error
+        finally:
+            guest.making.discard(self._uid)
 
     def start_container(self, desired: Desired, action: StartContainer, observed: Observed, scope: Scope) -> None:
         """The container runs, and its postStart hook has been run."""

@@ -19,6 +19,11 @@ RESIZE = "resize"
 RESET = "reset"
 
 
+def stop_key(container_id: str) -> str:
+    """The key of the action that stops that container."""
+    return f"stop:{container_id}"
+
+
 @dataclass(frozen=True)
 class Problem:
     """Why a container does not run, or (under the name "") why the pod does not: the waiting state's reason and
@@ -152,7 +157,7 @@ class StopContainer:
 
     @property
     def key(self) -> str:
-        return f"stop:{self.id}"
+        return stop_key(self.id)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bridge.cgroups import Cgroups
 from bridge.cluster import Cluster
 from bridge.collect import Collector
 from bridge.configz import kubelet_configuration
-from bridge.events import Hint, Hints
+from bridge.events import STARTED, Hint, Hints
 from bridge.eviction import local
 from bridge.eviction.evictor import Evictor
 from bridge.eviction.thresholds import Threshold, reserved, settings_thresholds
@@ -292,9 +292,10 @@ class Bridge:
                 return
 
     def _hint(self, hint: Hint) -> None:
-        """Runs on the events' thread. An id that nobody knows may be a stranger's, or of a pod that begins just now."""
+        """Runs on the events' thread. An id that nobody knows may be a stranger's, or of a sandbox that is being made:
+        that one's worker hears of it as soon as it is there."""
         worker = self.roster.worker(self.guest.owners.get(hint.id) or self.relist.owner(hint.id) or "")
-        if worker is None:
-            self.relist.ask()
-        else:
+        if worker is not None:
             worker.hint(hint)
+        elif hint.kind != STARTED or not self.guest.making:
+            self.relist.ask()

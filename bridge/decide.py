@@ -112,7 +112,7 @@ def _run(desired: Desired, prior: Prior, observed: Observed, all_lives: tuple[Li
     if sandbox is None:
         return _replace_sandbox(desired, prior, observed, now)
     actions = _refresh(prior, now)
-    actions += _stale(prior, all_lives)
+    actions += _stale(prior, all_lives, now)
     actions += _unfit(desired, prior, all_lives, now)
     resize = _resize(desired, prior, all_lives, now)
     actions += resize
@@ -145,16 +145,12 @@ def _replace_sandbox(desired: Desired, prior: Prior, observed: Observed, now: fl
     return [RunSandbox(attempt, tuple(item.id for item in observed.sandboxes))]
 
 
-def _stale(prior: Prior, all_lives: tuple[Life, ...]) -> list[Action]:
+def _stale(prior: Prior, all_lives: tuple[Life, ...], now: float) -> list[Action]:
     """Remove what a process that died had created and not started: it does not count as a run."""
     if START in prior.busy:
         return []
-    return [
-        action
-        for life in all_lives
-        for item in life.made
-        if (action := RemoveContainer(item.id, item.name)).key not in prior.busy
-    ]
+    made = [item for life in all_lives for item in life.made]
+    return [action for item in made for action in _once(RemoveContainer(item.id, item.name), prior, now)]
 
 
 def _unfit(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: float) -> list[Action]:
@@ -166,8 +162,7 @@ def _unfit(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: flo
         if life.name not in unfit or life.run is None:
             continue
         stop = _stop_unfit(desired, life, life.run.id, unfit[life.name], _keeps_pod(all_lives, unfit))
-        if stop.key not in prior.busy and prior.retry.get(stop.key, 0.0) <= now:
-            found.append(stop)
+        found += _once(stop, prior, now)
     return found
 
 
@@ -223,8 +218,7 @@ def _resize(desired: Desired, prior: Prior, all_lives: tuple[Life, ...], now: fl
         for life in restarts:
             if life.run and not _why_unfit(life):
                 stop = StopContainer(life.run.id, life.name, grace(desired), RESTART.format(life.name), replace=True)
-                if stop.key not in prior.busy and prior.retry.get(stop.key, 0.0) <= now:
-                    found.append(stop)
+                found += _once(stop, prior, now)
         return found
     updates = resizing.updates(desired.pod, prior, all_lives)
     if RESIZE in prior.busy or not (updates or resizing.pod_differs(desired.pod, prior)):
@@ -329,7 +323,9 @@ def _stops(desired: Desired, prior: Prior, batch: Iterable[Container], now: floa
     return found
 
 
-def _once(action: TearDown | RemoveAll | StopContainer | ResetContainers, prior: Prior, now: float) -> list[Action]:
+def _once(
+    action: TearDown | RemoveAll | RemoveContainer | ResetContainers | StopContainer, prior: Prior, now: float
+) -> list[Action]:
     """The action, unless it is under way or has just failed."""
     if action.key in prior.busy:
         return []

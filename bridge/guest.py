@@ -102,6 +102,8 @@ class Guest:
     clock: Callable[[], float] = time.time
     owners: dict[str, str] = field(default_factory=dict)
     """Container or sandbox id -> pod UID, from before its first event until it is collected or the pod is forgotten."""
+    making: set[str] = field(default_factory=set)
+    """UIDs of the pods whose sandbox is being made: nobody knows its id before the runtime answers."""
     starts: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
     metrics: KubeletMetrics = field(default_factory=lambda: KubeletMetrics(Metrics()))
 

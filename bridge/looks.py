@@ -1,13 +1,20 @@
-"""When a pod is to be read again although nothing more is heard of it: an event may come before CRI itself shows what
-happened, and that a container was killed for its memory may come after its exit."""
+"""When a pod is to be read again: an event may come before CRI itself shows what happened, and that a container was
+killed for its memory may come after its exit. And when it need not be: for what the last reading shows already, and at
+once for what an operation brings about, whose own end has the pod read."""
 
 import threading
+from collections.abc import Collection, Iterable
 
-from bridge.events import STARTED, Hint
-from bridge.observe import Observed
+from bridge.actions import SANDBOX, START, TEARDOWN, stop_key
+from bridge.events import EXITED, STARTED, Hint
+from bridge.observe import Observed, state_of
+from bridge.pb.runtime.v1 import api_pb2
+from bridge.relist import Box
 
 HINTS = (0.02, 0.1, 0.5)
 """Seconds after an event at which its pod is read again, until CRI shows the change."""
+PATIENCE = 0.1
+"""Seconds that an operation has, after the event that it brought about, to end by itself."""
 OOM_LOOK = 0.5
 KILLED = 137
 
@@ -19,14 +26,17 @@ class Looks:
         self._lock = threading.Lock()
         self._hints: list[tuple[float, Hint]] = []
 
-    def add(self, hint: Hint, now: float) -> None:
+    def add(self, hint: Hint, now: float, *, expected: bool = False) -> float:
+        """When to read for it: now, or where it is expected after a moment."""
+        first = PATIENCE if expected else 0.0
         with self._lock:
-            self._hints += [(now + delay, hint) for delay in HINTS]
+            self._hints += [(now + delay, hint) for delay in HINTS if delay >= first]
+        return now + first
 
     def next(self, observed: Observed, now: float) -> float | None:
         """When to read again after this reading; None where it shows all that was heard of."""
         with self._lock:
-            self._hints = [(when, hint) for when, hint in self._hints if when > now and not _shows(observed, hint)]
+            self._hints = [(when, hint) for when, hint in self._hints if when > now and not shows(observed, hint)]
             due = [when for when, _ in self._hints]
         for item in observed.containers:
             fresh = now - item.finished_at / 1e9 < OOM_LOOK
@@ -35,7 +45,25 @@ class Looks:
         return min(due, default=None)
 
 
-def _shows(observed: Observed, hint: Hint) -> bool:
+def is_expected(hint: Hint, busy: Collection[str]) -> bool:
+    """Whether an operation of the pod that is under way (keys of actions) brings that about."""
+    if hint.kind == STARTED:
+        return START in busy
+    return hint.kind == EXITED and any(key in busy for key in (stop_key(hint.id), TEARDOWN, SANDBOX))
+
+
+def is_listed(observed: Observed, boxes: Iterable[Box]) -> bool:
+    """Whether a reading shows what a list of all pods says of this one: the same sandboxes and containers in the same
+    states."""
+    seen = {(box.id, box.ready) for box in observed.sandboxes} | {(item.id, item.state) for item in observed.containers}
+    return seen == {(box.id, _state(box)) for box in boxes}
+
+
+def _state(box: Box) -> bool | str:
+    return box.state == api_pb2.SANDBOX_READY if box.is_sandbox else state_of(box.state)
+
+
+def shows(observed: Observed, hint: Hint) -> bool:
     """Whether CRI shows what the hint is about."""
     for box in observed.sandboxes:
         if box.id == hint.id:

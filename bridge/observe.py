@@ -1,7 +1,8 @@
 """What CRI knows of one pod, as immutable values: the second word of observe, decide, act, report.
 
-`Reader` asks CRI for the details of one pod (its worker's step calls it) and remembers containers that have ended,
-since those do not change any more. It also reads the termination message, which is part of how a container ended.
+`Reader` asks CRI for the details of one pod (its worker's step calls it) and remembers those that do not change while
+the list shows the same state: an ended container's, a running one's, a ready sandbox's addresses. It also reads the
+termination message, which is part of how a container ended.
 Nothing here decides anything; a runtime that does not answer raises Unavailable and the step is done again.
 """
 
@@ -109,15 +110,21 @@ class Runtime(Protocol):
 
 
 class Reader:
-    """Reads one pod. Belongs to one worker; not thread-safe."""
+    """Reads one pod: two lists, and a status for each sandbox and container that is news. Belongs to one worker; not
+    thread-safe."""
 
     def __init__(self, runtime: Runtime, uid: str, cri_label: str) -> None:
         self._runtime = runtime
         self._labels = {names.POD_UID: uid, names.INSTANCE: cri_label}
-        self._ended: dict[str, Container] = {}
+        self._settled: dict[str, Container] = {}
+        self._addressed: dict[str, Sandbox] = {}
 
-    def read(self) -> Observed:
-        """The pod as CRI has it now. Raises Unavailable."""
+    def read(self, *, afresh: bool = False) -> Observed:
+        """The pod as CRI has it now. afresh: ask again for what a list does not show to have changed, such as what a
+        running container's cgroup is held to. Raises Unavailable."""
+        if afresh:
+            self._settled = {key: item for key, item in self._settled.items() if item.state == "exited"}
+            self._addressed = {}
         listed = self._runtime.list_pod_sandbox(
             api_pb2.ListPodSandboxRequest(filter=api_pb2.PodSandboxFilter(label_selector=self._labels))
         )
@@ -126,7 +133,8 @@ class Reader:
             api_pb2.ListContainersRequest(filter=api_pb2.ContainerFilter(label_selector=self._labels))
         )
         containers = [found for item in answer.containers if (found := self._container(item)) is not None]
-        self._ended = {item.id: item for item in containers if item.state == "exited" and item.exit_code != 137}
+        self._settled = {item.id: item for item in containers if _is_settled(item)}
+        self._addressed = {item.id: item for item in sandboxes if item.ready and (item.ips or item.host_network)}
         return Observed(
             tuple(sorted(sandboxes, key=lambda item: (item.created_at, item.attempt), reverse=True)),
             tuple(sorted(containers, key=lambda item: (item.created_at, item.restart_count), reverse=True)),
@@ -137,6 +145,8 @@ class Reader:
         found = Sandbox(item.id, item.metadata.attempt, ready, item.created_at)
         if not ready:
             return found
+        if item.id in self._addressed:
+            return self._addressed[item.id]
         try:
             answer = self._runtime.pod_sandbox_status(api_pb2.PodSandboxStatusRequest(pod_sandbox_id=item.id))
         except NotFound:
@@ -147,13 +157,24 @@ class Reader:
         return replace(found, ready=answer.status.state == api_pb2.SANDBOX_READY, ips=ips, host_network=host)
 
     def _container(self, item: api_pb2.Container) -> Container | None:
-        if item.id in self._ended:
-            return self._ended[item.id]
+        held = self._settled.get(item.id)
+        if held is not None and held.state == state_of(item.state):
+            return held
         try:
             answer = self._runtime.container_status(api_pb2.ContainerStatusRequest(container_id=item.id))
         except NotFound:
             return None
         return container_of(answer.status, item.pod_sandbox_id)
+
+
+def _is_settled(item: Container) -> bool:
+    """Whether its details stay while its state does. OOMKilled may come after an exit with 137."""
+    return item.state == "running" or (item.state == "exited" and item.exit_code != 137)
+
+
+def state_of(state: int) -> State:
+    """A container's state, by CRI's number."""
+    return _STATES.get(state, "unknown")
 
 
 def container_of(status: api_pb2.ContainerStatus, sandbox_id: str) -> Container:
@@ -163,7 +184,7 @@ def container_of(status: api_pb2.ContainerStatus, sandbox_id: str) -> Container:
         id=status.id,
         name=status.labels.get(names.CONTAINER_NAME) or status.metadata.name,
         sandbox_id=sandbox_id,
-        state="created" if _start_broke_off(status) else _STATES.get(status.state, "unknown"),
+        state="created" if _start_broke_off(status) else state_of(status.state),
         restart_count=_number(annotations.get(names.RESTART_COUNT, str(status.metadata.attempt))),
         created_at=status.created_at,
         started_at=status.started_at,

@@ -54,8 +54,8 @@ log = logging.getLogger(__name__)
 
 
 class Operations:
-    """One pod's. name: for logs. memory and lock are the worker's; newest(): the pod as it is wanted now; wake(): one
-    has ended."""
+    """One pod's. name: for logs. memory and lock are the worker's; newest(): the pod as it is wanted now;
+    ended(action): that one has."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Operations:
         lock: threading.Lock,
         name: str,
         newest: Callable[[], Desired],
-        wake: Callable[[], None],
+        ended: Callable[[Operation], None],
     ) -> None:
         self._guest = guest
         self._process = process
@@ -77,7 +77,7 @@ class Operations:
         self._lock = lock
         self._name = name
         self._newest = newest
-        self._wake = wake
+        self._ended = ended
         self._scopes: dict[str, Scope] = {}
 
     def begin(self, action: Operation, desired: Desired, observed: Observed, now: float) -> None:
@@ -140,7 +140,7 @@ class Operations:
                 self._memory.done(action, key, now, due, sized)
             else:
                 self._memory.failed(action, key, now, *failure)
-        self._wake()
+        self._ended(action)
 
     def _perform(
         self, action: Operation, desired: Desired, observed: Observed, scope: Scope, *, again: bool

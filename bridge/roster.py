@@ -86,7 +86,7 @@ class Roster:
             first, self._listing = self._listing is None, listing
             workers = [worker for uid in changed if (worker := self._workers.get(uid)) is not None]
         for worker in workers:
-            worker.wake()
+            worker.listed(listing.get(worker.uid, ()))
         if first or any(uid not in self._workers for uid in changed):
             self._settle()
 

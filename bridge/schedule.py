@@ -1,7 +1,8 @@
 """Who runs when: a few threads, a queue of tasks that have something to do, and one heap of due times for all.
 
 A task is a pod's worker: its `step` is run by one thread at a time, and once more if it was woken meanwhile; an idle
-task costs a map entry and perhaps a due time. Steps are short; what takes long runs in operations (bridge.operations).
+task costs a map entry and perhaps a due time. A step that begins has no due time any more: it says itself when it is to
+come again. Steps are short; what takes long runs in operations (bridge.operations).
 """
 
 import heapq
@@ -100,6 +101,7 @@ class Scheduler:
             return None
         task = self._queue.popleft()
         self._queued.discard(task)
+        self._due.pop(task, None)
         self._running.add(task)
         return task
 

@@ -8,24 +8,25 @@ traceback, shown in that pod's status and events, and retried with back-off.
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bridge import outcome, report
 from bridge.act import Actor
-from bridge.actions import Action, BackOff, CancelStarts, Desired, Eviction, Forget, Prior, Problem, Wait
+from bridge.actions import Action, BackOff, CancelStarts, Desired, Eviction, Forget, Prior, Problem, ResizePod, Wait
 from bridge.admission import Admission
 from bridge.decide import decide, ending
 from bridge.echo import is_echo
 from bridge.events import Hint
 from bridge.grants import Grants
 from bridge.guest import NORMAL, WARNING, Guest
-from bridge.looks import Looks
+from bridge.looks import Looks, is_expected, is_listed, shows
 from bridge.memory import Memory
 from bridge.observe import Observed, Reader
-from bridge.operations import Operations
+from bridge.operations import Operation, Operations
 from bridge.outcome import EVICTED
 from bridge.probes.view import View, is_probed, view
+from bridge.relist import Box
 from bridge.schedule import Scheduler
 from bridge.startup import Startup
 from vkcri.api import pods
@@ -41,8 +42,8 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One pod. put, wake, hint and try_now may be called on any thread; forget(worker) is called once nothing is
-    left."""
+    """One pod. put, wake, hint, listed and try_now may be called on any thread; forget(worker) is called once nothing
+    is left."""
 
     def __init__(
         self,
@@ -69,9 +70,10 @@ class Worker:
         self._memory = Memory(dict(pods.status(pod)))
         self._grants = Grants(guest, admission, self._memory, self._lock, lambda when: scheduler.wake_at(self, when))
         self._operations = Operations(
-            guest, process, self._actor, self._grants, self._memory, self._lock, self.name, self._desired, self.wake
+            guest, process, self._actor, self._grants, self._memory, self._lock, self.name, self._desired, self._ended
         )
         self._observed = Observed()
+        self._afresh = False
         self._view: View | None = None
         self._looks = Looks()
         self._failures = 0
@@ -128,8 +130,24 @@ class Worker:
         self._scheduler.wake(self)
 
     def hint(self, hint: Hint) -> None:
-        """An event says that something of the pod has changed: look at once, and again until CRI shows it."""
-        self._looks.add(hint, self._guest.clock())
+        """An event says that something of the pod has changed: look at once, and again until CRI shows it. Not where it
+        shows already, and not at once where an operation brings it about that wakes the worker at its end."""
+        with self._lock:
+            if shows(self._observed, hint):
+                return
+            expected = is_expected(hint, self._memory.busy)
+        when = self._looks.add(hint, self._guest.clock(), expected=expected)
+        if expected:
+            self._scheduler.wake_at(self, when)
+        else:
+            self.wake()
+
+    def listed(self, boxes: Iterable[Box]) -> None:
+        """The relist shows these of the pod: look, unless the last step has seen the same."""
+        with self._lock:
+            if is_listed(self._observed, boxes):
+                return
+            self._afresh = True
         self.wake()
 
     def try_now(self) -> None:
@@ -182,6 +200,13 @@ class Worker:
             self._put_status({"phase": "Pending", **shown}, finished=False)
         self._scheduler.wake_at(self, self._guest.clock() + delay)
 
+    def _ended(self, action: Operation) -> None:
+        """An operation has, on its own thread."""
+        if isinstance(action, ResizePod):
+            with self._lock:
+                self._afresh = True
+        self.wake()
+
     def _desired(self) -> Desired:
         with self._lock:
             pod, gone = self._pod, self._gone
@@ -192,7 +217,9 @@ class Worker:
         if self._forgotten:
             return  # a wake that was under way: by now another worker may have that uid
         desired = self._desired()
-        observed = self._reader.read()
+        with self._lock:
+            afresh, self._afresh = self._afresh, False
+        observed = self._reader.read(afresh=afresh)
         now = self._guest.clock()
         look = self._looks.next(observed, now)
         if look is not None:

@@ -413,6 +413,8 @@ class TestMemory:
 def test_a_container_made_and_never_started_is_removed_and_made_anew() -> None:
     observed = seen(run(state="created", count=2), run(state="exited", count=1, exit_code=1))
     assert decide(desired(), prior(), observed, NOW) == [RemoveContainer("app-2", "app")]
+    failed = prior(retry={RemoveContainer("app-2", "app").key: NOW + 3})
+    assert decide(desired(), failed, observed, NOW) == [Wait(NOW + 3)], "a removal that failed is not tried at once"
     assert decide(desired(), prior(busy=frozenset({"start"})), observed, NOW) == []
     assert decide(desired(), prior(), seen(run(state="exited", count=1, exit_code=1)), NOW) == [
         StartContainer("app", "s0", 2, 10.0)

@@ -1,10 +1,14 @@
-"""When a pod is read again: after an event that CRI does not show yet, and after a kill that may be for memory."""
+"""When a pod is read again: after an event that CRI does not show yet, and after a kill that may be for memory. And
+when it need not be."""
 
 import pytest
 
-from bridge.events import EXITED, STARTED, Hint
-from bridge.looks import HINTS, OOM_LOOK, Looks
+from bridge.actions import REFRESH, SANDBOX, START, TEARDOWN, stop_key
+from bridge.events import EXITED, OOM, STARTED, Hint
+from bridge.looks import HINTS, OOM_LOOK, PATIENCE, Looks, is_expected, is_listed
 from bridge.observe import Container, Observed, Sandbox
+from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.relist import Box
 
 NOW = 1_000_000.0
 
@@ -54,3 +58,49 @@ def test_a_container_that_was_killed_just_now_is_read_once_more_for_oomkilled(
 ) -> None:
     killed = one("exited", exit_code=137, reason=reason, finished_at=int((NOW - age) * 1e9))
     assert Looks().next(killed, NOW) == (NOW + OOM_LOOK if again else None)
+
+
+def test_what_an_operation_brings_about_is_looked_for_after_a_moment_and_still_again_and_again() -> None:
+    looks, running = Looks(), one("running")
+    times = [looks.add(Hint("c", EXITED), NOW, expected=True)]
+    while (again := looks.next(running, times[-1])) is not None:
+        times.append(again)
+    assert times == [NOW + seconds for seconds in HINTS if seconds >= PATIENCE]
+
+
+@pytest.mark.parametrize(
+    ("kind", "busy", "expected"),
+    [
+        (STARTED, START, True),
+        (STARTED, TEARDOWN, False),
+        (EXITED, stop_key("c"), True),
+        (EXITED, stop_key("another"), False),
+        (EXITED, TEARDOWN, True),
+        (EXITED, SANDBOX, True),
+        (EXITED, START, False),
+        (EXITED, REFRESH, False),
+        (OOM, stop_key("c"), False),
+    ],
+)
+def test_an_operation_brings_about_what_it_is_for(kind: str, busy: str, expected: bool) -> None:
+    assert is_expected(Hint("c", kind), {busy}) == expected
+    assert not is_expected(Hint("c", kind), set())
+
+
+def boxes(sandbox: int, container: int | None) -> set[Box]:
+    found = {Box("s", "uid", "", "s", sandbox, 1)}
+    return found if container is None else found | {Box("c", "uid", "main", "s", container, 2)}
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "container", "known"),
+    [
+        (cri.SANDBOX_READY, cri.CONTAINER_RUNNING, True),
+        (cri.SANDBOX_NOTREADY, cri.CONTAINER_RUNNING, False),
+        (cri.SANDBOX_READY, cri.CONTAINER_EXITED, False),
+        (cri.SANDBOX_READY, None, False),
+    ],
+)
+def test_a_list_that_shows_what_was_read_is_no_news(sandbox: int, container: int | None, known: bool) -> None:
+    read = Observed((Sandbox("s", 0, ready=True),), one("running").containers)
+    assert is_listed(read, boxes(sandbox, container)) == known

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.observe import Container, Reader, container_of, ports, pre_stop, termination_message
+from bridge.observe import Container, Observed, Reader, container_of, ports, pre_stop, termination_message
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import names
+from bridge.spec.resources import Sizes
 from tests.contract.fake_runtime import FakeRuntime
 from tests.unit.bridge.test_relist import LABEL, make
 
@@ -126,6 +127,31 @@ def test_a_pod_is_read_whole_and_newest_first(fake: FakeRuntime) -> None:
     calls = fake.count("ContainerStatus")
     assert reader.read() == first
     assert fake.count("ContainerStatus") == calls, "what has ended does not change"
+    runtime.close()
+
+
+def test_what_runs_is_asked_about_once_until_it_changes_or_is_wanted_afresh(fake: FakeRuntime) -> None:
+    fake.add_image("shell")
+    runtime = Runtime(fake.endpoint)
+    sandbox, container = make(runtime, "a")
+    reader = Reader(runtime, "a", LABEL)
+
+    def asked(*, afresh: bool = False) -> tuple[Observed, int, int]:
+        before = fake.count("PodSandboxStatus"), fake.count("ContainerStatus")
+        seen = reader.read(afresh=afresh)
+        return seen, fake.count("PodSandboxStatus") - before[0], fake.count("ContainerStatus") - before[1]
+
+    first = asked()
+    assert first[1:] == (1, 1)
+    assert asked() == (first[0], 0, 0)
+    fake.containers[container].resources.linux.cpu_shares = 512
+    seen, *calls = asked(afresh=True)
+    assert (seen.containers[0].sizes, calls) == (Sizes(512, None, None), [1, 1])
+    fake.exit(container, 1)
+    seen, *calls = asked()
+    assert (seen.containers[0].state, calls) == ("exited", [0, 1])
+    runtime.stop_pod_sandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox))
+    assert not asked()[0].sandboxes[0].ready
     runtime.close()
 
 

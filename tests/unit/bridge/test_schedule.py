@@ -70,6 +70,18 @@ def test_an_earlier_due_time_wins() -> None:
     assert scheduler.run_one()
 
 
+def test_a_step_plans_anew_when_its_task_is_due() -> None:
+    clock = Clock()
+    scheduler, task = Scheduler(clock=clock), Counting()
+    scheduler.wake_at(task, 105)
+    scheduler.wake(task)
+    task.inside = lambda: scheduler.wake_at(task, 120)
+    assert scheduler.run_one()
+    assert scheduler.due(task) == 120
+    clock.now = 110
+    assert not scheduler.run_one()
+
+
 def test_a_forgotten_task_is_not_due() -> None:
     clock = Clock()
     scheduler, task = Scheduler(clock=clock), Counting()

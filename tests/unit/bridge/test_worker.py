@@ -14,8 +14,11 @@ from bridge.actions import Eviction
 from bridge.assembly import Bridge
 from bridge.cgroups import Cgroups
 from bridge.decide import decide
+from bridge.events import EXITED, STARTED, Hint
 from bridge.pb.runtime.v1 import api_pb2 as cri
+from bridge.relist import listing
 from bridge.runtime import Runtime
+from bridge.spec import names
 from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
@@ -243,6 +246,35 @@ def test_a_slow_pull_of_one_pod_holds_up_no_other_and_not_its_own_end(node: Node
     wait_for("finished though it still pulls", lambda: node.value(first)["finished"])
 
 
+def _runs(status: dict[str, Any]) -> list[int]:
+    """The restart counts of the containers that run."""
+    return [item["restartCount"] for item in status["containerStatuses"] if "running" in item["state"]]
+
+
+def test_pods_that_wait_hold_up_no_other_however_many_they_are(node: Node) -> None:
+    """More of each kind than there are threads for steps, for starts and for pulls."""
+    pulling, crashing, ending = ([pod(f"{kind}-{number}") for number in range(5)] for kind in ("p", "c", "e"))
+    for spec in (*crashing, *ending):
+        node.running(node.put(spec))
+    for count in (0, 1):
+        for spec in crashing:
+            uid = spec["metadata"]["uid"]
+            node.wait(uid, "it runs", lambda status, wanted=count: _runs(status) == [wanted])  # type: ignore[misc]
+            (run,) = [item for item in node.live() if item.labels[names.POD_UID] == uid]
+            node.fake.exit(run.id, 1)
+    for method in ("StopContainer", "PullImage"):
+        node.fake.delay(method, 30)
+    for spec in ending:
+        node.delete(spec, grace=300)
+    for spec in pulling:
+        spec["spec"]["containers"][0]["image"] = f"localhost/vkcri/{spec['metadata']['name']}:1"
+        node.put(spec)
+    wait_for("their graces", lambda: node.fake.count("StopContainer") == len(ending))
+    wait_for("a pull", lambda: node.fake.count("PullImage"))
+    node.running(node.put(pod("quick")))
+    assert {node.status(spec["metadata"]["uid"])["phase"] for spec in pulling} == {"Pending"}
+
+
 def test_a_deletion_during_a_start_stops_what_was_started(node: Node) -> None:
     spec = pod("hasty")
     node.fake.delay("StartContainer", 0.5)
@@ -392,6 +424,39 @@ def test_an_echo_of_our_own_status_wakes_nobody(node: Node) -> None:
     node.put(spec)
     wait_for("its wake", lambda: SUBSCRIPTION in by)
     assert by.count(SUBSCRIPTION) == 1
+
+
+def test_what_the_last_step_has_seen_wakes_nobody(node: Node) -> None:
+    uid = node.put(pod("known"))
+    node.running(uid)
+    wait_for("rest", node.bridge.scheduler.idle)
+    worker = wait_for("its worker", lambda: node.bridge.roster.worker(uid))
+    (run,) = node.live()
+    woken: list[str] = []
+    worker.wake = lambda: woken.append("")  # type: ignore[method-assign]
+    found = listing(node.bridge.runtime, INSTANCE.cri_label)
+    worker.hint(Hint(run.id, STARTED))
+    worker.listed(found[uid])
+    assert woken == []
+    worker.hint(Hint(run.id, EXITED))
+    worker.listed(frozenset())
+    assert woken == ["", ""]
+
+
+def test_a_sandbox_that_is_being_made_asks_for_no_relist_when_it_starts(node: Node) -> None:
+    asked: list[str] = []
+    node.bridge.relist.ask = lambda: asked.append("")  # type: ignore[method-assign]
+    node.running(node.put(pod("fresh")))
+    wait_for("rest", node.bridge.scheduler.idle)
+    assert node.bridge.guest.making == set()
+    asked.clear()
+    node.bridge.guest.making.add("a uid")
+    node.bridge._hint(Hint("nobody's", STARTED))
+    assert asked == []
+    node.bridge._hint(Hint("nobody's", EXITED))
+    node.bridge.guest.making.clear()
+    node.bridge._hint(Hint("nobody's", STARTED))
+    assert asked == ["", ""]
 
 
 def test_changed_labels_are_in_a_volume_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pkgutil
 import sys
 from pathlib import Path
 
-ON_REQUEST = ("rival",)  # it wants Go, and a quarter of an hour
+ON_REQUEST = ("rival",)  # it wants Go, and half an hour
 
 
 def names() -> list[str]:

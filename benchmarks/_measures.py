@@ -5,48 +5,26 @@ makes the container act, to what a client sees: a watch event, a line, an answer
 hostPath volume, which is written from here: no polling, and the same clock at both ends.
 """
 
-import base64
-import http.client
-import json
-import os
-import ssl
-import subprocess
-import tempfile
+import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
-from tests.flow.live import is_ready, shell_pod, wait_for
-from vkcri.kube.client import Client
+from benchmarks._pods import PODS, WAIT_SECONDS, Contender, Pods
+from benchmarks._processes import cpu_seconds, pss
+from tests.flow.live import shell_pod, wait_for
 
-PODS = "/api/v1/namespaces/default/pods"
 BURST = 60
 IDLE_PODS = 20
+PROBED_PODS = 60  # a node; 250 containers each on two nodes at once are too many for two cores
+EXITS_A_POD = 10
 IDLE_SECONDS = 60.0
 LOG_LINES, LINE_BYTES = 60_000, 100  # 8 MB in the file: the kubelet rotates at 10 MiB
-_TICKS = os.sysconf("SC_CLK_TCK")
-_WAIT_SECONDS = 180.0
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One node: its name, and its processes by what they are (`node`: what is compared, `containerd`: beside it)."""
-
-    name: str
-    pids: Callable[[], Mapping[str, Sequence[int]]]
-
-
-class Work:
+class Work(Pods):
     """The measurements, one method each; every one leaves no pod behind. Seconds unless it says otherwise."""
-
-    def __init__(self, client: Client, kubeconfig: Path) -> None:
-        self._client = client
-        self._kubectl = ["kubectl", f"--kubeconfig={kubeconfig}"]
-        self._number = 0
 
     def create_to_ready(self, node: Contender) -> float:
         """From the POST of a pod to its condition Ready."""
@@ -62,17 +40,13 @@ class Work:
             self._until_ready(versions[0], names)
             return time.monotonic() - began
 
-    def exit_to_status(self, node: Contender) -> float:
-        """From the byte on which a container ends to phase Succeeded."""
-        with self._fifo() as fifo, self._pod(node, "read line </work/fifo", fifo, restartPolicy="Never") as (name, _):
-            version = self._version(name)
-            with self._watch(version, name) as events:
-                began = time.monotonic()
-                fifo.write_text("end\n")
-                for event in events:
-                    if event["object"]["status"]["phase"] == "Succeeded":
-                        return time.monotonic() - began
-        raise AssertionError("the watch ended")
+    def exits_to_status(self, node: Contender, count: int, apart: float) -> list[float]:
+        """From the byte on which a container ends to its state `terminated`: `count` containers, EXITS_A_POD of a pod,
+        one after the other, up to `apart` seconds between them, so that they fall anywhere in a second of polling."""
+        found: list[float] = []
+        while len(found) < count:
+            found += self._exits_of_a_pod(node, min(EXITS_A_POD, count - len(found)), apart)
+        return found
 
     def delete_to_gone(self, node: Contender) -> float:
         """From DELETE, with its grace, to the event DELETED, for a container that ends on SIGTERM."""
@@ -120,31 +94,10 @@ class Work:
                     found.setdefault(f"log, {LOG_LINES} lines{where}", []).append(time.monotonic() - between)
             return found
 
-    @contextmanager
-    def _endpoint(self, node: Contender) -> Iterator[http.client.HTTPSConnection]:
-        """A connection to a node's kubelet API, as the cluster's administrator."""
-        status = self._client.get(f"/api/v1/nodes/{node.name}")["status"]
-        (address,) = [item["address"] for item in status["addresses"] if item["type"] == "InternalIP"]
-        port = status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # both may serve a self-signed one
-        show = [*self._kubectl, "config", "view", "--raw", "--flatten", "-o", "json"]
-        user = json.loads(subprocess.run(show, check=True, capture_output=True).stdout)["users"][0]["user"]
-        with tempfile.NamedTemporaryFile() as pair:
-            for key in ("client-certificate-data", "client-key-data"):
-                pair.write(base64.b64decode(user[key]) + b"\n")
-            pair.flush()
-            context.load_cert_chain(pair.name)
-        connection = http.client.HTTPSConnection(address, port, timeout=60, context=context)
-        try:
-            yield connection
-        finally:
-            connection.close()
-
     def follow_lag(self, node: Contender, repeats: int) -> list[float]:
         """From the byte on which a container prints a line to that line in a followed log."""
         script = "exec 3<>/work/fifo; while read line <&3; do echo $line; done"  # open for both, it never ends
-        with self._fifo() as fifo, self._pod(node, script, fifo) as (name, _):
+        with self._fifos() as folder, self._pod(node, script, folder) as (name, _):
             stream = self._client.watch(f"{PODS}/{name}/log", params={"follow": "true"}, read_timeout=30.0)
             lags = []
             with stream as lines:
@@ -152,10 +105,26 @@ class Work:
                 for number in range(repeats + 1):
                     time.sleep(0.2)  # nothing else is under way
                     began = time.monotonic()
-                    fifo.write_text(f"{number}\n")
+                    (folder / "fifo").write_text(f"{number}\n")
                     assert next(answers) == str(number).encode()
                     lags.append(time.monotonic() - began)
             return lags[1:]  # the first one pays for the connection
+
+    def probed(self, nodes: Sequence[Contender]) -> list[float]:
+        """CPU in percent of one core, a node each, over the same IDLE_SECONDS. Each node has PROBED_PODS pods, whose
+        container is probed by HTTP and by a command every ten seconds."""
+        timing = {"periodSeconds": 10, "timeoutSeconds": 10}
+        container = {
+            "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, **timing},
+            "livenessProbe": {"exec": {"command": ["true"]}, **timing},
+        }
+        script = "echo > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"
+        made = [(node, self._name()) for _ in range(PROBED_PODS) for node in nodes]
+        with self._removed([name for _, name in made]):
+            for node, name in made:
+                self._create(node, shell_pod(name, script, container=container))
+            wait_for("they are Ready", lambda: all(self._is_ready(name) for _, name in made), 4 * WAIT_SECONDS)
+            return [used["node"] for used in self._used([node.pids() for node in nodes])]
 
     def at_rest(self, node: Contender) -> Mapping[str, float]:
         """CPU in percent of one core over IDLE_SECONDS, and PSS in MB, with IDLE_PODS pods that sleep; containerd's own
@@ -164,102 +133,42 @@ class Work:
         with self._removed(names):
             for name in names:
                 self._create(node, shell_pod(name, "exec sleep 3600"))
-            wait_for("they are Ready", lambda: all(map(self._is_ready, names)), _WAIT_SECONDS)
-            time.sleep(15)  # at rest, no longer starting pods
+            wait_for("they are Ready", lambda: all(map(self._is_ready, names)), WAIT_SECONDS)
             pids = node.pids()
-            before = {kind: _cpu(group) for kind, group in pids.items()}
-            time.sleep(IDLE_SECONDS)
-            used = {kind: (_cpu(group) - before[kind]) / IDLE_SECONDS * 100 for kind, group in pids.items()}
-            return {"cpu": used["node"], "containerd": used["containerd"], "pss": sum(map(_pss, pids["node"]))}
+            (used,) = self._used([pids])
+            return {"cpu": used["node"], "containerd": used["containerd"], "pss": sum(map(pss, pids["node"]))}
 
-    def _name(self) -> str:
-        self._number += 1
-        return f"bench-{self._number}"
+    def _used(self, nodes: Sequence[Mapping[str, Sequence[int]]]) -> list[dict[str, float]]:
+        """CPU in percent of one core over IDLE_SECONDS, by kind, of each node's processes."""
+        time.sleep(15)  # at rest, no longer starting pods
+        before = [{kind: cpu_seconds(group) for kind, group in pids.items()} for pids in nodes]
+        time.sleep(IDLE_SECONDS)
+        return [
+            {kind: (cpu_seconds(group) - then[kind]) / IDLE_SECONDS * 100 for kind, group in pids.items()}
+            for pids, then in zip(nodes, before, strict=True)
+        ]
 
-    @contextmanager
-    def _fifo(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="vkcri-bench-") as folder:
-            os.mkfifo(Path(folder) / "fifo")
-            yield Path(folder) / "fifo"
+    def _exits_of_a_pod(self, node: Contender, count: int, apart: float) -> list[float]:
+        """exits_to_status of the containers of one pod, which waits until all of them run."""
+        containers = [
+            {**shell_pod("", f"read line </work/{number}")["spec"]["containers"][0], "name": f"c{number}"}
+            for number in range(count)
+        ]
+        spec = {"container": containers[0], "containers": containers[1:], "restartPolicy": "Never"}
+        found = []
+        with self._fifos([str(number) for number in range(count)]) as folder:
+            with self._pod(node, "", folder, **spec) as (name, _):
+                for number in random.sample(range(count), count):
+                    time.sleep(random.uniform(0, apart))
+                    found.append(self._exit(name, folder / str(number), f"c{number}"))
+        return found
 
-    @contextmanager
-    def _pod(self, node: Contender, script: str, fifo: Path | None = None, **spec: Any) -> Iterator[tuple[str, float]]:
-        """A Ready pod's name and how long that took; it is gone at the end. `fifo`: its folder is /work."""
-        name = self._name()
-        pod = shell_pod(name, script, **{"terminationGracePeriodSeconds": 0, **spec})
-        if fifo is not None:
-            pod["spec"]["volumes"] = [{"name": "work", "hostPath": {"path": str(fifo.parent)}}]
-            pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]
-        with self._removed([name]):
+    def _exit(self, name: str, fifo: Path, container: str) -> float:
+        with self._watch(self._version(name), name) as events:
             began = time.monotonic()
-            self._until_ready(self._create(node, pod), [name])
-            yield name, time.monotonic() - began
-
-    def _create(self, node: Contender, pod: dict[str, Any]) -> str:
-        """Create a pod on that node; gives its resource version."""
-        pod["spec"]["nodeName"] = node.name
-        return str(self._client.create(PODS, pod)["metadata"]["resourceVersion"])
-
-    def _until_ready(self, version: str, names: Sequence[str]) -> None:
-        """Wait until all of these were Ready after that version. Raises AssertionError where the watch ends first."""
-        waiting = set(names)
-        with self._watch(version, names[0] if len(names) == 1 else "") as events:
+            fifo.write_text("end\n")
             for event in events:
-                if is_ready(event["object"]):
-                    waiting.discard(event["object"]["metadata"]["name"])
-                if not waiting:
-                    return
-        raise AssertionError(f"the watch ended before these were Ready: {', '.join(sorted(waiting))}")
-
-    @contextmanager
-    def _removed(self, names: Sequence[str]) -> Iterator[None]:
-        """Whatever becomes of the measurement, these pods are gone at its end."""
-        try:
-            yield
-        finally:
-            for name in filter(self._exists, names):
-                self._client.delete(f"{PODS}/{name}", {"gracePeriodSeconds": 0})
-            self._gone(names)
-
-    @contextmanager
-    def _watch(self, version: str, name: str = "") -> Iterator[Iterator[dict[str, Any]]]:
-        params = {"resourceVersion": version, **({"fieldSelector": f"metadata.name={name}"} if name else {})}
-        with self._client.watch(PODS, params=params, read_timeout=_WAIT_SECONDS) as lines:
-            yield map(json.loads, lines)
-
-    def _version(self, name: str) -> str:
-        return str(self._client.get(f"{PODS}/{name}")["metadata"]["resourceVersion"])
-
-    def _exists(self, name: str) -> bool:
-        found = self._client.get(PODS, params={"fieldSelector": f"metadata.name={name}"})
-        return bool(found["items"])
-
-    def _is_ready(self, name: str) -> bool:
-        return is_ready(self._client.get(f"{PODS}/{name}"))
-
-    def _gone(self, names: Sequence[str]) -> None:
-        """Wait until they are, and a moment more: a node still cleans up behind a pod that a client sees no longer."""
-        wait_for("the pods are gone", lambda: not any(map(self._exists, names)), _WAIT_SECONDS)
-        time.sleep(0.5)
-
-    def _timed(self, command: list[str]) -> float:
-        began = time.monotonic()
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        return time.monotonic() - began
-
-
-def _cpu(pids: Sequence[int]) -> float:
-    """Seconds of CPU that processes have used, their ended children included."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15]))
-    return total / _TICKS
-
-
-def _pss(pid: int) -> float:
-    """In MB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0
+                statuses = event["object"]["status"].get("containerStatuses") or ()
+                if any(item["name"] == container and "terminated" in item["state"] for item in statuses):
+                    return time.monotonic() - began
+        raise AssertionError("the watch ended")

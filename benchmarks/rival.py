@@ -12,9 +12,11 @@ import random
 import re
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks._measures import BURST, IDLE_PODS, Contender, Work
+from benchmarks._measures import BURST, IDLE_PODS, PROBED_PODS, Work
+from benchmarks._pods import Contender
 from bridge import containerd
 from tests import instances
 from tests.cluster.control import claimed
@@ -26,6 +28,8 @@ from vkcri.config import RuntimeSettings
 ROUNDS = 11
 BURSTS = 3
 REPEATS = 21
+EXITS = 200
+EXITS_POLLED = 40  # of who polls: one takes about a second, up to another one apart
 Samples = dict[str, dict[str, list[float]]]
 _SECONDS, _PERCENT, _MEGABYTES = "ms", "%", "MB"
 
@@ -43,41 +47,86 @@ def main() -> None:
             _say(f"starting the kubelet and vkcri as nodes of {cluster.server}")
             rival.start()
             node.up()
-            work = Work(cluster.client(), cluster.admin_kubeconfig)
-            ours = Contender(node.name, lambda: _our_pids(node))
-            theirs = Contender(rival.node, lambda: _their_pids(rival))
-            print(_table(_measure(work, ours, theirs), cluster.version))
+            match = Match(Work(cluster.client(), cluster.admin_kubeconfig), node, rival)
+            print(_table(match.measured(), cluster.version))
         finally:
             node.reset()
             rival.stop()
 
 
-def _measure(work: Work, ours: Contender, theirs: Contender) -> Samples:
-    """All samples, by figure and node."""
-    samples: Samples = {}
+class Match:
+    """Both nodes, and all samples so far, by figure and side."""
 
-    wanted = re.compile(os.environ.get("FIGURES", ""))
+    def __init__(self, work: Work, node: LiveNode, rival: Rival) -> None:
+        self._work = work
+        self._node = node
+        self.ours = Contender(node.name, lambda: _our_pids(node))
+        self.theirs = Contender(rival.node, lambda: _their_pids(rival))
+        self.samples: Samples = {}
+        self._wanted = re.compile(os.environ.get("FIGURES", ""))
 
-    def take(what: str, rounds: int, measure: Callable[[Contender], Mapping[str, Sequence[float]]]) -> None:
-        if not wanted.search(what) and what != "warming up":
+    def measured(self) -> Samples:
+        """All samples, by figure and side."""
+        work = self._work
+        self.take("warming up", 1, lambda node: {"": [work.create_to_ready(node)]})  # both warm, and thrown away
+        self.samples.clear()
+        self.take("create to Ready", ROUNDS, lambda node: {"create to Ready": [work.create_to_ready(node)]})
+        self.exits()
+        self.take("delete to gone", ROUNDS, lambda node: {"delete to gone": [work.delete_to_gone(node)]})
+        self.take("burst", BURSTS, lambda node: {f"burst of {BURST} pods to Ready": [work.burst(node)]})
+        self.take("exec", 1, lambda node: {"kubectl exec true": work.execs(node, REPEATS)})
+        self.take("logs", 1, lambda node: work.logs(node, ROUNDS))
+        self.take("follow", 1, lambda node: {"follow lag": work.follow_lag(node, REPEATS)})
+        self.take("at rest", 1, lambda node: _at_rest(work, node))
+        self.probes()
+        return self.samples
+
+    def take(self, what: str, rounds: int, measure: Callable[[Contender], Mapping[str, Sequence[float]]]) -> None:
+        """So many rounds of it, in random order in each."""
+        if not self._wanted.search(what) and what != "warming up":
             return
         for number in range(rounds):
             _say(f"{what}, round {number + 1} of {rounds}")
-            for key, node in random.sample((("vkcri", ours), ("kubelet", theirs)), 2):
+            for side, node in random.sample((("vkcri", self.ours), ("kubelet", self.theirs)), 2):
                 for figure, values in measure(node).items():
-                    samples.setdefault(figure, {}).setdefault(key, []).extend(values)
+                    self.add(figure, side, values)
 
-    take("warming up", 1, lambda node: {"": [work.create_to_ready(node)]})  # both warm, and thrown away
-    samples.clear()
-    take("create to Ready", ROUNDS, lambda node: {"create to Ready": [work.create_to_ready(node)]})
-    take("exit to status", ROUNDS, lambda node: {"exit to status": [work.exit_to_status(node)]})
-    take("delete to gone", ROUNDS, lambda node: {"delete to gone": [work.delete_to_gone(node)]})
-    take("burst", BURSTS, lambda node: {f"burst of {BURST} pods to Ready": [work.burst(node)]})
-    take("exec", 1, lambda node: {"kubectl exec true": work.execs(node, REPEATS)})
-    take("logs", 1, lambda node: work.logs(node, ROUNDS))
-    take("follow", 1, lambda node: {"follow lag": work.follow_lag(node, REPEATS)})
-    take("at rest", 1, lambda node: _at_rest(work, node))
-    return samples
+    def add(self, figure: str, side: str, values: Sequence[float]) -> None:
+        self.samples.setdefault(figure, {}).setdefault(side, []).extend(values)
+
+    def exits(self) -> None:
+        """From a container's end to its status: ours by events and by polling alone, and the kubelet's, which polls."""
+        if not self._wanted.search("exit to status"):
+            return
+        by_events = "exit to status"
+        _say(f"{EXITS} exits by events")
+        self.add(by_events, "vkcri", self._work.exits_to_status(self.ours, EXITS, apart=0.2))
+        _say(f"{EXITS_POLLED} exits on the kubelet")
+        theirs = self._work.exits_to_status(self.theirs, EXITS_POLLED, apart=1.0)
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write("runtime_events = false\n")
+            file.flush()
+            _say("starting vkcri without events")
+            self._node.down()
+            self._node.environment["VKCRI_CONFIG"] = file.name
+            self._node.up()
+            _say(f"{EXITS_POLLED} exits by polling")
+            polled = self._work.exits_to_status(self.ours, EXITS_POLLED, apart=1.0)
+            self._node.down()
+            del self._node.environment["VKCRI_CONFIG"]
+            self._node.up()
+        slowest = "  the slowest of these"
+        for figure, ours in ((by_events, self.samples[by_events]["vkcri"]), (f"{by_events}, by polling alone", polled)):
+            self.samples[figure] = {"vkcri": ours, "kubelet": theirs}
+            self.samples[f"{slowest} {len(ours)} and {len(theirs)}"] = {"vkcri": [max(ours)], "kubelet": [max(theirs)]}
+
+    def probes(self) -> None:
+        """Both at once, so that they meet the same minute."""
+        if not self._wanted.search("probes"):
+            return
+        _say(f"probes, {PROBED_PODS} pods on each")
+        for side, percent in zip(("vkcri", "kubelet"), self._work.probed((self.ours, self.theirs)), strict=True):
+            self.add(f"CPU of a core with {PROBED_PODS} probed pods", side, [percent])
 
 
 def _at_rest(work: Work, node: Contender) -> Mapping[str, Sequence[float]]:

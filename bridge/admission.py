@@ -20,7 +20,7 @@ from bridge.admit import Refusal, admit, fits, place, wants_strict_groups
 from bridge.allocation import Allocation, allocation_of, applied, order, remembered
 from bridge.eviction import pressure
 from bridge.outcome import EVICTED
-from vkcri.api import pods
+from vkcri.api import pods, resources
 
 Pod = Mapping[str, Any]
 
@@ -55,6 +55,7 @@ class Admission:
         self._granted: dict[str, Allocation] = {}
         self._deferred: dict[str, str] = {}  # since when, RFC 3339
         self._preempted: list[tuple[str, str]] = []  # not told yet
+        self._requests: dict[str, tuple[Pod, resources.Amounts]] = {}  # of the newest copy that was asked about
 
     def offer(self, uid: str, pod: Pod) -> None:
         """A pod that is to be judged, unless it was. One that has ended is not, though an older copy of it may come
@@ -111,7 +112,7 @@ class Admission:
         with self._lock:
             self._released.add(uid)
             held = self._admitted.pop(uid, None)
-            for table in (self._offered, self._deferred):
+            for table in (self._offered, self._deferred, self._requests):
                 table.pop(uid, None)
             granted = self._settle_resizes()[1] if held is not None else set()
         for other in granted:
@@ -145,7 +146,9 @@ class Admission:
         if short:
             return Refusal(EVICTED, short)
         strict = wants_strict_groups(pod) and self._strict_groups()
-        refusal = admit(pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict)
+        refusal = admit(
+            pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict, requests=self._requests_of
+        )
         return self._preempt(pod, refusal) if refusal is not None and pods.is_critical(pod) else refusal
 
     def _preempt(self, pod: Pod, refusal: Refusal) -> Refusal | None:
@@ -170,6 +173,15 @@ class Admission:
     def _others(self, uid: str) -> list[Pod]:
         return [applied(held, self._granted[other]) for other, held in self._admitted.items() if other != uid]
 
+    def _requests_of(self, pod: Pod) -> resources.Amounts:
+        """What a pod that was taken requests, summed up once for each copy of it: else a burst of pods would do it
+        anew, for all of them, at each."""
+        uid = pods.uid(pod)
+        held = self._requests.get(uid)
+        if held is None or held[0] is not pod:
+            held = self._requests[uid] = pod, resources.pod_requests(pod)
+        return held[1]
+
     def _settle_resizes(self) -> tuple[dict[str, Refusal], set[str]]:
         """Grant what fits of the resizes that are asked for: (who is refused and why, who was granted)."""
         asking = [(uid, self._admitted[uid]) for uid in self._deferred]
@@ -177,7 +189,7 @@ class Admission:
         refusals: dict[str, Refusal] = {}
         granted: set[str] = set()
         for uid, pod in asking:
-            refusal = fits(pod, self._others(uid), self._allocatable(), self._node())
+            refusal = fits(pod, self._others(uid), self._allocatable(), self._node(), self._requests_of)
             if refusal is None:
                 self._granted[uid] = allocation_of(pod)
                 del self._deferred[uid]

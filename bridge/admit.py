@@ -5,7 +5,7 @@ once and is never refused after a restart. The reasons and messages are the kube
 controllers and people look for them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -42,9 +42,11 @@ def admit(
     node: Mapping[str, Any],
     *,
     strict_groups: bool = False,
+    requests: Callable[[Pod], resources.Amounts] = resources.pod_requests,
 ) -> Refusal | None:
     """None if the node takes the pod beside those admitted. allocatable: amounts by resource name; node: the Node;
-    strict_groups: whether the runtime can leave out the groups that an image gives its user."""
+    strict_groups: whether the runtime can leave out the groups that an image gives its user; requests: `pod_requests`,
+    or what remembers its answers for the pods admitted."""
     try:
         names.check_names(pod)
         _check_mounts(pod)
@@ -59,13 +61,20 @@ def admit(
     sysctl = security.forbidden_sysctl(pod)
     if sysctl is not None:
         return Refusal("SysctlForbidden", sysctl)
-    return fits(pod, admitted, allocatable, node)
+    return fits(pod, admitted, allocatable, node, requests)
 
 
-def fits(pod: Pod, admitted: Iterable[Pod], allocatable: Mapping[str, Any], node: Mapping[str, Any]) -> Refusal | None:
+def fits(
+    pod: Pod,
+    admitted: Iterable[Pod],
+    allocatable: Mapping[str, Any],
+    node: Mapping[str, Any],
+    requests: Callable[[Pod], resources.Amounts] = resources.pod_requests,
+) -> Refusal | None:
     """None if there is room for the pod and it may be on this node: what a pod that runs is judged by when it asks for
     other resources. Whether it may run at all was settled when it was taken, perhaps by another version."""
-    return _resources(pod, list(admitted), allocatable) or place(pod, node)
+    used = [requests(other) for other in admitted]
+    return _resources(resources.pod_requests(pod), used, allocatable) or place(pod, node)
 
 
 def wants_strict_groups(pod: Pod) -> bool:
@@ -73,16 +82,18 @@ def wants_strict_groups(pod: Pod) -> bool:
     return (pods.spec(pod).get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
 
 
-def _resources(pod: Pod, admitted: list[Pod], allocatable: Mapping[str, Any]) -> Refusal | None:
+def _resources(
+    wanted: resources.Amounts, admitted: list[resources.Amounts], allocatable: Mapping[str, Any]
+) -> Refusal | None:
     figures: list[tuple[str, Fraction, Fraction, Fraction]] = []  # of what is short: name, asked, used, capacity
     limit = Fraction(int(quantities.parse(allocatable.get("pods", "110"))))
     if len(admitted) + 1 > limit:
         figures.append(("pods", Fraction(1), Fraction(len(admitted)), limit))
     used: dict[str, Fraction] = {}
     for other in admitted:
-        for name, amount in resources.pod_requests(other).items():
+        for name, amount in other.items():
             used[name] = used.get(name, Fraction(0)) + amount
-    for name, asked in sorted(resources.pod_requests(pod).items()):
+    for name, asked in sorted(wanted.items()):
         capacity = quantities.parse(allocatable.get(name, "0"))
         if asked > 0 and used.get(name, Fraction(0)) + asked > capacity:
             figures.append((name, asked, used.get(name, Fraction(0)), capacity))

@@ -71,7 +71,7 @@ class Bridge:
         )
         self.preparation = Preparation(settings, self.runtime, self.cluster.node, self._prepared)
         self.relist = self._make_relist()
-        self.hints = Hints(self.runtime, self._hint)
+        self.hints = Hints(self.runtime, self._hint, wanted=settings.runtime_events)
         self.node = NodeStatus(
             settings,
             self.runtime,

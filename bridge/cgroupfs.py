@@ -185,6 +185,7 @@ def _v2_sizes(folder: Path, expected: int) -> Sizes:
 
 def make(root: Path, name: str, *, unified: bool) -> None:
     """Every level of name below root; on v2 each parent hands its controllers down, on v1 cpusets are inherited."""
+    inherited = () if unified else [file for file in ("cpuset.cpus", "cpuset.mems") if (root / file).exists()]
     folder = root
     for step in name.split("/"):
         if unified:
@@ -192,8 +193,8 @@ def make(root: Path, name: str, *, unified: bool) -> None:
         parent, folder = folder, folder / step
         if not folder.is_dir():
             folder.mkdir(mode=0o755, exist_ok=True)
-        for cpuset in ("cpuset.cpus", "cpuset.mems"):
-            if not unified and (folder / cpuset).exists() and not (folder / cpuset).read_text().strip():
+        for cpuset in inherited:
+            if not (folder / cpuset).read_text().strip():
                 (folder / cpuset).write_text((parent / cpuset).read_text())
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -36,6 +37,7 @@ class Cgroups:
         self._hierarchies = hierarchies or mounted_hierarchies()
         self._lock = threading.Lock()
         self._burstable: dict[str, Fraction] = {}
+        self._levels_hold: tuple[int, Mapping[str, int]] | None = None
         self.facts = CgroupFacts(self._hierarchies.version, self._has_swap(), host_hugepages())
 
     def ensure_pod(self, pod: pods.Pod) -> str:
@@ -161,13 +163,19 @@ class Cgroups:
 
     def _ensure_levels(self) -> None:
         """kubepods has the node's CPUs, memory and huge pages (node allocatable, of which nothing is reserved),
-        burstable what its pods request together, besteffort the least."""
-        kubepods = f"{self._base}/kubepods"
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        burstable what its pods request together, besteffort the least. Nothing where they are there and hold that."""
+        kubepods, burstable = f"{self._base}/kubepods", shares(sum(self._burstable.values(), Fraction(0)))
+        levels = [
+            f"{root}/{kubepods}/{level}" for root in self._hierarchies.roots for level in ("burstable", "besteffort")
+        ]
         pages = {size: reserved_hugepages(size) for size in self.facts.hugepages}
+        if self._levels_hold == (burstable, pages) and all(map(os.path.isdir, levels)):
+            return
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._ensure(kubepods, Limits(shares(Fraction(os.cpu_count() or 1)), memory=memory, hugepages=pages))
-        self._ensure(f"{kubepods}/burstable", Limits(shares(sum(self._burstable.values(), Fraction(0)))))
+        self._ensure(f"{kubepods}/burstable", Limits(burstable))
         self._ensure(f"{kubepods}/besteffort", Limits(MIN_SHARES))
+        self._levels_hold = burstable, pages
 
     def _ensure(self, name: str, limits: Limits) -> None:
         try:

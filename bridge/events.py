@@ -20,9 +20,10 @@ from vkcri.backoff import Backoff
 from vkcri.errors import Refused, Unavailable, VkcriError
 from vkcri.lifecycle import Process
 
-STARTED, EXITED, OOM, CONNECTED = "started", "exited", "oom", "connected"
+STARTED, ENDING, EXITED, OOM, CONNECTED = "started", "ending", "exited", "oom", "connected"
 _SUBSCRIBE = "/containerd.services.events.v1.Events/Subscribe"
-_TOPICS = {"/tasks/start": STARTED, "/tasks/exit": EXITED, "/tasks/oom": OOM}
+_EXIT, _DELETE = "/tasks/exit", "/tasks/delete"
+_TOPICS = {"/tasks/start": STARTED, _EXIT: ENDING, _DELETE: EXITED, "/tasks/oom": OOM}
 _FILTERS = [f'namespace=="k8s.io",topic=="{topic}"' for topic in _TOPICS]
 _CRI_KINDS = {cri.CONTAINER_STARTED_EVENT: STARTED, cri.CONTAINER_STOPPED_EVENT: EXITED}
 _SETTLE_SECONDS = 1.0  # a stream that lives as long stands: a refusal comes at once, an answer only with an event
@@ -33,8 +34,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hint:
-    """Something happened: the id of a container or sandbox, and STARTED, EXITED or OOM. CONNECTED with the id "" says
-    that a stream begins: anything may have happened before it, so everything is to be read once."""
+    """Something happened: the id of a container or sandbox, and STARTED, ENDING, EXITED or OOM. ENDING: its process has
+    exited, which CRI shows only once containerd has taken away what is left of it; then EXITED follows. CONNECTED with
+    the id "" says that a stream begins: anything may have happened before it, so everything is to be read once."""
 
     id: str
     kind: str
@@ -44,11 +46,17 @@ class Hints:
     """Follows the runtime's events for ever."""
 
     def __init__(
-        self, runtime: Runtime, on_hint: Callable[[Hint], None], *, clock: Callable[[], float] = time.monotonic
+        self,
+        runtime: Runtime,
+        on_hint: Callable[[Hint], None],
+        *,
+        wanted: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_hint` runs on this object's thread and must be quick."""
+        """`on_hint` runs on this object's thread and must be quick. wanted: whether there is to be a stream at all."""
         self._runtime = runtime
         self._on_hint = on_hint
+        self._wanted = wanted
         self._clock = clock
         self._call: Any = None
         self._since = 0.0
@@ -62,6 +70,9 @@ class Hints:
 
     def start(self, process: Process) -> None:
         """Follow on a thread of its own until the process stops."""
+        if not self._wanted:
+            log.info("runtime_events=false: the runtime is polled every second")
+            return
         process.on_stop(self._cancel)
         process.start_thread("runtime-events", lambda: self._run(process))
 
@@ -105,6 +116,7 @@ class Hints:
         try:
             for envelope in self._messages("Subscribe", subscribe(pb.SubscribeRequest(filters=_FILTERS))):
                 if (hint := hint_of(envelope)) is not None:
+                    log.debug("%s of %s", envelope.topic, hint.id)
                     self._on_hint(hint)
         finally:
             channel.close()
@@ -136,7 +148,8 @@ def hint_of(envelope: pb.Envelope) -> Hint | None:
     kind = _TOPICS.get(envelope.topic)
     if kind is None:
         return None
-    if kind == EXITED:
-        ended = pb.TaskExit.FromString(envelope.event.value)
-        return Hint(ended.container_id, EXITED) if ended.id in ("", ended.container_id) else None
+    if envelope.topic in (_EXIT, _DELETE):
+        message = pb.TaskDelete if envelope.topic == _DELETE else pb.TaskExit
+        ended = message.FromString(envelope.event.value)
+        return Hint(ended.container_id, kind) if ended.id in ("", ended.container_id) else None
     return Hint(pb.TaskEvent.FromString(envelope.event.value).container_id, kind)

@@ -6,15 +6,19 @@ import threading
 from collections.abc import Collection, Iterable
 
 from bridge.actions import SANDBOX, START, TEARDOWN, stop_key
-from bridge.events import EXITED, STARTED, Hint
+from bridge.events import ENDING, EXITED, OOM, STARTED, Hint
 from bridge.observe import Observed, state_of
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Box
 
-HINTS = (0.02, 0.1, 0.5)
-"""Seconds after an event at which its pod is read again, until CRI shows the change."""
+HINTS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
+"""Seconds after an event at which its pod is read again, until CRI shows the change: a busy containerd was seen to take
+seconds from its own event to that, and the next relist may be ten away."""
+OOM_HINTS = (0.1, 0.5)
+"""The same after a kill for memory, of which CRI may show nothing: the process need not have been the container's."""
 PATIENCE = 0.1
-"""Seconds that an operation has, after the event that it brought about, to end by itself."""
+"""Seconds after which an event's pod is read where something better than the event is to come: the end of the operation
+that brought it about, or that an exit shows."""
 OOM_LOOK = 0.5
 KILLED = 137
 
@@ -27,10 +31,12 @@ class Looks:
         self._hints: list[tuple[float, Hint]] = []
 
     def add(self, hint: Hint, now: float, *, expected: bool = False) -> float:
-        """When to read for it: now, or where it is expected after a moment."""
+        """When to read for it: now, or where something better is expected after a moment."""
         first = PATIENCE if expected else 0.0
         with self._lock:
-            self._hints += [(now + delay, hint) for delay in HINTS if delay >= first]
+            delays = OOM_HINTS if hint.kind == OOM else HINTS
+            self._hints = [(when, other) for when, other in self._hints if other.id != hint.id]
+            self._hints += [(now + delay, hint) for delay in delays if delay >= first]
         return now + first
 
     def next(self, observed: Observed, now: float) -> float | None:
@@ -46,10 +52,12 @@ class Looks:
 
 
 def is_expected(hint: Hint, busy: Collection[str]) -> bool:
-    """Whether an operation of the pod that is under way (keys of actions) brings that about."""
+    """Whether it announces what comes with an event of its own, or what an operation of the pod that is under way (keys
+    of actions) brings about."""
     if hint.kind == STARTED:
         return START in busy
-    return hint.kind == EXITED and any(key in busy for key in (stop_key(hint.id), TEARDOWN, SANDBOX))
+    stopped = any(key in busy for key in (stop_key(hint.id), TEARDOWN, SANDBOX))
+    return hint.kind == ENDING or (hint.kind == EXITED and stopped)
 
 
 def is_listed(observed: Observed, boxes: Iterable[Box]) -> bool:

@@ -193,6 +193,9 @@ class RuntimeSettings(ClusterSettings):
     parallel_starts: int = setting(
         4, "sandbox starts at a time: measured, 8 in parallel are slower than 4 on two cores"
     )
+    runtime_events: bool = setting(
+        True, "follow the runtime's events and read it whole each 10 s; false: poll it each second, as the kubelet does"
+    )
     max_pods: int = setting(110, "pods that the node takes, as the kubelet's default")
     pod_pids_limit: int = setting(
         -1, "processes that a pod may have; -1: no limit of its own, as the kubelet's default"

@@ -10,6 +10,7 @@ from bridge.admit import Refusal, admit
 from bridge.allocation import allocation_of
 from bridge.unsupported import unsupported
 from tests.unit.bridge.building import a_pod, spec
+from vkcri.api import pods, resources
 from vkcri.errors import Unavailable
 
 ROOM = {"cpu": "2", "memory": "1Gi", "pods": "3", "ephemeral-storage": "10Gi"}
@@ -165,6 +166,29 @@ class TestAdmission:
             admission.offer(uid, self.pod(uid, created))
         admission.count(["c", "b", "nobody"])
         assert [admission.verdict(uid) is None for uid in ("a", "b", "c")] == [False, True, True]
+
+    def test_what_was_taken_is_summed_up_once_a_copy_however_many_come_after_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        summed: list[str] = []
+        whole = resources.pod_requests
+
+        def counted(pod: Any) -> resources.Amounts:
+            summed.append(pods.uid(pod))
+            return whole(pod)
+
+        monkeypatch.setattr(resources, "pod_requests", counted)
+        admission = Admission(lambda: {"cpu": "2", "pods": "9"}, dict)
+        for uid in ("a", "b", "c", "d"):
+            admission.offer(uid, self.pod(uid, f"2026-{uid}", "500m"))
+            assert admission.verdict(uid) is None
+        assert summed.count("a") == 2, "as the one that asks, and as one of the others"
+        admission.offer("a", self.pod("a", "2026-a", "500m"))
+        admission.offer("e", self.pod("e", "2026-e", "500m"))
+        assert admission.verdict("e") == Refusal(
+            "OutOfcpu", "Node didn't have enough resource: cpu, requested: 500, used: 2000, capacity: 2000"
+        )
+        assert summed.count("a") == 3
 
     def test_the_end_of_one_makes_room(self) -> None:
         admission = self.admission()

@@ -1,6 +1,7 @@
 """Pods' cgroups: pure amounts, v2 in a folder that plays the kernel, and the real tree of this guest."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,6 +162,14 @@ def test_best_effort_pods_share_the_least_and_burstable_ones_what_they_request(v
     kubepods = tmp_path / "vk-cri-speccg-59/kubepods"
     assert (kubepods / "besteffort/cpu.weight").read_text() == "1"
     assert (kubepods / "burstable/cpu.weight").read_text() == str(weight(2048))
+
+
+def test_a_level_that_was_taken_away_is_made_anew_with_what_it_holds(v2: Cgroups, tmp_path: Path) -> None:
+    v2.ensure_pod(pod())
+    besteffort = tmp_path / "vk-cri-speccg-59/kubepods/besteffort"
+    shutil.rmtree(besteffort)
+    v2.ensure_pod(pod({"requests": {"cpu": "1"}}, uid="uid-2"))
+    assert (besteffort / "cpu.weight").read_text() == "1"
 
 
 @pytest.mark.parametrize("uid", ["../x", "", "a/b", "a..b"])

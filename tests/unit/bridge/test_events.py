@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.events import CONNECTED, EXITED, OOM, STARTED, Hint, Hints, hint_of
+from bridge.events import CONNECTED, ENDING, EXITED, OOM, STARTED, Hint, Hints, hint_of
 from bridge.pb.containerd import events_pb2 as pb
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
@@ -21,12 +21,12 @@ from vkcri.lifecycle import Process
 class Listener:
     """A process of one test with Hints in it."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, wanted: bool = True) -> None:
         self.seen: list[Hint] = []
         self.ended: list[int] = []
         self.runtime = Runtime(endpoint)
         self.process = Process("test", Instance("rt-11"), end=self.ended.append)
-        self.hints = Hints(self.runtime, self.seen.append)
+        self.hints = Hints(self.runtime, self.seen.append, wanted=wanted)
         self.hints.start(self.process)
 
     def close(self) -> None:
@@ -84,6 +84,16 @@ def test_a_runtime_without_events_is_polled_and_that_is_said_once(
     assert caplog.text.count("polling") == 1
 
 
+def test_events_that_are_not_wanted_are_not_asked_for(fake: FakeRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    fake.has_events = True
+    listener = Listener(fake.endpoint, wanted=False)
+    assert "polled every second" in caplog.text
+    assert "runtime-events" not in [thread.name for thread in threading.enumerate()]
+    assert not listener.hints.live
+    listener.close()
+
+
 def test_after_a_break_the_stream_is_taken_up_again_and_everything_is_to_be_read(
     tmp_path: Path, listen: Callable[[str], Listener]
 ) -> None:
@@ -98,7 +108,7 @@ def test_after_a_break_the_stream_is_taken_up_again_and_everything_is_to_be_read
         wait_for("the break is noticed", lambda: not listener.hints.live)
 
 
-def envelope(topic: str, body: pb.TaskEvent | pb.TaskExit) -> pb.Envelope:
+def envelope(topic: str, body: pb.TaskEvent | pb.TaskExit | pb.TaskDelete) -> pb.Envelope:
     found = pb.Envelope(namespace="k8s.io", topic=topic)
     found.event.value = body.SerializeToString()
     return found
@@ -109,13 +119,15 @@ def envelope(topic: str, body: pb.TaskEvent | pb.TaskExit) -> pb.Envelope:
     [
         ("/tasks/start", pb.TaskEvent(container_id="c"), Hint("c", STARTED)),
         ("/tasks/oom", pb.TaskEvent(container_id="c"), Hint("c", OOM)),
-        ("/tasks/exit", pb.TaskExit(container_id="c", id="c", exit_status=1), Hint("c", EXITED)),
+        ("/tasks/exit", pb.TaskExit(container_id="c", id="c", exit_status=1), Hint("c", ENDING)),
         ("/tasks/exit", pb.TaskExit(container_id="c", id="an-exec"), None),
+        ("/tasks/delete", pb.TaskDelete(container_id="c"), Hint("c", EXITED)),
+        ("/tasks/delete", pb.TaskDelete(container_id="c", id="an-exec"), None),
         ("/images/create", pb.TaskEvent(container_id="c"), None),
     ],
 )
 def test_an_envelope_is_a_hint_unless_an_exec_ended(
-    topic: str, body: pb.TaskEvent | pb.TaskExit, expected: Hint | None
+    topic: str, body: pb.TaskEvent | pb.TaskExit | pb.TaskDelete, expected: Hint | None
 ) -> None:
     assert hint_of(envelope(topic, body)) == expected
 

@@ -4,8 +4,8 @@ when it need not be."""
 import pytest
 
 from bridge.actions import REFRESH, SANDBOX, START, TEARDOWN, stop_key
-from bridge.events import EXITED, OOM, STARTED, Hint
-from bridge.looks import HINTS, OOM_LOOK, PATIENCE, Looks, is_expected, is_listed
+from bridge.events import ENDING, EXITED, OOM, STARTED, Hint
+from bridge.looks import HINTS, OOM_HINTS, OOM_LOOK, PATIENCE, Looks, is_expected, is_listed
 from bridge.observe import Container, Observed, Sandbox
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.relist import Box
@@ -21,18 +21,23 @@ def test_nothing_was_heard_so_nothing_is_to_be_read_again() -> None:
     assert Looks().next(one("running"), NOW) is None
 
 
-def test_what_cri_does_not_show_yet_is_looked_for_less_and_less_often_and_then_no_more() -> None:
+@pytest.mark.parametrize(("kind", "delays"), [(EXITED, HINTS), (OOM, OOM_HINTS)])
+def test_what_cri_does_not_show_yet_is_looked_for_less_and_less_often_and_then_no_more(
+    kind: str, delays: tuple[float, ...]
+) -> None:
     looks, running = Looks(), one("running")
-    looks.add(Hint("c", EXITED), NOW)
+    looks.add(Hint("c", kind), NOW)
     times = [NOW]
     while (again := looks.next(running, times[-1])) is not None:
         times.append(again)
-    assert times == [NOW, *(NOW + seconds for seconds in HINTS)]
+    assert times == [NOW, *(NOW + seconds for seconds in delays)]
 
 
 @pytest.mark.parametrize(
     ("kind", "observed", "shown"),
     [
+        (ENDING, one("running"), False),
+        (ENDING, one("exited"), True),
         (STARTED, one("created"), False),
         (STARTED, one("running"), True),
         (STARTED, one("exited"), True),
@@ -79,12 +84,13 @@ def test_what_an_operation_brings_about_is_looked_for_after_a_moment_and_still_a
         (EXITED, SANDBOX, True),
         (EXITED, START, False),
         (EXITED, REFRESH, False),
+        (ENDING, REFRESH, True),
         (OOM, stop_key("c"), False),
     ],
 )
 def test_an_operation_brings_about_what_it_is_for(kind: str, busy: str, expected: bool) -> None:
     assert is_expected(Hint("c", kind), {busy}) == expected
-    assert not is_expected(Hint("c", kind), set())
+    assert is_expected(Hint("c", kind), set()) == (kind == ENDING)
 
 
 def boxes(sandbox: int, container: int | None) -> set[Box]:
@@ -104,3 +110,13 @@ def boxes(sandbox: int, container: int | None) -> set[Box]:
 def test_a_list_that_shows_what_was_read_is_no_news(sandbox: int, container: int | None, known: bool) -> None:
     read = Observed((Sandbox("s", 0, ready=True),), one("running").containers)
     assert is_listed(read, boxes(sandbox, container)) == known
+
+
+def test_a_second_event_of_the_same_container_takes_the_place_of_the_first() -> None:
+    looks, running = Looks(), one("running")
+    looks.add(Hint("c", ENDING), NOW, expected=True)
+    looks.add(Hint("c", EXITED), NOW + 0.09)
+    looks.add(Hint("another", ENDING), NOW + 0.09, expected=True)
+    assert looks.next(running, NOW + 0.09) == NOW + 0.09 + HINTS[0]
+    assert looks.next(Observed(containers=()), NOW + 4) == NOW + 0.09 + HINTS[-1]
+    assert looks.next(running, NOW + 6) is None

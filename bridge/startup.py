@@ -25,11 +25,13 @@ class Started:
 
 
 class Startup:
-    """One pod's start. A pod that had begun before it was first seen here, or that had no place at first, has none."""
+    """One pod's start. A pod that had begun before it was first seen here, or that had no place at first, has none; nor
+    has one that CRI alone still knows, whose creation nobody can tell."""
 
     def __init__(self, pod: Pod) -> None:
         status = pods.status(pod)
-        self._awaited = not status.get("startTime") and not _unschedulable(status)
+        created = pod["metadata"].get("creationTimestamp")
+        self._awaited = bool(created) and not status.get("startTime") and not _unschedulable(status)
         self._pulls: list[tuple[float, float]] = []
 
     def pulled(self, began: float, ended: float) -> None:

@@ -30,6 +30,11 @@ def test_start_is_over_once_when_the_last_container_has_started() -> None:
     assert startup.seen(pod(started("a", "b")), CREATED + 7) is None
 
 
+def test_a_pod_of_unknown_creation_has_none() -> None:
+    orphan = {"metadata": {"name": "web", "uid": "u"}, "spec": {"containers": []}, "status": {}}
+    assert Startup(orphan).seen(orphan, CREATED + 6) is None
+
+
 def test_pulls_and_init_containers_do_not_count() -> None:
     startup = Startup(pod(PENDING))
     startup.pulled(CREATED + 1, CREATED + 3)

@@ -7,11 +7,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import grpc
+
 from tests.cluster import programs
+from tests.cluster.place import Place
 from vkcri.errors import Unavailable
 
 _PACKAGE = "etcd-server"
 _SECONDS = 300.0
+_CALL_SECONDS = 10.0
 
 
 def ensure() -> Path:
@@ -29,6 +33,21 @@ def ensure() -> Path:
             unpacked.chmod(0o755)
             os.replace(unpacked, target)
     return target
+
+
+def compact(place: Place, revision: int) -> None:
+    """Let a cluster's etcd forget what was before a revision, which is a resourceVersion of its API server."""
+    files = ("etcd-ca.crt", "apiserver-etcd-client.key", "apiserver-etcd-client.crt")
+    credentials = grpc.ssl_channel_credentials(*((place.pki / name).read_bytes() for name in files))
+    with grpc.secure_channel(f"127.0.0.1:{place.port('etcd')}", credentials) as channel:
+        call = channel.unary_unary("/etcdserverpb.KV/Compact", bytes, bytes)
+        call(b"\x08" + _varint(revision), timeout=_CALL_SECONDS)  # CompactionRequest.revision
+
+
+def _varint(number: int) -> bytes:
+    """Protocol buffers' whole number."""
+    head, rest = number & 0x7F, number >> 7
+    return bytes([head | 0x80]) + _varint(rest) if rest else bytes([head])
 
 
 def _download(scratch: Path) -> None:

@@ -1,9 +1,15 @@
-"""The same requests to the embedded API server and to a real one, which has no nodes but those that a test writes."""
+"""The same requests to the embedded API server and to a real one, which has no nodes but those that a test writes.
 
+The real one has a newer etcd than Debian 12's, with which it streams lists (sendInitialEvents).
+"""
+
+import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from tests.cluster import debian, etcd
 from tests.cluster.control import claimed
 from tests.comparison.sides import Pair, Side
 from tests.flow.embedded import embedded_server
@@ -17,17 +23,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/comparison/" in item.nodeid:
             item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(400))  # the first one starts both servers, and may fetch an etcd
             item.add_marker(pytest.mark.xdist_group("comparison"))
 
 
 @pytest.fixture(scope="session")
 def sides() -> Iterator[Pair]:
     """(embedded, real), both ready for pods in the namespaces `default` and `same`."""
-    with claimed() as cluster, embedded_server("same") as server:
+    newer = debian.program("trixie", "etcd-server", "usr/bin/etcd")
+    with claimed() as cluster, embedded_server("same") as server, pytest.MonkeyPatch.context() as patch:
         server.start()
+        patch.setenv("PATH", str(newer.parent), prepend=os.pathsep)
         cluster.start()
         wait_for("the embedded server's kubeconfig", server.instance.admin_kubeconfig.exists, 30)
-        pair = Side("embedded", server.instance.admin_kubeconfig), Side("real", cluster.admin_kubeconfig)
+        pair = (
+            Side("embedded", server.instance.admin_kubeconfig),
+            Side("real", cluster.admin_kubeconfig, partial(etcd.compact, cluster.place)),
+        )
         for side in pair:
             wait_for(f"{side.name}: readiness", lambda side=side: _ready(side), 30)
             side.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})

@@ -31,8 +31,10 @@ class Answer:
 class Side:
     """One API server, called `name` in what a failed comparison says."""
 
-    def __init__(self, name: str, kubeconfig: Path) -> None:
+    def __init__(self, name: str, kubeconfig: Path, forget: Callable[[int], None] = lambda _: None) -> None:
+        """`forget` drops what was before a version, where the server does not do so by itself when much has changed."""
         self.name, self.kubeconfig = name, kubeconfig
+        self._forget = forget
         content = yaml.safe_load(kubeconfig.read_text())
         server = urlsplit(content["clusters"][0]["cluster"]["server"])
         self._address = (str(server.hostname), server.port)
@@ -60,6 +62,13 @@ class Side:
         warnings = tuple(value for key, value in pairs if key == "warning")
         return Answer(answer.status, dict(pairs), _parsed(text), warnings)
 
+    def watch(self, path: str, *, accept: str = "application/json", **query: Any) -> "Stream":
+        """A watch, begun: what it says of the time before is already on its way."""
+        target = f"{path}?{urlencode({'watch': 'true', **query})}"
+        return Stream(
+            http.client.HTTPSConnection(*self._address, timeout=SECONDS, context=self._context), target, accept
+        )
+
     def get(self, path: str, **query: Any) -> Any:
         """The body of a GET that succeeds."""
         answer = self.request("GET", path, query=query)
@@ -69,10 +78,42 @@ class Side:
     def create(self, obj: Object, namespace: str = "", **query: Any) -> Answer:
         return self.request("POST", collection(obj, namespace), obj, query=query)
 
+    def forget(self, version: str) -> None:
+        """What was before that version is no longer kept, if 2 MB of its kind have changed since."""
+        self._forget(int(version))
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+
+class Stream:
+    """A watch's answer, read as it comes; a context that closes it."""
+
+    def __init__(self, connection: http.client.HTTPSConnection, target: str, accept: str) -> None:
+        self._connection = connection
+        connection.request("GET", target, headers={"Accept": accept})
+        self._answer = connection.getresponse()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    @property
+    def refusal(self) -> Answer:
+        """The answer where it is no stream."""
+        return Answer(self._answer.status, {}, _parsed(self._answer.read()))
+
+    def read(self, count: int) -> list[tuple[str, Any]]:
+        """The next events, as (type, object), fewer where the server ends the watch."""
+        found = []
+        while len(found) < count and (line := self._answer.readline()):
+            event = json.loads(line)
+            found.append((event["type"], event["object"]))
+        return found
 
 
 Pair = tuple[Side, Side]

@@ -124,10 +124,10 @@ def parse_fields(text: str | None) -> FieldSelector:
     """fields.ParseSelector: `a=b,c==d,e!=f` with backslash before , = and backslash in values. Raises Invalid."""
     terms = []
     for term in _split_fields(text or ""):
-        found = re.match(r"([^=!\\,]+)(!=|==|=)", term)
+        found = re.match(r"([^=!\\,]*)(!=|==|=)", term)
         if not found:
             raise Invalid(f"invalid selector: {text!r}; can't understand {term!r}")
-        terms.append((found.group(1), found.group(2) != "!=", _unescape(term[found.end() :], term)))
+        terms.append((found.group(1), found.group(2) != "!=", _unescape(term[found.end() :])))
     return FieldSelector(tuple(terms))
 
 
@@ -220,7 +220,10 @@ def _escape(value: str) -> str:
     return re.sub(r"([\\,=])", r"\\\1", value)
 
 
-def _unescape(value: str, term: str) -> str:
-    if re.search(r"(?<!\\)(?:\\\\)*\\(?![\\,=])", value) or re.search(r"(?<!\\)(?:\\\\)*=", value):
-        raise Invalid(f"invalid field selector: unescaped or invalid escape sequence in {term!r}")
+def _unescape(value: str) -> str:
+    for found in re.finditer(r"\\(.?)|[,=]", value, re.DOTALL):
+        if found.group(1) is None:
+            raise Invalid(f"invalid field selector: unescaped character in value: {ord(found.group())}")
+        if found.group(1) not in ("\\", ",", "="):
+            raise Invalid(f"invalid field selector: invalid escape sequence: {found.group()}")
     return re.sub(r"\\([\\,=])", r"\1", value)

@@ -36,6 +36,16 @@ def pod(obj: Object) -> None:
     if spec.get("resources"):
         _pod_level(spec)
     _round_up(spec.get("overhead"))
+    _addresses(obj.get("status") or {})
+
+
+def _addresses(status: Object) -> None:
+    """The older field of one address wins over the list's first, as Kubernetes' conversion has it."""
+    listed = status.get("podIPs") or []
+    if status.get("podIP") and (not listed or listed[0].get("ip") != status["podIP"]):
+        status["podIPs"] = [{"ip": status["podIP"]}]
+    elif listed:
+        status["podIP"] = listed[0].get("ip", "")
 
 
 def _pod_spec(spec: Object) -> None:

@@ -76,11 +76,10 @@ def delete(ctx: RequestContext, key: str, namespace: str, name: str, options: Ma
         found = ctx.store.get(key, namespace, name)
         if found is None:
             return
-        remaining = strategy.prepare_delete(by_key(key), found, options or {}, ctx)
-        if remaining is None:
+        decided = strategy.prepare_delete(by_key(key), found, strategy.read_delete_options(options or {}, ctx), ctx)
+        ctx.store.update(key, decided.obj, expected=None)
+        if decided.gone:
             ctx.store.delete(key, namespace, name)
-        elif remaining != found:
-            ctx.store.update(key, remaining, expected=None)
 
 
 def absent(error: StatusError) -> bool:

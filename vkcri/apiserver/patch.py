@@ -68,15 +68,34 @@ def _json_patch(old: Object, operations: Any) -> Object:
         raise StatusError.bad_request("a JSON patch is a list of operations")
     if len(operations) > MOST_OPERATIONS:
         raise StatusError.too_large(f"a JSON patch has at most {MOST_OPERATIONS} operations")
+    result: Any = copy.deepcopy(old)
     try:
-        result = jsonpatch.JsonPatch(operations).apply(copy.deepcopy(old))
-    except jsonpatch.InvalidJsonPatch as error:
-        raise StatusError.bad_request(f"the JSON patch is not valid: {error}") from error
+        for operation in operations:
+            usual = _usual(result, operation)
+            if usual is not None:
+                result = jsonpatch.JsonPatch([usual]).apply(result, in_place=True)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError) as error:
         raise StatusError(422, "Invalid", f"the JSON patch cannot be applied: {error}") from error
-    if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
-        raise StatusError(422, "Invalid", "the JSON patch leaves no object with metadata")
+    if not isinstance(result, dict):
+        raise StatusError(422, "Invalid", "the JSON patch leaves no object")
     return result
+
+
+def _usual(obj: Any, operation: Object) -> Object | None:
+    """The operation as RFC 6902 has it, or None where it holds. Kubernetes' library is milder with an object's members:
+    one that is not there is null to a test, and is added by a replacement; a value that is not given is null."""
+    kind, path = operation.get("op"), operation.get("path")
+    if not isinstance(path, str) or kind not in ("add", "replace", "test"):
+        return operation
+    usual = {"value": None, **operation}
+    if kind == "add":
+        return usual
+    holder, name = jsonpointer.JsonPointer(path).to_last(obj)
+    if not isinstance(holder, dict) or name is None or name in holder:
+        return usual
+    if kind == "replace":
+        return {**usual, "op": "add"}
+    return None if usual["value"] is None else usual
 
 
 def _unsupported(media: str) -> StatusError:

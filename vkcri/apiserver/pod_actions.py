@@ -45,7 +45,7 @@ def bind(namespace: str, name: str, binding: Mapping[str, Any], ctx: RequestCont
             change(_existing(ctx, namespace, name))
     else:
         ctx.store.modify("/pods", namespace, name, change)
-    return 201, success()
+    return 201, success(code=201)
 
 
 def _check_bindable(pod: Object) -> None:
@@ -69,16 +69,15 @@ def evict(namespace: str, name: str, eviction: Mapping[str, Any], ctx: RequestCo
     options = eviction.get("deleteOptions") or {}
     with ctx.store.transaction():
         pod = _existing(ctx, namespace, name)
-        check_preconditions("/pods", pod, options.get("preconditions"))
+        deletion.check_preconditions(by_key("/pods"), pod, options.get("preconditions"))
         admit_eviction(pod, ctx)
         if ctx.dry_run or options.get("dryRun"):
-            return 201, success()
-        remaining = deletion.decide(by_key("/pods"), pod, dict(options), ctx.now())
-        if remaining is None:
+            return 201, success(code=201)
+        decided = deletion.decide(by_key("/pods"), pod, dict(options), ctx.now())
+        ctx.store.update("/pods", decided.obj, expected=None)
+        if decided.gone:
             ctx.store.delete("/pods", namespace, name)
-        else:
-            ctx.store.update("/pods", remaining, expected=None)
-    return 201, success()
+    return 201, success(code=201)
 
 
 def set_condition(pod: Object, condition: Mapping[str, str], now: str) -> None:

@@ -37,7 +37,7 @@ def _node(obj: Object, now: float) -> list[Any]:
         addresses.get("InternalIP", NONE),
         addresses.get("ExternalIP", NONE),
         info.get("osImage") or UNKNOWN,
-        info.get("kernelVersion") or UNKNOWN,
+        (info.get("kernelVersion") or UNKNOWN) + (f" ({info['architecture']})" if info.get("architecture") else ""),
         info.get("containerRuntimeVersion") or UNKNOWN,
     ]
 
@@ -89,10 +89,10 @@ def _event(obj: Object, now: float) -> list[Any]:
     event_time = obj.get("eventTime")
     first = obj.get("firstTimestamp") or event_time
     last = series.get("lastObservedTime") or obj.get("lastTimestamp") or first
-    target = f"{about.get('kind', '').lower()}/{about.get('name', '')}"
+    target = "/".join(part for part in (about.get("kind", "").lower(), about.get("name", "")) if part)
     component = source.get("component") or obj.get("reportingComponent") or ""
     host = source.get("host") or obj.get("reportingInstance") or ""
-    count = series.get("count") or obj.get("count") or (1 if event_time else 0)
+    count = series.get("count") or obj.get("count") or 1
     return [
         age(last, now),
         obj.get("type", ""),
@@ -118,7 +118,7 @@ def _endpoints(obj: Object, now: float) -> list[Any]:
 
 
 def _endpoint_slice(obj: Object, now: float) -> list[Any]:
-    ports = [str(port.get("port") or "*") for port in obj.get("ports") or []]
+    ports = [str(port.get("port") or port.get("name") or "*") for port in obj.get("ports") or []]
     addresses = [address for item in obj.get("endpoints") or [] for address in item.get("addresses") or []]
     shown = _shortened(ports, "<unset>"), _shortened(addresses, "<unset>")
     return [name_of(obj), obj.get("addressType", ""), *shown, created(obj, now)]
@@ -144,10 +144,6 @@ def _secret(obj: Object, now: float) -> list[Any]:
     return [name_of(obj), obj.get("type", ""), len(obj.get("data") or {}), created(obj, now)]
 
 
-def _service_account(obj: Object, now: float) -> list[Any]:
-    return [name_of(obj), len(obj.get("secrets") or []), created(obj, now)]
-
-
 def _runtime_class(obj: Object, now: float) -> list[Any]:
     return [name_of(obj), obj.get("handler", ""), created(obj, now)]
 
@@ -159,13 +155,10 @@ def _lease(obj: Object, now: float) -> list[Any]:
 _PLAIN: Final = Printer((NAME, AGE), lambda obj, now: [name_of(obj), created(obj, now)])
 _PRINTERS: Final[dict[str, Printer]] = {
     "/pods": printers_pod.PRINTER,
-    "/configmaps": Printer((NAME, Column("Data", "how many keys it has", type="integer"), AGE), _config_map),
+    "/configmaps": Printer((NAME, Column("Data", "how many keys it has"), AGE), _config_map),
     "/secrets": Printer(
-        (NAME, Column("Type", "what the data is for"), Column("Data", "how many keys it has", type="integer"), AGE),
+        (NAME, Column("Type", "what the data is for"), Column("Data", "how many keys it has"), AGE),
         _secret,
-    ),
-    "/serviceaccounts": Printer(
-        (NAME, Column("Secrets", "how many secrets it may use", type="integer"), AGE), _service_account
     ),
     "/namespaces": Printer((NAME, Column("Status", "Active or Terminating"), AGE), _namespace),
     "/nodes": Printer(
@@ -205,7 +198,7 @@ _PRINTERS: Final[dict[str, Printer]] = {
             Column("Source", "who saw it", 1),
             Column("Message", "what happened"),
             Column("First Seen", "when it happened first", 1),
-            Column("Count", "how often it happened", 1, "integer"),
+            Column("Count", "how often it happened", 1),
             Column("Name", "the event's name", 1, format="name"),
         ),
         _event,

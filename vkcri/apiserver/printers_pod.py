@@ -12,8 +12,8 @@ from vkcri.api import times
 from vkcri.apiserver.cells import AGE, NAME, NONE, Column, Object, Printer, created, duration, name_of
 
 _COMPLETED: Final = {
-    "Succeeded": "the pod has completed successfully",
-    "Failed": "the pod failed",
+    "Succeeded": "The pod has completed successfully.",
+    "Failed": "The pod failed.",
 }
 
 

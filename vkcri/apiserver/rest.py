@@ -14,7 +14,18 @@ from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from vkcri.api import times
-from vkcri.apiserver import discovery, negotiate, openapi, proxy, routing, selection, stream, table, verbs
+from vkcri.apiserver import (
+    discovery,
+    negotiate,
+    openapi,
+    proxy,
+    requestoptions,
+    routing,
+    selection,
+    stream,
+    table,
+    verbs,
+)
 from vkcri.apiserver.attributes import Attributes
 from vkcri.apiserver.authn import Authenticator, User
 from vkcri.apiserver.authz import Authorizer
@@ -34,6 +45,7 @@ _OBJECT: Final = frozenset({"Table", "PartialObjectMetadata"})
 _LIST: Final = frozenset({"Table", "PartialObjectMetadataList"})
 _AGGREGATED: Final = frozenset({"APIGroupDiscoveryList"})
 _BODY_VERBS: Final = frozenset({"create", "update", "delete", "deletecollection"})
+_WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _STREAMS: Final = frozenset({"exec", "attach", "portforward"})
 _VERBS: Final[dict[str, Callable[[Call], tuple[int, dict[str, Any]]]]] = {
     "get": verbs.get,
@@ -98,8 +110,8 @@ class Api:
         except StatusError:
             form = Form()
         response = _response(form, error.code, error.as_status())
-        if error.code == 429 and error.details:
-            response.headers["Retry-After"] = str(error.details.get("retryAfterSeconds", 1))
+        if error.details and "retryAfterSeconds" in error.details:
+            response.headers["Retry-After"] = str(error.details["retryAfterSeconds"])
         return response
 
     def _serve(self, path: str) -> Response:
@@ -181,6 +193,8 @@ class Api:
             return self._kubelet.logs(target, query)
         if target.subresource == "proxy":
             return self._kubelet.node(target, request)
+        if target.verb in _WRITES:
+            requestoptions.check_write(target.verb, query)
         ctx = self._context(query, user)
         if target.resource.deprecated:
             ctx.warnings.append(target.resource.deprecated)
@@ -191,20 +205,13 @@ class Api:
         return _warned(_response(form, code, _shaped(target, query, form, obj)), ctx)
 
     def _context(self, query: Mapping[str, str], user: User) -> RequestContext:
-        dry_run, validation = query.get("dryRun", ""), query.get("fieldValidation") or "Warn"
-        if dry_run not in ("", "All"):
-            raise StatusError.bad_request(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
-        if validation not in ("Strict", "Warn", "Ignore"):
-            raise StatusError.bad_request(
-                f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"'
-            )
         return RequestContext(
             store=self._store,
             user=user,
             now=lambda: times.seconds(times.of(self._clock())),
             settings=self._settings,
-            dry_run=bool(dry_run),
-            field_validation=validation,
+            dry_run=bool(query.get("dryRun")),
+            field_validation=query.get("fieldValidation") or "Warn",
         )
 
     def _call(self, target: Target, query: Mapping[str, str], ctx: RequestContext) -> Call:

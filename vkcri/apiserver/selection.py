@@ -54,10 +54,10 @@ def parse_fields(resource: Resource, text: str) -> selectors.FieldSelector:
         raise StatusError.bad_request(str(error)) from error
     for path in selector.paths:
         if path not in _COMMON and path not in _FIELDS.get(resource.key, ()):
-            raise StatusError.bad_request(
-                f'Unable to find "{resource.group}/{resource.version}, Resource={resource.plural}" that match field '
-                f'selector "{text}": field label not supported: {path}'
-            )
+            if resource.key in _FIELDS:
+                raise StatusError.bad_request(f"field label not supported: {path}")
+            known = ", ".join(f'"{name}"' for name in _COMMON)
+            raise StatusError.bad_request(f'"{path}" is not a known field selector: only {known}')
     return selector
 
 

@@ -51,21 +51,25 @@ class FieldError:
 
 
 class StatusError(Exception):
-    """An answer other than success: HTTP `code`, metav1 `reason`, `message` for a person, `details` or None."""
+    """An answer other than success: HTTP `code`, metav1 `reason`, `message` for a person, `details` or None. `token`:
+    with which a list may go on all the same."""
 
-    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, details: dict[str, Any] | None = None, *, token: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.message = message
         self.details = details
+        self.token = token
 
     def as_status(self) -> dict[str, Any]:
         """The metav1.Status object that the client receives."""
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.token} if self.token else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -112,9 +116,17 @@ class StatusError(Exception):
         return cls(401, "Unauthorized", message)
 
     @classmethod
-    def expired(cls, message: str) -> Self:
-        """410 to a list or watch from a resourceVersion or continue token that is no longer known: list again."""
-        return cls(410, "Expired", message)
+    def expired(cls, message: str, *, token: str = "") -> Self:
+        """410 to a list or watch from a resourceVersion or continue token that is no longer known: list again, or go on
+        with `token`, where there is one, from what is there by now."""
+        return cls(410, "Expired", message, token=token)
+
+    @classmethod
+    def too_large_version(cls, asked: int, newest: int) -> Self:
+        """504 to a read of a resourceVersion that is still to come."""
+        causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+        text = f"Timeout: Too large resource version: {asked}, current: {newest}"
+        return cls(504, "Timeout", text, {"causes": causes, "retryAfterSeconds": 1})
 
     @classmethod
     def gone(cls, message: str) -> Self:
@@ -156,11 +168,13 @@ class StatusError(Exception):
         return cls(503, "ServiceUnavailable", message)
 
 
-def success(details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The metav1.Status of a deletion that left nothing to show."""
+def success(details: dict[str, Any] | None = None, *, code: int = 0) -> dict[str, Any]:
+    """The metav1.Status of an action or a deletion that left nothing to show. `code`: as the action's answer has it."""
     status: dict[str, Any] = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
     if details:
         status["details"] = details
+    if code:
+        status["code"] = code
     return status
 
 

@@ -36,6 +36,12 @@ CREATE TABLE IF NOT EXISTS compacted (resource TEXT PRIMARY KEY, rv INTEGER NOT 
 """
 _COMPACT_EVERY = 100  # events between two deletions of what no watch can ask for any more
 _BATCH = 500
+_TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
 _Rows = list[tuple[str, str, bytes]]  # namespace, name, value
 _Deliveries = list[Delivery]
 
@@ -116,14 +122,14 @@ class Store:
         how many remain or None where a predicate keeps that from being known). `namespace` None: all of them.
 
         A later page shows the state of now but keeps the first page's version, so that a watch from it replays what
-        happened in between. Raises StatusError 410 once that version is too old to watch from, 400 for a bad token.
+        happened in between. Raises StatusError 410 once that version is too old to watch from, with a token that goes
+        on without it: the rest then has the version of now. 400 for a bad token.
         """
         start, rv = ("", ""), None
         if continue_:
             rv, start = _parse_continue(continue_)
-            history = self._history(resource_key)
-            if rv < history.compacted:
-                raise StatusError.expired("The provided continue parameter is too old: list again from the beginning.")
+            if rv is not None and rv < self._history(resource_key).compacted:
+                raise StatusError.expired(_TOO_OLD, token=_format_continue(None, start))
         found: list[dict[str, Any]] = []
         last = start
         for batch, batch_rv in self._pages(resource_key, namespace, start, bool(limit)):
@@ -383,13 +389,14 @@ def _with_rv(obj: dict[str, Any], rv: str) -> dict[str, Any]:
     return {**obj, "metadata": {**obj["metadata"], "resourceVersion": rv}}
 
 
-def _format_continue(rv: int, last: tuple[str, str]) -> str:
+def _format_continue(rv: int | None, last: tuple[str, str]) -> str:
+    """rv None: whichever the next page finds."""
     return base64.urlsafe_b64encode(json.dumps([rv, *last]).encode()).decode()
 
 
-def _parse_continue(token: str) -> tuple[int, tuple[str, str]]:
+def _parse_continue(token: str) -> tuple[int | None, tuple[str, str]]:
     try:
         rv, namespace, name = json.loads(base64.urlsafe_b64decode(token))
-        return int(rv), (str(namespace), str(name))
+        return None if rv is None else int(rv), (str(namespace), str(name))
     except (ValueError, TypeError, binascii.Error) as error:
-        raise StatusError.bad_request("continue key is not valid") from error
+        raise StatusError.bad_request("invalid continue token: continue key is not valid") from error

@@ -118,8 +118,7 @@ def _merge_list_field(kind: str, field: str, result: Object, patch: Object) -> N
     else:
         merged = _merge_items(_type_of(kind, field), key, before, given or [])
         identity = lambda item: item.get(key) if isinstance(item, dict) else item  # noqa: E731
-    if order is not None:
-        merged = _ordered(merged, before, order, identity)
+    merged = _ordered(merged, before, (given or []) if order is None else order, identity)
     if merged or given is not None or before:
         result[field] = merged
 
@@ -130,7 +129,7 @@ def _merge_values(before: list[Any], given: list[Any], gone: list[Any]) -> list[
 
 
 def _merge_items(kind: str, key: str, before: list[Any], given: list[Any]) -> list[Any]:
-    """Items of `before` with those of `given` merged in by key; new ones come last."""
+    """Items of `before` with those of `given` merged in by key."""
     for item in given:
         if not isinstance(item, dict):
             raise Invalid(f"a list merged by {key!r} holds objects, not {item!r}")

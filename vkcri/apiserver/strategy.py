@@ -18,6 +18,7 @@ from vkcri.apiserver import (
     labelkeys,
     pod_actions,
     pod_resize,
+    requestoptions,
     reviews,
     schema,
     token_requests,
@@ -36,6 +37,14 @@ _WITH_GENERATION: Final = frozenset({"/pods", "discovery.k8s.io/endpointslices"}
 _WITHOUT_STATUS_SUBRESOURCE: Final = frozenset({"/nodes"})  # a kubelet registers with its status
 _KEPT_METADATA: Final = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
 _KEPT_METADATA_MORE: Final = ("deletionGracePeriodSeconds", "generateName", "generation")
+
+
+class Unreadable(StatusError):
+    """400: a body that is not of its kind; `why` without the kind's name."""
+
+    def __init__(self, prefix: str, why: str) -> None:
+        super().__init__(400, "BadRequest", f"{prefix}{why}")
+        self.why = why
 
 
 def prepare_create(resource: Resource, obj: Mapping[str, Any], ctx: RequestContext) -> Object:
@@ -89,15 +98,19 @@ def finished(obj: Mapping[str, Any]) -> bool:
 
 def prepare_delete(
     resource: Resource, obj: Mapping[str, Any], options: Mapping[str, Any], ctx: RequestContext
-) -> Object | None:
-    """None: remove the object now; a dict: store this instead (equal to `obj` where nothing changes).
-
-    `options` is a DeleteOptions; a bare number of the query's gracePeriodSeconds belongs into it. Raises StatusError
-    400, 403, 409."""
-    read = _read("DeleteOptions", "meta.k8s.io/v1", {**options, "kind": "DeleteOptions"}, ctx)
-    check_preconditions(resource.key, dict(obj), read.get("preconditions"))
+) -> deletion.Decision:
+    """What is to become of the object. `options` is a DeleteOptions that was checked. Raises StatusError 400, 403,
+    409."""
+    deletion.check_preconditions(resource, obj, options.get("preconditions"))
     admission.admit_delete(resource, obj, ctx)
-    return deletion.decide(resource, copy.deepcopy(dict(obj)), read, ctx.now())
+    return deletion.decide(resource, copy.deepcopy(dict(obj)), dict(options), ctx.now())
+
+
+def read_delete_options(options: Mapping[str, Any], ctx: RequestContext) -> Object:
+    """A DeleteOptions as its typed reading. Raises StatusError 400, 422."""
+    read = _read("DeleteOptions", "meta.k8s.io/v1", {**options, "kind": "DeleteOptions"}, ctx)
+    requestoptions.check_delete(read)
+    return read
 
 
 def subresource_create(
@@ -122,6 +135,11 @@ def virtual_create(resource: Resource, body: Mapping[str, Any], ctx: RequestCont
     return reviews.answer(resource, _read(resource.kind, resource.api_version, body, ctx), ctx)
 
 
+def immutable(field: str, value: Any) -> FieldError:
+    """A field of the metadata that nobody may change."""
+    return FieldError("FieldValueInvalid", field, "field is immutable", value)
+
+
 def copied(obj: Mapping[str, Any]) -> Object:
     """A deep copy, for who changes an object and needs the old one too."""
     return copy.deepcopy(dict(obj))
@@ -132,9 +150,7 @@ def _decoded(resource: Resource, obj: Mapping[str, Any], ctx: RequestContext) ->
         given = obj.get(field)
         if given and given != wanted:
             what = "kind" if field == "kind" else "API version"
-            raise StatusError.bad_request(
-                f"the {what} in the data ({given}) does not match the expected {what} ({wanted})"
-            )
+            raise Unreadable("", f"the {what} in the data ({given}) does not match the expected {what} ({wanted})")
     new = _read(resource.kind, resource.api_version, obj, ctx)
     new["kind"], new["apiVersion"] = resource.kind, resource.api_version
     if "metadata" not in new:
@@ -148,10 +164,10 @@ def _read(kind: str, api_version: str, obj: Mapping[str, Any], ctx: RequestConte
     try:
         new, unknown = schema.decode(kind, obj)
     except schema.TypeMismatch as error:
-        raise StatusError.bad_request(f"{prefix}{error}") from error
+        raise Unreadable(prefix, str(error)) from error
     texts = [f'unknown field "{path}"' for path in unknown]
     if texts and ctx.field_validation == "Strict":
-        raise StatusError.bad_request(f"{prefix}strict decoding error: {', '.join(texts)}")
+        raise Unreadable(prefix, f"strict decoding error: {', '.join(texts)}")
     if ctx.field_validation == "Warn":
         ctx.warnings.extend(texts)
     return new
@@ -178,6 +194,8 @@ def _kept_metadata(resource: Resource, new: Object, old: Mapping[str, Any]) -> N
     metadata, kept = new["metadata"], old["metadata"]
     if metadata.get("uid") and metadata["uid"] != kept["uid"]:
         check_preconditions(resource.key, dict(old), {"uid": metadata["uid"]})
+    if metadata.get("deletionTimestamp") and not kept.get("deletionTimestamp"):
+        _refuse(resource, new, [immutable("metadata.deletionTimestamp", metadata["deletionTimestamp"])])
     metadata.pop("managedFields", None)
     metadata.pop("selfLink", None)
     for field in _KEPT_METADATA + _KEPT_METADATA_MORE:

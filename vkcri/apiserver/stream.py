@@ -10,11 +10,11 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from vkcri.apiserver import selection, table
+from vkcri.apiserver import requestoptions, selection, table
 from vkcri.apiserver.negotiate import JSON, Form
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import StatusError
-from vkcri.apiserver.verbs import Call, flag, whole_number
+from vkcri.apiserver.verbs import Call, flag
 from vkcri.apiserver.watch import BOOKMARK, Delivery, Watch
 
 BOOKMARK_SECONDS: Final = 55.0
@@ -24,16 +24,13 @@ _INITIAL_END: Final = {"k8s.io/initial-events-end": "true"}
 
 
 def open_watch(call: Call, *, bookmark_seconds: float = BOOKMARK_SECONDS) -> Watch:
-    """The watch that a request asks for. Raises StatusError 400 for its parameters, 410 for its version."""
+    """The watch that a request asks for. Raises StatusError 400 and 422 for its parameters, 410
+    for its version."""
     query = call.query
     bookmarks = flag(query, "allowWatchBookmarks")
     initial = flag(query, "sendInitialEvents") if "sendInitialEvents" in query else None
-    match = query.get("resourceVersionMatch", "")
-    if (initial is None and match) or (initial is not None and match != "NotOlderThan"):
-        raise StatusError.bad_request("sendInitialEvents and resourceVersionMatch=NotOlderThan go together in a watch")
-    if initial and not bookmarks:
-        raise StatusError.bad_request("sendInitialEvents wants allowWatchBookmarks too")
-    timeout = whole_number(query, "timeoutSeconds") or _SHORTEST * (1 + random.random())
+    requestoptions.check(query, watch=True)
+    timeout = requestoptions.number(query, "timeoutSeconds") or _SHORTEST * (1 + random.random())
     return call.ctx.store.watch(
         call.resource.key,
         call.scope,
@@ -41,7 +38,7 @@ def open_watch(call: Call, *, bookmark_seconds: float = BOOKMARK_SECONDS) -> Wat
         predicate=selection.predicate(call.resource, query),
         timeout=timeout,
         bookmark_interval=bookmark_seconds if bookmarks else None,
-        mark_initial_end=bool(initial),
+        mark_initial_end=bool(initial) and bookmarks,
     )
 
 
@@ -99,23 +96,26 @@ class _Shape:
         if delivery.type != BOOKMARK and not self._form.transform:
             return _line(delivery.type, delivery.value)
         obj = self._bookmark(delivery) if delivery.type == BOOKMARK else json.loads(delivery.value)
-        shown = obj if not self._form.transform else self._transformed(obj, bookmark=delivery.type == BOOKMARK)
+        shown = self._transformed(obj) if self._form.transform else obj
         return _line(delivery.type, json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode())
 
     def _bookmark(self, delivery: Delivery) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"resourceVersion": str(delivery.rv), "creationTimestamp": None}
+        metadata: dict[str, Any] = {"resourceVersion": str(delivery.rv)}
         if delivery.initial_end:
             metadata["annotations"] = _INITIAL_END
         return {"kind": self._resource.kind, "apiVersion": self._resource.api_version, "metadata": metadata}
 
-    def _transformed(self, obj: dict[str, Any], *, bookmark: bool) -> dict[str, Any]:
+    def _transformed(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """A bookmark is a row too, of an object that has nothing but its metadata."""
         if self._form.transform != "Table":
             return table.partial(obj, self._form.version)
-        if bookmark:
-            empty = table.table(self._resource, [], self._form.version, columns=False)
-            return {**empty, "metadata": {"resourceVersion": obj["metadata"]["resourceVersion"]}}
         shown = table.table(
-            self._resource, [obj], self._form.version, include=self._include, columns=not self._columns_sent
+            self._resource,
+            [obj],
+            self._form.version,
+            include=self._include,
+            metadata={"resourceVersion": obj["metadata"]["resourceVersion"]},
+            columns=not self._columns_sent,
         )
         self._columns_sent = True
         return shown

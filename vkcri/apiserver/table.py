@@ -29,14 +29,17 @@ def table(
     """The objects as a Table of meta.k8s.io/`version`. `include`: what stands in a row's object: None, Metadata or
     Object. `columns` False leaves their definitions out (a watch sends them once). Raises StatusError 400."""
     if include not in ("", "None", "Metadata", "Object"):
-        raise StatusError.bad_request(f"includeObject: {include!r} is none of None, Metadata, Object")
+        raise StatusError.bad_request(
+            f'Unable to convert to Table as requested: includeObject: Invalid value: "{include}": must be '
+            "'Metadata', 'Object', 'None', or empty"
+        )
     printer = printers.of(resource.key)
     moment = time.time() if now is None else now
     return {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": metadata or {},
-        "columnDefinitions": [column.as_definition() for column in printer.columns] if columns else [],
+        "columnDefinitions": [column.as_definition() for column in printer.columns] if columns else None,
         "rows": [_row(resource, printer, item, include, version, moment) for item in items],
     }
 
@@ -64,6 +67,6 @@ def _row(resource: Resource, printer: Printer, obj: Object, include: str, versio
         row["conditions"] = conditions
     if include == "Object":
         row["object"] = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
-    elif include != "None":
-        row["object"] = partial(obj, version)
+    else:
+        row["object"] = None if include == "None" else partial(obj, version)
     return row

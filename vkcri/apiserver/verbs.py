@@ -4,15 +4,16 @@ Runs in each request's thread, after authentication and authorization (rest.py).
 transaction, so that what admission saw still holds. A dry run does all of it and rolls back. Watches are stream.py's.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from vkcri.apiserver import patch, selection, strategy
+from vkcri.apiserver import patch, requestoptions, selection, strategy
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.routing import Target
-from vkcri.apiserver.status import StatusError, success
+from vkcri.apiserver.status import FieldError, StatusError, success
 
 Object = dict[str, Any]
 _T = TypeVar("_T")
@@ -71,6 +72,7 @@ def get(call: Call) -> tuple[int, Object]:
 
 def list_(call: Call) -> tuple[int, Object]:
     """A page of objects as KIND's List; items carry no kind and apiVersion, as Kubernetes' typed lists."""
+    requestoptions.check(call.query, watch=False)
     wanted = selection.predicate(call.resource, call.query)
     minimum = requested_version(call)
     if call.query.get("resourceVersionMatch") == "Exact" and minimum != call.ctx.store.current_rv():
@@ -79,7 +81,7 @@ def list_(call: Call) -> tuple[int, Object]:
         call.resource.key,
         call.scope,
         predicate=wanted,
-        limit=whole_number(call.query, "limit"),
+        limit=max(0, requestoptions.number(call.query, "limit")),
         continue_=call.query.get("continue") or None,
     )
     metadata: Object = {"resourceVersion": str(rv)}
@@ -133,12 +135,13 @@ def patch_(call: Call) -> tuple[int, Object]:
         old = _existing(call)
         new, duplicates = patch.apply(call.content_type, call.resource, old, call.data)
         refuse_duplicates(call.ctx, duplicates)
-        metadata = new.get("metadata")
-        if not isinstance(metadata, dict) or metadata.get("name") != old["metadata"]["name"]:
-            raise StatusError.bad_request("a patch may not change the object's name")
-        if metadata.get("namespace") != old["metadata"].get("namespace"):
-            raise StatusError.bad_request("a patch may not change the object's namespace")
-        return 200, _replace(call, new, old)
+        _check_patched(call, new, old)
+        try:
+            return 200, _replace(call, new, old)
+        except strategy.Unreadable as error:
+            text = json.dumps(new, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+            wrong = FieldError("FieldValueInvalid", "patch", error.why, text)
+            raise StatusError.invalid("", "", [wrong]) from error
 
     return _transaction(call, write)
 
@@ -160,13 +163,16 @@ def delete(call: Call) -> tuple[int, Object]:
 
 
 def delete_collection(call: Call) -> tuple[int, Object]:
-    """Delete each object that the selectors want; the answer lists them."""
+    """Delete each object that the selectors want; the answer lists them as they were."""
     options = delete_options(call)
+    requestoptions.check(call.query, watch=False)
     wanted = selection.predicate(call.resource, call.query)
 
     def write() -> list[Object]:
         found = call.ctx.store.list(call.resource.key, call.scope, predicate=wanted)[0]
-        return [_delete_one(call, obj, options)[0] for obj in found]
+        for obj in found:
+            _delete_one(call, obj, options)
+        return found
 
     items = _transaction(call, write)
     return 200, as_list(call.resource, items, {"resourceVersion": str(call.ctx.store.current_rv())})
@@ -179,17 +185,22 @@ def as_list(resource: Resource, items: list[Object], metadata: Object) -> Object
 
 
 def delete_options(call: Call) -> Object:
-    """The request's DeleteOptions: the body's, else those of the query."""
+    """The request's DeleteOptions: the body's, else those of the query. Raises StatusError 400, 422."""
+    kind = call.body.get("kind", "DeleteOptions")
+    if kind != "DeleteOptions":
+        version = call.body.get("apiVersion", "")
+        raise StatusError.bad_request(
+            f'no kind "{kind}" is registered for version "{version}": DeleteOptions is wanted'
+        )
     options: Object = {key: value for key, value in call.body.items() if key not in ("kind", "apiVersion")}
-    if options:
-        return options
-    if "gracePeriodSeconds" in call.query:
-        options["gracePeriodSeconds"] = whole_number(call.query, "gracePeriodSeconds", negative=True)
-    if call.query.get("propagationPolicy"):
-        options["propagationPolicy"] = call.query["propagationPolicy"]
-    if call.query.get("orphanDependents"):
-        options["orphanDependents"] = flag(call.query, "orphanDependents")
-    return options
+    if not options:
+        if "gracePeriodSeconds" in call.query:
+            options["gracePeriodSeconds"] = requestoptions.number(call.query, "gracePeriodSeconds")
+        if call.query.get("propagationPolicy"):
+            options["propagationPolicy"] = call.query["propagationPolicy"]
+        if call.query.get("orphanDependents"):
+            options["orphanDependents"] = flag(call.query, "orphanDependents")
+    return strategy.read_delete_options(options, call.ctx)
 
 
 def requested_version(call: Call) -> int | None:
@@ -200,21 +211,8 @@ def requested_version(call: Call) -> int | None:
     if not (text.isascii() and text.isdigit()):
         raise StatusError.bad_request(f'resourceVersion: Invalid value: "{text}": not a version of this server')
     if int(text) > call.ctx.store.current_rv():
-        newest = call.ctx.store.current_rv()
-        raise StatusError(504, "Timeout", f"Too large resource version: {text}, current: {newest}")
+        raise StatusError.too_large_version(int(text), call.ctx.store.current_rv())
     return int(text)
-
-
-def whole_number(query: Mapping[str, str], name: str, *, negative: bool = False) -> int:
-    """A number of the query, 0 where it is not given. Raises StatusError 400."""
-    text = query.get(name) or "0"
-    try:
-        number = int(text)
-    except ValueError as error:
-        raise StatusError.bad_request(f'{name}: Invalid value: "{text}": a number is wanted') from error
-    if number < 0 and not negative:
-        raise StatusError.bad_request(f"{name}: Invalid value: {number}: must not be negative")
-    return number
 
 
 def flag(query: Mapping[str, str], name: str) -> bool:
@@ -285,19 +283,38 @@ def _replace(call: Call, new: Object, old: Object) -> Object:
     if expected is not None and expected != old["metadata"]["resourceVersion"]:
         raise StatusError.conflict(call.resource.qualified, call.target.name)
     ready = strategy.prepare_update(call.resource, new, old, call.ctx, subresource=call.target.subresource or None)
-    stored = call.ctx.store.update(call.resource.key, ready, expected=expected)
-    if strategy.finished(stored):
-        return call.ctx.store.delete(call.resource.key, call.namespace, call.target.name)
-    return stored
+    if strategy.finished(ready):  # what was all that its deletion waited for: watches see the deletion alone
+        call.ctx.store.delete(call.resource.key, call.namespace, call.target.name)
+        return ready
+    return call.ctx.store.update(call.resource.key, ready, expected=expected)
+
+
+def _check_patched(call: Call, new: Object, old: Object) -> None:
+    """Raises StatusError 400, 422 for a patch that makes another object of this one."""
+    metadata, kept = new.get("metadata"), old["metadata"]
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise StatusError.bad_request(
+            f"the name of the object ({kept['name']} based on URL) was undeterminable: name must be provided"
+        )
+    if metadata["name"] != kept["name"]:
+        raise StatusError.bad_request(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({kept['name']})"
+        )
+    if metadata.get("namespace") != kept.get("namespace"):
+        raise StatusError.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    if metadata.get("uid") not in (None, "", kept["uid"]):
+        wrong = strategy.immutable("metadata.uid", metadata["uid"])
+        raise StatusError.invalid(call.resource.kind, kept["name"], [wrong], group=call.resource.group)
 
 
 def _delete_one(call: Call, old: Object, options: Object) -> tuple[Object, bool]:
     """(the object as it was left, whether it is gone)."""
-    marked = strategy.prepare_delete(call.resource, old, options, call.ctx)
+    decided = strategy.prepare_delete(call.resource, old, options, call.ctx)
     namespace, name = old["metadata"].get("namespace") or "", old["metadata"]["name"]
-    if marked is None:
-        return call.ctx.store.delete(call.resource.key, namespace, name), True
-    return call.ctx.store.update(call.resource.key, marked, expected=None), False
+    kept = call.ctx.store.update(call.resource.key, decided.obj, expected=None)
+    return (call.ctx.store.delete(call.resource.key, namespace, name), True) if decided.gone else (kept, False)
 
 
 def _without_rv(call: Call, obj: Object) -> Object:

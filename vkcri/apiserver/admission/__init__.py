@@ -53,6 +53,8 @@ def admit_update(
         secretdata.merge(obj)
     elif resource.key == "/pods":
         podspec.keep_on_update(obj, old)
+        if subresource is None:
+            podspec.add_tolerations(obj)
         if subresource == "resize":
             pod_resize.admit(obj, old, ctx)
 

@@ -42,7 +42,10 @@ def node(obj: Mapping[str, Any]) -> Errors:
 def node_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
     """Of the spec only unschedulable, taints and a first podCIDR and providerID may change."""
     spec, before = new.get("spec") or {}, old.get("spec") or {}
-    for field in ("podCIDR", "podCIDRs", "providerID"):
+    if before.get("providerID") and spec.get("providerID") != before["providerID"]:
+        what = "modified" if spec.get("providerID") else "cleared"
+        yield fields.invalid("spec.providerID", None, f"field cannot be {what} once set")
+    for field in ("podCIDR", "podCIDRs"):
         if before.get(field) and spec.get(field) != before[field]:
             what = f'{field} except from "" to valid'
             yield fields.forbidden(f"spec.{field}", f"node updates may not change {what}")

@@ -60,7 +60,7 @@ def _deadline(spec: Mapping[str, Any], before: Mapping[str, Any]) -> Errors:
     if old is not None and now is None:
         yield fields.invalid(path, None, "must not update from a positive integer to nil value")
     elif old is not None and now is not None and now > old:
-        text = f"must be less than or equal to previous value {old}"
+        text = "must be less than or equal to previous value"
         yield fields.invalid(path, now, text)
 
 
@@ -124,7 +124,9 @@ def _text(value: Any) -> str:
 
 
 def validate_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
-    """A status never brings a container that has ended back to life where nothing restarts it."""
+    """Addresses at most one of each family; a status never brings a container that has ended back to life where
+    nothing restarts it."""
+    yield from _addresses(new.get("status") or {})
     spec = old.get("spec") or {}
     if restarts.may_restart_all(spec):
         return
@@ -144,3 +146,14 @@ def validate_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
 def _ended(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     found: Mapping[str, Any] | None = (status.get("state") or {}).get("terminated")
     return found
+
+
+def _addresses(status: Mapping[str, Any]) -> Errors:
+    generation = status.get("observedGeneration")
+    if generation is not None and generation < 0:
+        yield fields.invalid("status.observedGeneration", generation, "must be a non-negative integer")
+    listed = [str(item.get("ip") or "") for item in status.get("podIPs") or []]
+    families = [":" in address for address in listed]
+    if len(set(families)) < len(families):
+        shown = [{"IP": address} for address in listed]
+        yield fields.invalid("status.podIPs", shown, "may specify no more than one IP for each IP family")

@@ -123,7 +123,7 @@ def test_field_values_may_hold_escaped_separators() -> None:
     assert selectors.parse_fields(str(parsed)) == parsed
 
 
-@pytest.mark.parametrize("text", ["a", "=b", r"a=b\c", "a=b=c", "a<b"])
+@pytest.mark.parametrize("text", ["a", r"a=b\c", "a=b=c", "a<b"])
 def test_bad_field_selectors_are_refused(text: str) -> None:
     with pytest.raises(Invalid):
         selectors.parse_fields(text)

@@ -1,10 +1,15 @@
 """When a deleted pod, namespace or other object goes."""
 
+import contextlib
+import json
 from typing import Any
 
 import pytest
 
 from tests.unit.vkcri.apiserver.house import House, pod, seconds_between
+from vkcri.apiserver import verbs
+from vkcri.apiserver.resources import by_key
+from vkcri.apiserver.routing import Target
 from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
@@ -121,3 +126,35 @@ def test_unknown_delete_options_are_refused(house: House) -> None:
     with pytest.raises(StatusError) as caught:
         left(house, gracePeriod=1)
     assert caught.value.code == 400
+
+
+def test_a_pod_that_goes_at_once_is_seen_marked_and_then_gone(house: House) -> None:
+    house.pod(nodeName="n1")
+    with contextlib.closing(house.store.watch("/pods", since_rv=house.store.current_rv())) as watch:
+        assert left(house, gracePeriodSeconds=0) is None
+        found = watch.next(0)
+    assert [item.type for item in found] == ["MODIFIED", "DELETED"]
+    graces = [json.loads(item.value)["metadata"]["deletionGracePeriodSeconds"] for item in found]
+    assert graces == [0, 0]
+
+
+def test_the_last_finalizers_end_is_seen_as_the_deletion_alone(house: House) -> None:
+    """By a request, as PATCH and PUT are."""
+    metadata = {"name": "c", "namespace": "default", "finalizers": ["a/b"]}
+    house.create("/configmaps", {"metadata": metadata})
+    stored = house.delete("/configmaps", "default", "c")
+    assert stored is not None
+    target = Target("update", by_key("/configmaps"), "default", "c")
+    stored["metadata"].pop("finalizers")
+    with contextlib.closing(house.store.watch("/configmaps", since_rv=house.store.current_rv())) as watch:
+        code, answered = verbs.update(verbs.Call(target, {}, house.ctx, body=stored))
+        found = watch.next(0)
+    assert [item.type for item in found] == ["DELETED"]
+    assert (code, "finalizers" in answered["metadata"]) == (200, False)
+
+
+def test_preconditions_that_do_not_hold_are_told_in_a_deletions_words(house: House) -> None:
+    house.pod()
+    with pytest.raises(StatusError, match="does not match the UID in record") as caught:
+        left(house, preconditions={"uid": "other"})
+    assert (caught.value.code, (caught.value.details or {})["kind"]) == (409, "Pod")

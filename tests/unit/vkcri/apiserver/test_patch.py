@@ -23,13 +23,13 @@ def containers_after(old: dict[str, Any], given: dict[str, Any]) -> Any:
     return strategic.merge("Pod", old, {"spec": given})["spec"]["containers"]
 
 
-def test_containers_are_merged_by_name_and_new_ones_come_last() -> None:
+def test_containers_are_merged_by_name_in_the_patches_order_and_others_keep_their_place() -> None:
     old = pod({"name": "a", "image": "1", "tty": True}, {"name": "b", "image": "1"})
     new = containers_after(old, {"containers": [{"name": "c", "image": "1"}, {"name": "a", "image": "2"}]})
     assert new == [
+        {"name": "c", "image": "1"},
         {"name": "a", "image": "2", "tty": True},
         {"name": "b", "image": "1"},
-        {"name": "c", "image": "1"},
     ]
 
 
@@ -173,7 +173,7 @@ def test_json_patch_changes_and_tests() -> None:
         (patch.JSON_PATCH, b'[{"op": "test", "path": "/metadata/name", "value": "q"}]', 422),
         (patch.JSON_PATCH, b'[{"op": "remove", "path": "/spec/none/deeper"}]', 422),
         (patch.JSON_PATCH, b'[{"op": "replace", "path": "", "value": 3}]', 422),
-        (patch.JSON_PATCH, b'[{"op": "explode", "path": "/spec"}]', 400),
+        (patch.JSON_PATCH, b'[{"op": "explode", "path": "/spec"}]', 422),
         (patch.JSON_PATCH, b'{"op": "add"}', 400),
         (patch.JSON_PATCH, b"[", 400),
         (patch.JSON_PATCH, json.dumps([{"op": "test", "path": "/kind", "value": 1}] * 10001).encode(), 413),
@@ -189,6 +189,25 @@ def test_a_bad_patch_is_refused_with_the_status_of_its_fault(media: str, data: b
     with pytest.raises(StatusError) as caught:
         patch.apply(media, PODS, pod({"name": "a"}), data)
     assert caught.value.code == code
+
+
+def test_json_patch_is_as_mild_with_members_as_kubernetes() -> None:
+    old = pod({"name": "a"}) | {"data": {"x": "1"}}
+    operations = [
+        {"op": "test", "path": "/data/none", "value": None},
+        {"op": "replace", "path": "/data/y", "value": "2"},
+        {"op": "add", "path": "/data/z"},
+    ]
+    found, _ = patch.apply(patch.JSON_PATCH, PODS, old, json.dumps(operations).encode())
+    assert found["data"] == {"x": "1", "y": "2", "z": None}
+    assert old["data"] == {"x": "1"}
+    for operation in (
+        {"op": "test", "path": "/data/none", "value": "1"},
+        {"op": "replace", "path": "/none/y", "value": 1},
+    ):
+        with pytest.raises(StatusError) as caught:
+            patch.apply(patch.JSON_PATCH, PODS, old, json.dumps([operation]).encode())
+        assert caught.value.code == 422
 
 
 def test_server_side_apply_is_refused_with_what_to_do_instead() -> None:

@@ -221,3 +221,20 @@ def test_a_file_that_is_no_database_is_named_with_a_cure(tmp_path: Path) -> None
 @pytest.mark.usefixtures("store")
 def test_the_database_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "store.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_that_is_too_old_comes_with_one_for_the_rest_as_it_is_by_now(tmp_path: Path) -> None:
+    small = Store(tmp_path / "small.db", most_events=2)
+    for name in ("a", "b", "c"):
+        small.create(MAPS, config_map(name))
+    token = small.list(MAPS, limit=1)[2]
+    for value in ("1", "2", "3"):
+        small.update(MAPS, config_map("c", x=value), expected=None)
+    with pytest.raises(StatusError) as caught:
+        small.list(MAPS, limit=1, continue_=token)
+    assert (caught.value.code, caught.value.reason) == (410, "Expired")
+    rest = caught.value.as_status()["metadata"]["continue"]
+    found, version, _, _ = small.list(MAPS, continue_=rest)
+    assert [item["metadata"]["name"] for item in found] == ["b", "c"]
+    assert version == small.current_rv()
+    small.close()

@@ -133,8 +133,11 @@ def test_an_update_that_says_nothing_new_writes_nothing(house: House) -> None:
 def test_an_update_cannot_move_what_the_server_wrote(house: House) -> None:
     stored = house.create("/configmaps", MAP)
     new = copy.deepcopy(stored)
-    new["metadata"] |= {"creationTimestamp": "2001-01-01T00:00:00Z", "deletionTimestamp": "2001-01-01T00:00:00Z"}
+    new["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"
     assert house.update("/configmaps", new) == stored
+    new["metadata"]["deletionTimestamp"] = "2001-01-01T00:00:00Z"
+    with pytest.raises(StatusError, match="field is immutable"):
+        house.update("/configmaps", new)
 
 
 def test_another_uid_is_another_object(house: House) -> None:

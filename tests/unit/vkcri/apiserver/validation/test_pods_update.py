@@ -38,7 +38,10 @@ REFUSED: dict[str, tuple[Callable[[Object], object], str]] = {
         lambda pod: pod["spec"]["containers"].append(container(name="b")),
         "pod updates may not add or remove containers",
     ),
-    "toleration removed": (lambda pod: pod["spec"]["tolerations"].pop(), "existing toleration can not be modified"),
+    "toleration removed": (
+        lambda pod: pod["spec"].update(tolerations=[]),
+        "spec.tolerations[0]: Forbidden: existing toleration can not be modified",
+    ),
     "empty image": (lambda pod: pod["spec"]["containers"][0].update(image=""), "Required value"),
     "gate added": (
         lambda pod: pod["spec"].update(schedulingGates=[{"name": "a/b"}]),
@@ -58,13 +61,18 @@ def test_allowed(house: House, name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(house: House, name: str) -> None:
-    pod = house.pod(nodeName="n1")
+    pod = house.pod(nodeName="n1", tolerations=[{"key": "own", "operator": "Exists"}])
     change, text = REFUSED[name]
     with pytest.raises(StatusError) as caught:
         house.update("/pods", changed(pod, change))
     assert caught.value.code == 422
     assert text in caught.value.message
     assert house.get("/pods", "default", "p") == pod
+
+
+def test_default_tolerations_that_are_removed_are_given_again(house: House) -> None:
+    pod = house.pod(nodeName="n1")
+    assert house.update("/pods", changed(pod, lambda new: new["spec"].update(tolerations=[]))) == pod
 
 
 def test_a_deadline_may_come_nearer_and_never_go_away(house: House) -> None:

@@ -315,7 +315,6 @@ def forms(side: Side) -> Steps:
     yield "metadata of all", shown(side, path, PARTIALS, labelSelector=selector)
     for include in ("None", "Metadata", "Object", "Everything"):
         yield include, shown(side, path, labelSelector=selector, includeObject=include)
-    yield "a page", shown(side, path, labelSelector=selector, limit="1")
     yield "none", shown(side, path, labelSelector="form=none")
     yield "nothing", shown(side, f"{path}/t-none")
     yield "old version", shown(side, path, TABLE.replace("v=v1", "v=v1beta1"), labelSelector=selector)["code"]

@@ -6,6 +6,7 @@ both must give the same, after what a server makes up (uids, versions, times, to
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.comparison.differences import differences, plain
@@ -24,8 +25,9 @@ _HEADERS = ("content-type", "warning")
 
 
 def same(pair: Pair, scenario: Scenario, allowed: Allowed | None = None) -> None:
-    """Fails with every step that differs, and with each entry of `allowed` that does not."""
-    ours, theirs = (list(scenario(side)) for side in pair)
+    """Run on both at once. Fails with every step that differs, and with each entry of `allowed` that does not."""
+    with ThreadPoolExecutor(len(pair)) as both:
+        ours, theirs = both.map(lambda side: list(scenario(side)), pair)
     assert [label for label, _ in ours] == [label for label, _ in theirs]
     found = {
         (label, item.path): str(item)

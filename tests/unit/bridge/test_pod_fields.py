@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from bridge.unsupported import REFUSED
+from tests.ignored import Finder, Loader, Renaming
 from vkcri.apiserver import schema
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,3 +139,21 @@ def test_a_field_without_a_row_is_missed_and_what_a_reason_covers_is_not() -> No
     fields = set(wanted(rows))
     assert {"PodSpec.dnsConfig", "PodDNSConfig.nameservers"} <= fields
     assert not any(field.startswith("Volume.") for field in fields)
+
+
+def test_the_tool_that_has_a_field_ignored_changes_its_name_and_nothing_else() -> None:
+    source = """def seen(spec): return spec.get("hostPID"), f"{spec['hostPID']} hostPID", "hostPID too", spec.hostPID"""
+    changed = ast.unparse(Renaming("hostPID").visit(ast.parse(source)))
+    assert changed.count("hostPIDIgnored") == 2
+    assert "'hostPID too'" in changed
+    assert "spec.hostPID)" in changed
+
+
+@pytest.mark.parametrize(
+    ("module", "changed"),
+    [("bridge.spec.sandbox", True), ("vkcri.api.pods", True), ("bridge.pb.runtime", False), ("vkcri.config", False)],
+)
+def test_it_changes_what_reads_pods(module: str, changed: bool) -> None:
+    package = __import__(module.rpartition(".")[0], fromlist=["__path__"])
+    spec = Finder("hostPID").find_spec(module, package.__path__)
+    assert (spec is not None and isinstance(spec.loader, Loader)) == changed

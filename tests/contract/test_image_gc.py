@@ -1,5 +1,7 @@
 """Image garbage collection against a runtime: what it lists as used stays, what nobody uses is gone from it."""
 
+import subprocess
+
 import pytest
 
 from bridge import images_local
@@ -7,6 +9,7 @@ from bridge.imagegc import ImageCollector, Policy
 from bridge.images_local import Entry, image_present
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.stats.disk import Filesystem
+from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
 from vkcri.config import RuntimeSettings
 
@@ -14,14 +17,16 @@ FULL = Filesystem(1, 5, 100, 95, 1000, 500)
 
 
 def add(guest: Guest, settings: RuntimeSettings | None, name: str) -> None:
-    """An image of its own content."""
+    """An image of its own content, as a pull leaves it: not pinned, which those are that the node itself imports."""
     if guest.fake is not None:
         guest.fake.add_image(name)
         return
     assert settings is not None
     layer = images_local.layer_of([Entry("name", 0o644, name.encode())])
     archive = images_local.oci_archive(name, layer, {})
-    images_local.import_image(guest.runtime, settings.runtime_socket, name, archive)
+    command = ["ctr", "-a", str(settings.runtime_socket), "-n", "k8s.io", "images", "import", "-"]
+    subprocess.run(command, input=archive, stdout=subprocess.PIPE, check=True, timeout=120)
+    wait_for(name, lambda: image_present(guest.runtime, name))
 
 
 def test_unused_images_are_removed_and_used_ones_stay(guest: Guest, request: pytest.FixtureRequest) -> None:

@@ -148,13 +148,13 @@ def test_a_kubelets_metrics_are_counted(node: BridgeNode, busy: dict[str, Any]) 
         page = ask(node, "metrics")["text"]
         return dict(line.rsplit(" ", 1) for line in page.splitlines() if line[0] != "#")
 
-    wait_for("a relist", lambda: read().get('kubelet_running_containers{container_state="running"}') == "2", 15.0)
+    wait_for("a relist", lambda: read().get('kubelet_running_containers{container_state="running"}') == "2")
     values = read()
     assert values['kubelet_node_name{node="bridge-test"}'] == "1"
     assert values["kubelet_running_pods"] == "1"
     assert values['kubelet_started_containers_total{container_type="container"}'] == "2"
     assert values["kubelet_pod_start_duration_seconds_count"] == "1"
-    assert 0 < float(values["kubelet_pod_start_duration_seconds_sum"]) < 60
+    assert float(values["kubelet_pod_start_duration_seconds_sum"]) > 0
     assert int(values['kubelet_runtime_operations_total{operation_type="run_podsandbox"}']) == 1
     assert int(values["kubelet_pleg_relist_duration_seconds_count"]) > 1
 

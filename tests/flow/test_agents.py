@@ -112,10 +112,10 @@ def test_a_node_joins_the_cluster_that_kubeconfig_names(joined: Joined, node: Li
     )
     assert f"export KUBECONFIG={joined.place.told}" in printed
     assert not joined.instance.admin_kubeconfig.exists()
-    wait_for("the launcher's end", lambda: joined.states()["apiserver"] == "EXITED", 10)
+    wait_for("the launcher's end", lambda: joined.states()["apiserver"] == "EXITED")
     assert [name for name, state in joined.states().items() if state != "RUNNING"] == ["apiserver"]
     # Kubernetes' own taints are gone once its controller has seen that the node is Ready.
-    wait_for("the taint alone", lambda: joined.node()["spec"]["taints"] == [TAINT], 30)
+    wait_for("the taint alone", lambda: joined.node()["spec"]["taints"] == [TAINT])
     assert "taints" not in node.node()["spec"]
 
 

@@ -31,14 +31,14 @@ def test_the_death_and_the_end_of_one_instance_leave_the_other_alone(node: LiveN
     doomed = (other.supervisord_pid(), other.pid("containerd"))
     for pid in doomed:
         os.kill(pid, signal.SIGKILL)
-    wait_for("supervisord is gone", lambda: "pid" not in other.supervisorctl("status", check=False), 20)
+    wait_for("supervisord is gone", lambda: "pid" not in other.supervisorctl("status", check=False))
     assert seen(node) == before
 
     other.up()
     back = other.wait_ready("twin")
     assert (identity(back), container(back)["restartCount"]) == (identity(theirs), 0)
     assert other.containers("twin") == {identity(theirs)}
-    wait_for("its log, once", lambda: other.kubectl("logs", "twin", check=False) == "begin\n", 20)
+    wait_for("its log, once", lambda: other.kubectl("logs", "twin", check=False) == "begin\n")
     assert seen(node) == before
 
     other.down()

@@ -102,7 +102,7 @@ def victim(plane: Plane) -> Iterator[LiveNode]:
 def watched(node: LiveNode, folder: Path) -> Iterator[tuple[TaskEvents, Follower]]:
     events, follower = TaskEvents(node), Follower(node, folder)
     try:
-        wait_for("the follower's first line", lambda: follower.numbers, 20)
+        wait_for("the follower's first line", lambda: follower.numbers)
         yield events, follower
     finally:
         follower.close()
@@ -134,7 +134,7 @@ def wait_back(node: LiveNode, program: str, killed: int) -> None:
     """Until supervisord (or, for supervisord itself, a new make run; for a real API server, who started it) has it
     running again and the node is Ready."""
     if program == "supervisord":
-        wait_for("supervisord is gone", lambda: "pid" not in node.supervisorctl("status", check=False), 20)
+        wait_for("supervisord is gone", lambda: "pid" not in node.supervisorctl("status", check=False))
         node.up()
     elif program == "apiserver" and node.place.cluster is not None:
         node.place.cluster.start()
@@ -156,7 +156,7 @@ def test_every_pod_ends_where_it_should_after_a_kill(victim: LiveNode, program: 
     with watched(node, tmp_path) as (events, follower):
         node.apply(dying_pod(dying))
         doomed = identity(node.wait_ready(dying))
-        wait_for("its trap is set", lambda: node.kubectl("logs", dying) == "ready\n", 20)
+        wait_for("its trap is set", lambda: node.kubectl("logs", dying) == "ready\n")
         pid = program_pid(node, program)
         node.kubectl("delete", "pod", dying, "--wait=false")
         assert node.pod(dying)["metadata"]["deletionTimestamp"]
@@ -226,7 +226,7 @@ def check_follower(follower: Follower, before: int, program: str) -> None:
         ended = program in SERVES_LOGS and follower.process.poll() is not None
         return ended or len(follower.numbers) >= before + 4
 
-    wait_for("the follower goes on", settled, 30)
+    wait_for("the follower goes on", settled)
     if program not in SERVES_LOGS:
         assert follower.process.poll() is None
     numbers, ended = follower.numbers, follower.process.poll() is not None

@@ -93,7 +93,7 @@ def test_a_pods_token_reads_discovery_and_nobodys_logs(node: LiveNode) -> None:
     service = "$KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT"
     node.apply(shell_pod("caller", f"echo | nc -w 3 {service} && echo reached; sleep 3600"))
     node.wait_ready("caller")
-    wait_for("the API server answers a pod", lambda: "reached" in node.kubectl("logs", "caller"), 20)
+    wait_for("the API server answers a pod", lambda: "reached" in node.kubectl("logs", "caller"))
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
     token = node.kubectl("exec", "caller", "--", "cat", f"{folder}/token")
     authority = ssl.create_default_context(cadata=node.kubectl("exec", "caller", "--", "cat", f"{folder}/ca.crt"))
@@ -192,7 +192,7 @@ def test_a_pod_that_cannot_start_says_why_and_leaves_nothing(
 ) -> None:
     node.apply(shell_pod(name, "sleep 3600", **spec))
     node.wait_pod(name, lambda it: waiting(it) == reason)
-    wait_for(f"event {event}", lambda: event in events(node, name), 20)
+    wait_for(f"event {event}", lambda: event in events(node, name))
     uid = node.pod(name)["metadata"]["uid"]
     node.kubectl("delete", "pod", name, "--wait=true")
     assert not (node.instance.volumes_dir / uid).exists()

@@ -67,7 +67,7 @@ def identity(live: LiveNode, name: str) -> tuple[str, int]:
 def test_only_the_programs_that_are_needed_run(live: LiveNode) -> None:
     wanted = {**dict.fromkeys(live.programs, "RUNNING"), **dict.fromkeys(live.idle, "EXITED")}
     assert set(wanted) == {"containerd", "apiserver", "api-watcher", "cri-bridge", "log-server", "kube-proxy"}
-    wait_for("the launchers' ends", lambda: live.states() == wanted, 10)
+    wait_for("the launchers' ends", lambda: live.states() == wanted)
     if "containerd" in live.idle:
         assert f"not needed: provider {MEMORY}" in (live.instance.log_dir / "containerd.log").read_text()
         assert not live.instance.containerd_root.exists()
@@ -94,7 +94,7 @@ def test_a_pod_becomes_running_and_ready(live: LiveNode, pod: str) -> None:
 
 def test_its_log_is_read_in_every_way(live: LiveNode, pod: str) -> None:
     whole = "".join(f"{line}\n" for line in LINES)
-    wait_for("three lines", lambda: live.kubectl("logs", pod) == whole, 10)
+    wait_for("three lines", lambda: live.kubectl("logs", pod) == whole)
     assert live.kubectl("logs", pod, "--tail=1") == f"{LINES[2]}\n"
     assert live.kubectl("logs", pod, "--tail=0") == ""
     assert live.kubectl("logs", pod, "--limit-bytes=12") == whole[:12]
@@ -128,7 +128,7 @@ def test_a_deleted_pod_is_gone_within_its_grace(live: LiveNode, pod: str) -> Non
     live.kubectl("delete", "pod", pod, "--grace-period=3", "--wait=true")
     assert time.monotonic() - started < 28  # its own grace is 30
     assert live.pod(pod) == {}
-    wait_for("its logs are gone", lambda: not list(live.instance.pod_logs_dir.glob(f"{live.namespace}_{pod}_*")), 20)
+    wait_for("its logs are gone", lambda: not list(live.instance.pod_logs_dir.glob(f"{live.namespace}_{pod}_*")))
 
 
 def test_a_pod_that_does_not_end_by_itself_has_its_grace_and_no_more(live: LiveNode) -> None:
@@ -152,8 +152,8 @@ def test_a_forced_delete_is_immediate_and_nothing_stays(live: LiveNode, pod: str
 def test_a_node_object_that_is_deleted_is_registered_again(live: LiveNode, pod: str) -> None:
     before, running = live.node()["metadata"]["uid"], identity(live, pod)
     live.kubectl("delete", "node", live.name)
-    wait_for("another Node", lambda: live.node().get("metadata", {}).get("uid") not in (None, before), 30)
-    wait_for("the node is Ready", live.is_node_ready, 30)
+    wait_for("another Node", lambda: live.node().get("metadata", {}).get("uid") not in (None, before))
+    wait_for("the node is Ready", live.is_node_ready)
     live.wait_ready(pod)
     assert identity(live, pod) == running
 

@@ -35,7 +35,7 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(n
             ),
         )
         node.wait_ready("long-grace")
-        wait_for("the trap is set", lambda: node.kubectl("logs", "long-grace") == "ready\n", 20)
+        wait_for("the trap is set", lambda: node.kubectl("logs", "long-grace") == "ready\n")
         follower = subprocess.Popen(
             ["kubectl", f"--kubeconfig={node.place.kubeconfig}", "logs", "-f", "long-grace"],
             stdout=subprocess.PIPE,
@@ -43,7 +43,7 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(n
             env=node.environment,
         )
         try:
-            wait_for("the pull is under way", lambda: registry.asked, 30)
+            wait_for("the pull is under way", lambda: registry.asked)
             node.kubectl("delete", "pod", "long-grace", "--wait=false")
             deleted = time.monotonic()
 
@@ -56,7 +56,7 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short_and_others_do_not_wait(n
         finally:
             follower.kill()
             follower.wait()
-        wait_for("the pod with the grace is gone", lambda: node.pod("long-grace") == {}, 30)
+        wait_for("the pod with the grace is gone", lambda: node.pod("long-grace") == {})
         wait_for("the layer is sent", lambda: registry.sent, LONG)
         assert registry.sent - registry.asked >= LONG
     pulled = node.wait_ready("long-pull", 60)
@@ -70,7 +70,7 @@ def test_a_program_that_holds_a_lock_on_purpose_says_where_and_is_started_again(
     told = stuck.run(str(BIN / "vkcri"), "up", "--timeout", "4", check=False)
     assert "is not Ready after 4 s" in told
     log = stuck.instance.log_dir / "cri-bridge.log"
-    wait_for("its third start", lambda: log.read_text().count(" started, pid ") >= 3, 30)
+    wait_for("its third start", lambda: log.read_text().count(" started, pid ") >= 3)
     text = log.read_text()
     first = text.partition(" started, pid ")[2].partition(" started, pid ")[0]
     assert re.search(r"thread pod-worker is .* over the 1 s that it gave the pods' lock; the process ends", first)

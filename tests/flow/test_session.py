@@ -127,7 +127,7 @@ def test_without_the_bridge_the_node_is_not_ready_within_a_minute_and_ready_agai
         assert (ready[0]["status"], ready[0]["reason"]) == ("False", "ProviderSilent")
     finally:
         node.supervisorctl("start", "cri-bridge")
-    wait_for("the node is Ready", node.is_node_ready, 30)
+    wait_for("the node is Ready", node.is_node_ready)
     after = node.wait_ready("unattended")
     assert (identity(after), container(after)["restartCount"]) == (identity(before), 0)
     assert node.containers("unattended") == {identity(after)}

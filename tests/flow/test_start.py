@@ -38,7 +38,7 @@ def start_supervisord(live: LiveNode) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     conf.write_text(live.run(str(BIN / "vkcri"), "supervisor-conf"))
     live.run(str(BIN / "supervisord"), "-c", str(conf))
-    wait_for("supervisord answers", lambda: "containerd" in live.states(), 10)
+    wait_for("supervisord answers", lambda: "containerd" in live.states())
 
 
 def test_each_program_lives_alone_and_any_order_of_starts_ends_ready(live: LiveNode) -> None:
@@ -51,7 +51,7 @@ def test_each_program_lives_alone_and_any_order_of_starts_ends_ready(live: LiveN
         live.supervisorctl("start", name)
         if name in live.idle:
             resting[name] = "EXITED"  # and stays so: there is nothing to stop
-            wait_for("the launcher's end", lambda: live.states() == resting, 20)
+            wait_for("the launcher's end", lambda: live.states() == resting)
             continue
         pid = live.pid(name)
         time.sleep(3.0)  # what is to be shown is that nothing happens in this time

@@ -10,6 +10,7 @@ import pytest
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import SHELL_IMAGE, FakeRuntime
+from tests.waiting import PATIENCE
 from vkcri.errors import Conflict, Invalid, NotFound, Refused, Unavailable, VkcriError
 
 VERSION = cri.VersionRequest(version="v1")
@@ -82,16 +83,16 @@ def test_a_runtime_that_is_away_is_unavailable_at_once_and_found_again_quickly(t
     began = time.monotonic()
     with pytest.raises(Unavailable):
         runtime.version(VERSION)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE  # of 120 s that the call has
     for _ in range(2):
         with FakeRuntime(socket):
-            deadline = time.monotonic() + 3
+            deadline = time.monotonic() + PATIENCE
             while True:
                 try:
                     assert runtime.version(VERSION).runtime_name == "fake"
                     break
                 except Unavailable:
-                    assert time.monotonic() < deadline, "not found again within 3 s"
+                    assert time.monotonic() < deadline, "not found again"
                     time.sleep(0.02)
     runtime.close()
 

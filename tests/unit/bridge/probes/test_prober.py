@@ -152,7 +152,7 @@ def test_every_kind_of_probe(house: House) -> None:
         other = probed(readiness={"grpc": {"port": health, "service": "x"}})
         other["metadata"] = {**other["metadata"], "uid": "other"}
         house.show(other, container="c9")
-        wait_for("grpc", lambda: house.prober.results("other").get("c9") == Probed(readiness=True), 30)
+        wait_for("grpc", lambda: house.prober.results("other").get("c9") == Probed(readiness=True))
 
 
 def test_a_health_check_asks_for_its_service_and_speaks_tls_where_told(house: House) -> None:
@@ -165,7 +165,7 @@ def test_a_health_check_asks_for_its_service_and_speaks_tls_where_told(house: Ho
 
     with health_server(answer, tls=True) as port:
         house.show(probed(readiness={"grpc": {"port": port, "service": "a.b.C", "mode": "TLS"}}))
-        wait_for("the answer", lambda: house.said().readiness, 30)
+        wait_for("the answer", lambda: house.said().readiness)
     assert asked[0] == "a.b.C"
 
 
@@ -265,7 +265,7 @@ def test_hundreds_of_commands_under_way_wait_on_no_thread(fake: FakeRuntime) -> 
         runtime.exec_later(cri.ExecSyncRequest(container_id=str(number), cmd=["x"], timeout=1), ends.append)
     mine = [thread for thread in threading.enumerate() if not thread.name.startswith("fake-cri")]
     assert len(mine) - before <= 3
-    wait_for("all of them", lambda: len(ends) == 100, 30)
+    wait_for("all of them", lambda: len(ends) == 100)
     assert all(end.timed_out and end.exit_code is None for end in ends)
     assert ends[0].failure == "rpc error: code = DeadlineExceeded desc = context deadline exceeded"
     runtime.close()

@@ -135,7 +135,7 @@ def test_a_reader_that_reads_nothing_blocks_no_writer_and_no_other_reader(folder
     began = time.monotonic()
     for number in range(60):
         owner.put("pods", f"k{number % 5}", value + str(number).encode(), source="api")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < PATIENCE / 2
     until(lambda: reader.items() == owner.items("pods"))
     until(lambda: len(owner._channels) == 1)  # and after stall_seconds the stalled one is given up
     stalled.close()

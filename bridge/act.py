@@ -327,7 +327,8 @@ class Actor:
             raise
 
     def _pre_stop(self, desired: Desired, action: StopContainer, observed: Observed) -> float:
-        """Run the preStop hook that the container was made with; the seconds that it took."""
+        """Run the preStop hook that the container was made with; the whole seconds that it took, as the kubelet counts
+        them, but never what has to be left of the grace."""
         item = next((item for item in observed.containers if item.id == action.id), None)
         hook = observe.pre_stop(item) if item is not None else None
         if item is None or not hook or item.state != "running":
@@ -342,7 +343,7 @@ class Actor:
         except VkcriError as error:
             log.info("pod %s, container %s: PreStopHook failed: %s", pods.full_name(desired.pod), action.name, error)
             self._guest.event(desired.pod, WARNING, "FailedPreStopHook", "PreStopHook failed", action.name)
-        return min(self._guest.clock() - started, action.grace - MINIMUM_GRACE)
+        return min(float(int(self._guest.clock() - started)), action.grace - MINIMUM_GRACE)
 
     def _run_hook(
         self,

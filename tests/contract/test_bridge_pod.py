@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from bridge import images_local
+from bridge.containerd_config import SEARCH_PATH
 from bridge.pb.runtime.v1 import api_pb2
 from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod, wait_for
+from vkcri.api import loglines
 from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-pod")]
@@ -374,6 +377,53 @@ def test_hooks_run_after_the_start_and_before_the_stop(node: BridgeNode) -> None
     wait_for("finished", lambda: node.statuses[spec["metadata"]["uid"]]["finished"])
     log = node.log(spec, "main")
     assert [line.split(" ")[3] for line in log.splitlines()] == ["started", "stopping"]
+    node.remove(spec)
+    gone(node, spec)
+
+
+def test_a_hook_that_sleeps_holds_up_the_next_start_and_the_signal(node: BridgeNode) -> None:
+    nap = {"sleep": {"seconds": 1}}
+    script = 'trap "echo TERM; exit 0" TERM; echo up; while true; do sleep 0.05; done'
+    main = container("main", script, lifecycle={"postStart": nap, "preStop": nap})
+    spec = pod("naps", containers=[main, container("next", script)])
+    uid = node.put(spec)
+    node.wait_phase(spec, "Running")
+    for name in ("main", "next"):
+        wait_for(f"{name}'s trap", lambda name=name: "up" in node.log(spec, name))
+    made = {item.metadata.name: item for item in node.containers(uid)}
+    asked = api_pb2.ContainerStatusRequest(container_id=made["main"].id)
+    second = 1_000_000_000
+    assert made["next"].created_at - node.runtime().container_status(asked).status.started_at >= second
+    deleted = time.time_ns()
+    node.mark_deleted(spec)
+    wait_for("finished", lambda: node.statuses[uid]["finished"])
+    last = loglines.parse(node.log(spec, "main").splitlines()[-1].encode())
+    assert last.content == b"TERM\n"
+    assert last.nanos - deleted >= second
+    assert node.status(spec)["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
+    node.remove(spec)
+    gone(node, spec)
+
+
+def test_a_container_is_stopped_by_the_signal_that_its_image_names(node: BridgeNode) -> None:
+    image = "localhost/vkcri/signalled:1"
+    config = {"Cmd": ["sh"], "Env": [f"PATH={SEARCH_PATH}"], "StopSignal": "SIGUSR1"}
+    archive = images_local.oci_archive(image, images_local.layer_of(images_local.shell_entries()), config)
+    snapshotter = images_local.snapshotter_of(images_local.status_info(node.runtime()).get("config", {}))
+    images_local.import_image(node.runtime(), node.settings.runtime_socket, image, archive, snapshotter)
+    script = 'trap "echo USR1; exit 0" USR1; trap "echo TERM; exit 1" TERM; echo up; while true; do sleep 0.05; done'
+    named, default = container("named", script, image=image), container("default", script)
+    spec = pod("signalled", restartPolicy="Never", containers=[named, default])
+    uid = node.put(spec)
+    node.wait_phase(spec, "Running")
+    for name in ("named", "default"):
+        wait_for(f"{name}'s traps", lambda name=name: "up" in node.log(spec, name))
+    node.mark_deleted(spec)
+    wait_for("finished", lambda: node.statuses[uid]["finished"])
+    said = {name: node.log(spec, name).split()[-1] for name in ("named", "default")}
+    assert said == {"named": "USR1", "default": "TERM"}
+    codes = {item["name"]: item["state"]["terminated"]["exitCode"] for item in node.status(spec)["containerStatuses"]}
+    assert codes == {"named": 0, "default": 1}
     node.remove(spec)
     gone(node, spec)
 

@@ -66,6 +66,16 @@ class TestTerminationMessage:
         assert termination_message(by_log(log), str(file)) == "from the file"
         assert termination_message(by_log(tmp_path / "none"), "") == ""
 
+    def test_the_log_is_not_read_where_the_runtime_could_not_run_it(self, tmp_path: Path) -> None:
+        """The kubelet's rule: it has no log of its own. What it left in its file counts nevertheless."""
+        log, file = tmp_path / "0.log", tmp_path / "message"
+        log.write_bytes(LOG + b"from the log\n")
+        file.write_text("from the file")
+        for reason, text in (("ContainerCannotRun", ""), ("StartError", "from the log\n"), ("Error", "from the log\n")):
+            ended = by_log(log, exit_code=127, reason=reason)
+            assert termination_message(ended, "") == text
+            assert termination_message(ended, str(file)) == "from the file"
+
 
 def test_the_message_of_the_runtime_comes_before_the_containers_own(tmp_path: Path) -> None:
     file = tmp_path / "message"

@@ -186,7 +186,13 @@ class TestEndedContainers:
 
     @pytest.mark.parametrize(
         ("reason", "code", "shown"),
-        [("", 1, "Error"), ("OOMKilled", 137, "OOMKilled"), ("StartError", 128, "StartError"), ("", 0, "Completed")],
+        [
+            ("", 1, "Error"),
+            ("", 0, "Completed"),
+            ("OOMKilled", 137, "OOMKilled"),
+            ("StartError", 128, "StartError"),
+            ("ContainerCannotRun", 127, "ContainerCannotRun"),
+        ],
     )
     def test_the_reason_is_the_runtimes(self, reason: str, code: int, shown: str) -> None:
         observed = seen(run(state="exited", exit_code=code, reason=reason))

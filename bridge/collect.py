@@ -5,11 +5,16 @@ One thread, `collect`, every minute. It removes only what carries our label, lie
 a whole, only once `pods` is synced for every source: a UID that is unknown then belongs to nobody. Rules: the
 kubelet's, one dead container for each container of a pod, and a dead sandbox only where a newer one has taken its
 place.
+
+The thread `eviction` has it done at once where the node is short of disk; one at a time does. What lies on the disk is
+listed first and who is known is asked afterwards, again before each removal, since that may take minutes: a pod that
+comes meanwhile keeps what it has.
 """
 
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,7 +25,7 @@ from bridge.roster import Roster
 from bridge.runtime import Runtime
 from bridge.volumes import Volumes
 from vkcri.errors import VkcriError
-from vkcri.lifecycle import Process
+from vkcri.lifecycle import Process, held
 
 PERIOD = 60.0
 STEP_SECONDS = 600.0  # for what is removed by one call; a round takes as long as there is something to remove
@@ -48,6 +53,7 @@ class Collector:
         self._cgroups = cgroups
         self._logs = logs
         self._removed = removed
+        self._lock = threading.Lock()
 
     def start(self, process: Process) -> None:
         def loop() -> None:
@@ -59,25 +65,33 @@ class Collector:
 
     def collect(self, progress: Callable[[], object] = lambda: None) -> None:
         """One round; progress() is called for all that is gone."""
+        with held(self._lock, progress):
+            self._collect(progress)
+
+    def delete_unused(self, progress: Callable[[], object] = lambda: None) -> None:
+        """Of pods that have ended, the containers and their logs, too: the node is short of disk
+        (DeleteAllUnusedContainers). progress() as collect's."""
+        with held(self._lock, progress):
+            self._collect(progress)
+            for uid, boxes in self._relist.listing.items():
+                worker = self._roster.worker(uid)
+                if worker is not None and worker.over:
+                    for box in sorted(boxes, key=lambda box: box.is_sandbox):
+                        self._remove(box)
+                        progress()
+
+    def _collect(self, progress: Callable[[], object]) -> None:
         if self._relist.relisted is None:
             return
         for boxes in self._relist.listing.values():
             for box in surplus(boxes):
                 self._remove(box)
                 progress()
-        if self._roster.complete():
-            known = {*self._roster.known(), *self._relist.listing}
-            self._remove_strays(known, progress)
+        self._remove_strays(progress)
 
-    def delete_unused(self) -> None:
-        """Of pods that have ended, the containers and their logs, too: the node is short of disk
-        (DeleteAllUnusedContainers)."""
-        self.collect()
-        for uid, boxes in self._relist.listing.items():
-            worker = self._roster.worker(uid)
-            if worker is not None and worker.over:
-                for box in sorted(boxes, key=lambda box: box.is_sandbox):
-                    self._remove(box)
+    def _is_stray(self, uid: str) -> bool:
+        """Whether nobody has that pod, as of now."""
+        return self._roster.complete() and uid not in self._roster.known() and uid not in self._relist.listing
 
     def _remove(self, box: Box) -> None:
         try:
@@ -95,18 +109,23 @@ class Collector:
         except (VkcriError, OSError) as error:
             log.info("%s %s is left over and stays: %s", "sandbox" if box.is_sandbox else "container", box.id, error)
 
-    def _remove_strays(self, known: set[str], progress: Callable[[], object]) -> None:
+    def _remove_strays(self, progress: Callable[[], object]) -> None:
         """Files, mounts and cgroups of pods that are neither wanted nor in CRI."""
-        for uid in sorted({*self._volumes.known(), *self._cgroups.known()} - known):
+        if not self._roster.complete():
+            return
+        for uid in sorted({*self._volumes.known(), *self._cgroups.known()}):
+            if not self._is_stray(uid):
+                continue
             log.info("pod %s is gone: removing its volumes and cgroup", uid)
             try:
                 self._volumes.teardown(uid, progress)
                 self._cgroups.remove_pod(uid)
             except VkcriError as error:
                 log.warning("volumes or cgroup of pod %s stay: %s", uid, error)
-        for folder in log_folders(self._logs, known):
-            shutil.rmtree(folder, ignore_errors=True)  # of the runtime's files, no more than a pod has logs
-            progress()
+        for uid, folder in log_folders(self._logs):
+            if self._is_stray(uid):
+                shutil.rmtree(folder, ignore_errors=True)  # of the runtime's files, no more than a pod has logs
+                progress()
 
 
 def surplus(boxes: Iterable[Box]) -> list[Box]:
@@ -125,8 +144,8 @@ def surplus(boxes: Iterable[Box]) -> list[Box]:
     return found + old
 
 
-def log_folders(root: Path, known: set[str]) -> list[Path]:
-    """The log folders below root whose pod is not among the known UIDs."""
+def log_folders(root: Path) -> list[tuple[str, Path]]:
+    """(UID, folder) of the pods' log folders below root."""
     try:
         entries = sorted(root.iterdir())
     except OSError:
@@ -134,6 +153,6 @@ def log_folders(root: Path, known: set[str]) -> list[Path]:
     found = []
     for entry in entries:
         match = _LOG_FOLDER.fullmatch(entry.name)
-        if match and match["uid"] not in known and entry.is_dir() and not entry.is_symlink():
-            found.append(entry)
+        if match and entry.is_dir() and not entry.is_symlink():
+            found.append((match["uid"], entry))
     return found

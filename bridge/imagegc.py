@@ -17,7 +17,7 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.spec.names import IMAGE_VOLUMES
 from bridge.stats.disk import Filesystem
 from vkcri.errors import Unavailable, VkcriError
-from vkcri.lifecycle import Process
+from vkcri.lifecycle import Process, held
 
 PERIOD = 300.0
 CALL_SECONDS = 60.0
@@ -99,9 +99,9 @@ class ImageCollector:
         process.start_thread("image-gc", loop)
 
     def round(self, progress: Callable[[], object] = lambda: None) -> None:
-        """One collection, and what is said of its failure. progress() is called for each image."""
+        """One collection, and what is said of its failure. progress() is called before each image."""
         try:
-            with self._lock:
+            with held(self._lock, progress):
                 self._collect(progress)
             self._failed = False
         except VkcriError as error:
@@ -112,7 +112,7 @@ class ImageCollector:
 
     def _collect(self, progress: Callable[[], object]) -> None:
         """Remove what is too old, and if the file system is too full, what nobody uses until it is not. Raises
-        Unavailable where it stays too full or an image cannot be removed."""
+        Unavailable where it stays too full or an image cannot be removed, and as the runtime does."""
         now, policy = self._clock(), self._policy
         unused = self._unused(now)
         if not policy.collects:
@@ -135,10 +135,11 @@ class ImageCollector:
             self._event("FreeDiskSpaceFailed", message)
             raise Unavailable(message)
 
-    def delete_unused(self) -> None:
-        """Remove all that may go, however full the file system is: the node is short of disk. Raises Unavailable."""
-        with self._lock:
-            self._remove(self._unused(self._clock()), SPACE, lambda: None)
+    def delete_unused(self, progress: Callable[[], object] = lambda: None) -> None:
+        """Remove all that may go, however full the file system is: the node is short of disk. progress() is called
+        before each image. Raises VkcriError."""
+        with held(self._lock, progress):
+            self._remove(self._unused(self._clock()), SPACE, progress)
 
     def _unused(self, now: float) -> list[Record]:
         """Every image that no container has, in the order in which they go; ages are brought up to date."""
@@ -163,6 +164,7 @@ class ImageCollector:
         once the others were."""
         now, freed, errors = self._clock(), 0, list[str]()
         for record in unused:
+            progress()
             if freed >= wanted:
                 break
             if reason == SPACE and now - record.first_seen < self._policy.minimum_age:
@@ -177,7 +179,6 @@ class ImageCollector:
             self._records.pop(record.id, None)
             self._count(reason)
             freed += record.size
-            progress()
         if errors:
             raise Unavailable(f"{len(errors)} images could not be removed, {freed} bytes were freed: {errors[0]}")
         return freed

@@ -95,7 +95,14 @@ class Operations:
                 scope.progress = expectation.refresh
                 self._operate(action, desired, observed, key, scope, again=again)
 
-        self._process.start_thread(f"{action.key.partition(':')[0]} {self._name}", operation, may_end=True)
+        try:
+            self._process.start_thread(f"{action.key.partition(':')[0]} {self._name}", operation, may_end=True)
+        except RuntimeError as error:  # the guest has no room for another thread: tried again as any failure is
+            log.warning("pod %s: %s: %s", self._name, type(action).__name__, error)
+            with self._lock:
+                del self._scopes[key]
+                self._memory.failed(action, key, now, None, None)
+            self._ended(action)
 
     def cancel_starts(self) -> bool:
         """Tell starts to stop; whether one only waited, and so was left behind."""

@@ -19,7 +19,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -148,6 +149,17 @@ def run(
         log.info("stopped")
     _flush()
     sys.exit(status)
+
+
+@contextmanager
+def held(lock: threading.Lock, progress: Callable[[], object]) -> Iterator[None]:
+    """The lock, with progress() called each second until it is free: who has it meanwhile is watched as well."""
+    while not lock.acquire(timeout=1.0):
+        progress()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def program_main(

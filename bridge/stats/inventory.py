@@ -8,13 +8,16 @@ the newest; only containers that run.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import names
 from bridge.stats.disk import Taken
 from bridge.stats.usage import Memory, Usage
-from vkcri.errors import Unavailable
+from vkcri.errors import Unavailable, VkcriError
+
+_A = TypeVar("_A")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Box:
 
 
 class Stock:
-    """The RPCs that taking stock needs, for one answer: all of them together have these seconds. Raises Unavailable as
-    Runtime does."""
+    """The RPCs that taking stock needs, for one answer: all of them together have these seconds. Raises Unavailable,
+    whatever the runtime's error was: one may answer to a list that something in it is not found, which was removed
+    meanwhile (containerd does, to ListContainerStats)."""
 
     def __init__(self, runtime: Runtime, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
@@ -50,22 +54,27 @@ class Stock:
         self._until = clock() + seconds
 
     def sandboxes(self, request: cri.ListPodSandboxRequest) -> cri.ListPodSandboxResponse:
-        return self._runtime.list_pod_sandbox(request, seconds=self._left())
+        return self._ask(lambda left: self._runtime.list_pod_sandbox(request, seconds=left))
 
     def containers(self, request: cri.ListContainersRequest) -> cri.ListContainersResponse:
-        return self._runtime.list_containers(request, seconds=self._left())
+        return self._ask(lambda left: self._runtime.list_containers(request, seconds=left))
 
     def stats(self, request: cri.ListContainerStatsRequest) -> cri.ListContainerStatsResponse:
-        return self._runtime.list_container_stats(request, seconds=self._left())
+        return self._ask(lambda left: self._runtime.list_container_stats(request, seconds=left))
 
     def images(self) -> cri.ImageFsInfoResponse:
-        return self._runtime.image_fs_info(cri.ImageFsInfoRequest(), seconds=self._left())
+        return self._ask(lambda left: self._runtime.image_fs_info(cri.ImageFsInfoRequest(), seconds=left))
 
-    def _left(self) -> float:
+    def _ask(self, call: Callable[[float], _A]) -> _A:
         left = self._until - self._clock()
         if left <= 0:
             raise Unavailable("the runtime has taken all the time that the request had")
-        return left
+        try:
+            return call(left)
+        except Unavailable:
+            raise
+        except VkcriError as error:
+            raise Unavailable(str(error)) from error
 
 
 def boxes(stock: Stock, cri_label: str) -> list[Box]:

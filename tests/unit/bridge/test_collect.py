@@ -46,13 +46,14 @@ def test_a_dead_sandbox_goes_once_a_newer_one_has_its_place_and_nothing_is_in_it
     assert surplus([sandbox("s0", NOT_READY, 0)]) == []
 
 
-def test_log_folders_of_pods_that_are_gone_are_found(tmp_path: Path) -> None:
+def test_log_folders_are_found_by_their_pods(tmp_path: Path) -> None:
     for name in ("default_web-0_uid-1", "kube-system_dns.x_uid-2", "somebody", "a_b"):
         (tmp_path / name).mkdir()
     (tmp_path / "default_file_uid-3").write_text("not a folder")
     (tmp_path / "default_link_uid-4").symlink_to(tmp_path)
-    assert [path.name for path in log_folders(tmp_path, {"uid-2"})] == ["default_web-0_uid-1"]
-    assert log_folders(tmp_path / "none", set()) == []
+    found = [(uid, path.name) for uid, path in log_folders(tmp_path)]
+    assert found == [("uid-1", "default_web-0_uid-1"), ("uid-2", "kube-system_dns.x_uid-2")]
+    assert log_folders(tmp_path / "none") == []
 
 
 LABELS = {names.POD_NAME: "web", names.POD_NAMESPACE: "shop", names.POD_UID: "uid"}
@@ -124,5 +125,42 @@ def test_short_of_disk_all_that_is_left_of_ended_pods_goes(tmp_path: Path) -> No
     roster: Any = SimpleNamespace(complete=lambda: False, worker=workers.get)
     gone: list[str] = []
     runtime: Any = Runtime()
-    Collector(runtime, relist, roster, None, None, tmp_path, gone.append).delete_unused()  # type: ignore[arg-type]
-    assert gone == ["b1", "s1"]
+    told: list[None] = []
+    collector = Collector(runtime, relist, roster, None, None, tmp_path, gone.append)  # type: ignore[arg-type]
+    collector.delete_unused(lambda: told.append(None))
+    assert (gone, len(told)) == (["b1", "s1"], 2)
+
+
+class Disk:
+    """Volumes, cgroups and a roster; as soon as the first stray is torn down, the pods in `come` are known."""
+
+    def __init__(self, *uids: str, come: tuple[str, ...] = ()) -> None:
+        self.uids = set(uids)
+        self.come = come
+        self.wanted: set[str] = set()
+        self.removed: list[str] = []
+
+    def known(self) -> set[str]:
+        return set(self.uids)
+
+    def teardown(self, uid: str, progress: object) -> None:
+        del progress
+        self.removed.append(uid)
+        self.wanted |= set(self.come)
+
+    def remove_pod(self, uid: str) -> None:
+        assert uid in self.removed
+
+    def roster(self) -> Any:
+        return SimpleNamespace(complete=lambda: True, known=lambda: set(self.wanted), worker=lambda _uid: None)
+
+
+def test_a_pod_that_comes_while_strays_are_removed_keeps_its_volumes_and_logs(tmp_path: Path) -> None:
+    disk = Disk("a", "b", "c", come=("b", "new"))
+    for uid in ("a", "new", "old"):
+        (tmp_path / f"default_web_{uid}").mkdir()
+    relist: Any = SimpleNamespace(relisted=1.0, listing={"c": frozenset()})
+    volumes: Any = disk
+    Collector(Runtime(), relist, disk.roster(), volumes, volumes, tmp_path, print).collect()  # type: ignore[arg-type]
+    assert disk.removed == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["default_web_new"]

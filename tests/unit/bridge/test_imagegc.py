@@ -154,6 +154,21 @@ def test_an_image_that_cannot_be_removed_does_not_keep_the_others() -> None:
         guest.collector.delete_unused()
 
 
+def test_each_image_is_progress_though_it_cannot_be_removed() -> None:
+    guest = Guest(available=5)
+    for name in ("a", "b", "c"):
+        guest.add(name)
+    guest.stuck |= {"a", "b", "c"}
+    guest.collect()
+    guest.now += 300.0
+    told: list[None] = []
+    with pytest.raises(Unavailable, match="3 images could not be removed"):
+        guest.collector.delete_unused(lambda: told.append(None))
+    assert len(told) == 3
+    guest.collector.round(lambda: told.append(None))
+    assert len(told) == 6
+
+
 def test_images_older_than_the_maximum_age_go_even_where_there_is_room() -> None:
     guest = Guest(available=90, maximum_age=1000.0)
     guest.add("old")

@@ -197,6 +197,22 @@ def test_starts_and_the_deadline_are_told_in_the_kubelets_words(node: Node) -> N
     }
 
 
+def test_an_operation_for_which_there_is_no_thread_is_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refused = Process.start_thread, list[str]()
+
+    def start_thread(self: Process, name: str, *more: Any, **options: Any) -> threading.Thread:
+        if name.startswith(("sandbox ", "start ")) and name not in refused:
+            refused.append(name)
+            raise RuntimeError("can't start new thread")
+        return real(self, name, *more, **options)
+
+    monkeypatch.setattr(Process, "start_thread", start_thread)
+    spec = pod("threads")
+    node.running(node.put(spec))
+    assert [name.partition(" ")[0] for name in refused] == ["sandbox", "start"]
+    assert "FailedSync" not in node.events(str(spec["metadata"]["uid"]))
+
+
 def test_what_a_hook_says_is_in_no_event(node: Node) -> None:
     """It may be a secret that its server has answered with."""
     hook = {"exec": {"command": ["x"]}}

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.instances import own
 from tests.waiting import PATIENCE
-from vkcri.lifecycle import DRAIN_SECONDS, Process, make_folders
+from vkcri.lifecycle import DRAIN_SECONDS, Process, held, make_folders
 from vkcri.selfwatch import SelfWatch
 
 INSTANCE = own("life")
@@ -324,3 +325,17 @@ def test_supervisord_gives_each_program_longer_than_a_callback_of_its_end_may_ta
     assert {name: parser.getfloat(name, "stopwaitsecs") > DRAIN_SECONDS for name in programs} == dict.fromkeys(
         programs, True
     )
+
+
+def test_waiting_for_a_lock_is_progress_as_long_as_another_has_it() -> None:
+    lock, told = threading.Lock(), list[bool]()
+    lock.acquire()
+
+    def progress() -> None:
+        told.append(lock.locked())
+        if len(told) == 2:
+            lock.release()
+
+    with held(lock, progress):
+        assert (told, lock.locked()) == ([True, True], True)
+    assert not lock.locked()

@@ -16,7 +16,7 @@ import pytest
 from bridge.cgroupfs import mounted_hierarchies
 from bridge.runtime import Runtime
 from bridge.stats.answers import StatsAnswers
-from bridge.stats.inventory import Box, Running, Stock, boxes
+from bridge.stats.inventory import Box, Running, Stock, boxes, container_stats
 from bridge.stats.processes import ProcessGroup, listening_at, locked_by, own_cgroup
 from bridge.stats.reading import ROOT, CgroupReader, boot_time
 from bridge.stats.samples import HISTORY, Samples
@@ -25,7 +25,7 @@ from bridge.stats.usage import Memory, Usage
 from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.waiting import PATIENCE
-from vkcri.errors import Unavailable
+from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
 
 SECOND = 1_000_000_000
 
@@ -322,6 +322,20 @@ def test_all_that_cri_is_asked_for_one_answer_has_the_requests_seconds(fake: Fak
         stock.images()
     assert time.monotonic() - began < 40
     runtime.close()
+
+
+@pytest.mark.parametrize("kind", [NotFound, Refused])
+def test_any_error_of_the_runtime_says_that_stock_cannot_be_taken_now(kind: type[VkcriError]) -> None:
+    """A container that is removed meanwhile may be the whole list's NotFound."""
+
+    class Failing:
+        def list_container_stats(self, request: object, *, seconds: float) -> object:
+            del request, seconds
+            raise kind("an error occurred when try to find container")
+
+    with pytest.raises(Unavailable, match="try to find container") as caught:
+        container_stats(Stock(Failing(), 10.0), "label")  # type: ignore[arg-type]
+    assert isinstance(caught.value.__cause__, kind)
 
 
 def test_running_pods_are_what_runs_with_names_and_images() -> None:

@@ -73,7 +73,7 @@ test-cluster: ## the flow tests on a real Kubernetes control plane, and its own 
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real -m 'not rival' tests/flow tests/cluster tests/comparison
 
 .PHONY: test-skew
-test-skew: ## the flow tests on another version's control plane (KUBERNETES=1.34, if nothing is said); builds it first
+test-skew: ## the flow tests on another version's control plane (KUBERNETES=1.34, if nothing is said); builds it first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build --kubernetes '$(or $(KUBERNETES),1.34)' $(CONTROL_PLANE)
@@ -85,13 +85,13 @@ programs: ## build what test-cluster and test-conformance run and the cache lack
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(END_TO_END)
 
-test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first
+test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) kubelet kube-proxy coredns
 	@$(BIN)/pytest tests/cluster -m rival
 
-test-conformance: ## the end-to-end tests that must pass, on a control plane and a node of their own; builds them first
+test-conformance: ## the end-to-end tests that must pass, on a control plane and a node of their own; builds them first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(END_TO_END)
@@ -106,12 +106,12 @@ cluster-stop: ## end that control plane and remove what it kept
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster stop
 
-conformance: ## Kubernetes' end-to-end tests on the cluster and node that run (LABELS=, FOCUS=, PROCS=4; CI=1: judge by the kept list)
+conformance: ## Kubernetes' end-to-end tests on the cluster and node that run, built with go (LABELS=, FOCUS=, PROCS=4; CI=1: judge by the kept list)
 	@sh install/packages.sh run
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.conformance $(if $(findstring command,$(origin CI)),$(if $(filter 1,$(CI)),--ci))
 
-rival: ## the real kubelet and kube-proxy as another node of that cluster, on a containerd of their own
+rival: ## the real kubelet and kube-proxy as another node of that cluster, built with go, on a containerd of their own
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster rival
 
@@ -131,7 +131,7 @@ fix: ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-bench: ## print the figures of docs/figures.md, measured here (RIVAL=1: against the real kubelet, which needs go)
+bench: ## print the figures of docs/figures.md but for the scrapers', measured here (RIVAL=1: against the real kubelet, which needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m benchmarks $(if $(RIVAL),rival)

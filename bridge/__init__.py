@@ -6,6 +6,6 @@ spec/       pure: a pod's fields as CRI's sandbox and container configurations
 volumes/    a module a kind, the atomic writer, tokens
 cgroups, images, probes              what else a pod needs on the guest
 
-It speaks to the rest over the queue only and imports nothing of `vkcri` but config, errors, lifecycle, backoff, queue
-and api, so that another provider can take its place (examples/providers).
+It speaks to the rest over the queue only and imports nothing of `vkcri` but instance, config, errors, lifecycle,
+backoff, metrics, queue and api, so that another provider can take its place (examples/providers).
 """

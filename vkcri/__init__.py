@@ -1,7 +1,7 @@
 """vkcri: one Linux guest as a Kubernetes node. This package is the Kubernetes half; `bridge` is the runtime half.
 
-config, errors, lifecycle, backoff    what every process shares: names and settings, errors, the skeleton of a process,
-selfwatch                             and an end to one that is stuck
+instance, config, errors, lifecycle   what every process shares: names and settings, errors, the skeleton of a process,
+backoff, metrics, selfwatch           what it counts, and an end to one that is stuck
 api/        pure: quantities, selectors, pod accessors, CRI's log line
 queue/      state between processes over Unix sockets: the contract that a provider speaks (ARCHITECTURE.md)
 httpd, http1, splice                  HTTPS for many slow clients, HTTP/1.1's words, bytes after an upgrade
@@ -12,7 +12,7 @@ watcher/    api-watcher: everything said to and heard from the API server; it al
 kubelet/    log-server: the kubelet API and the log API for people
 proxy/      kube-proxy: Services into one nftables table
 apiserver/  the embedded API server, for a guest without a cluster
-cli/        the command `vkcri`: up, down, reset, status, logs, doctor, queue tail
+cli/        the command `vkcri`: up, down, reset, status, logs, doctor, queue tail, supervisor-conf
 
 A package is a process; packages of two processes never import each other, and `vkcri` never imports `bridge`.
 `make check` holds these arrows.

@@ -1,7 +1,8 @@
 """/metrics/cadvisor: what dashboards ask of cAdvisor, under its names and labels, of every cgroup of this node. Pure.
 
-Source: github.com/google/cadvisor, metrics/prometheus.go, as a kubelet registers it; README names the subset. Samples
-of a cgroup carry the time at which it was read. A sandbox's cgroup has the pod's traffic; file systems are the root's.
+Source: github.com/google/cadvisor, metrics/prometheus.go, as a kubelet registers it; docs/metrics.md names the subset.
+Samples of a cgroup carry the time at which it was read. A sandbox's cgroup has the pod's traffic; file systems are the
+root's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

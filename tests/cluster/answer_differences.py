@@ -53,14 +53,17 @@ CADVISOR: Rows = (
     ),
     (r"container_memory_(events|file|pgscan|pgsteal|workingset)_.*", "of cgroup v2 alone"),
     (r"container_pressure_.*", "cgroup v1 accounts no pressure"),
-    (r"container_(blkio|hugetlb|tasks_state|referenced|llc|network)_.*", "not of the subset that README names"),
+    (
+        r"container_(blkio|hugetlb|tasks_state|referenced|llc|network)_.*",
+        "not of the subset that docs/metrics.md names",
+    ),
 )
 """Families of the kubelet's that vkcri leaves out."""
 
 KUBELET: Rows = (
     (r"kubelet_(cpu|memory|topology)_manager_.*|kubelet_memory_qos_.*", "no such manager here"),
     (r"kubelet_(dra|device_plugin|pod_resources|resource_manager|podcertificate).*", "not built"),
-    (r"kubelet_(image_volume|graceful_shutdown|evented_pleg|mirror_pods|orphan).*", "not built"),
+    (r"kubelet_(image_volume|graceful_shutdown|evented_pleg|orphan).*", "not built"),
     (r"kubelet_(image_?manager|imagemanager)_.*", "of the kubelet's own image manager"),
     (r"kubelet_(started_user_namespaced|restarted|terminated|active|working|managed).*", "not counted"),
     (r"kubelet_(container|pod)_.*resize.*|kubelet_pod_(level|watch|requests).*", "not counted"),

@@ -1,7 +1,7 @@
 """supervisord as an outside system: its configuration file, its life and its programs' states.
 
-The one module that starts supervisord and speaks its XML-RPC, over the Unix socket that supervisor.conf names. It runs
-in the CLI only; the programs themselves know nothing of supervisord. supervisor.conf is the default instance's; another
+The one module that starts supervisord; it speaks its XML-RPC over the Unix socket that supervisor.conf names, as
+vkcri.kubelet.programs does for the page. It runs in the CLI only. supervisor.conf is the default instance's; another
 instance's is the same text with that instance's paths (`configuration`).
 """
 

@@ -58,7 +58,7 @@ class Roster:
             elif pod is not None:
                 worker.put(pod, gone=True)
             return
-        pod = json.loads(change.value)
+        pod = pods.from_source(json.loads(change.value), change.source)
         if pods.is_mirror(pod):
             return
         if pods.is_terminal(pods.status(pod)):

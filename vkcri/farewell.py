@@ -16,6 +16,7 @@ from typing import Final
 _SYN_STREAM, _HEADERS = 0x80030001, 0x80030008
 _FINISHED = 1  # the flag of a stream's last frame
 _OPENING_BYTES = 64 * 1024  # of a client, within which its error stream is opened
+_HEADERS_BYTES = 64 * 1024  # of one frame's headers, uncompressed
 _ERROR_CHANNEL = 3
 _GOING_AWAY = 1001
 _REASON_BYTES = 123
@@ -110,13 +111,15 @@ class SpdyFarewell(Farewell):
         super().__init__(Frames(lambda _head: 8, lambda head: int.from_bytes(head[5:8])), message)
         self._as_json = as_json
         self._opening: bytes | None = b""  # until the error stream is known
+        self._left = _OPENING_BYTES
         self._headers = zlib.decompressobj(zdict=DICTIONARY)
         self._error_stream = 0
 
     def from_client(self, data: bytes) -> None:
         if self._opening is None:
             return
-        self._opening += data
+        self._opening += data[: self._left]
+        self._left -= len(data)
         try:
             while len(self._opening) >= 8 and self._opening is not None:
                 end = 8 + int.from_bytes(self._opening[5:8])
@@ -129,14 +132,17 @@ class SpdyFarewell(Farewell):
         except (zlib.error, struct.error):
             self._opening = None  # no SPDY that we know
             return
-        if len(self._opening) > _OPENING_BYTES:
+        if self._left <= 0:
             self._opening = None
 
     def _opens_error_stream(self, frame: bytes) -> bool:
         kind = int.from_bytes(frame[:4])
         if kind not in (_SYN_STREAM, _HEADERS):
             return False
-        block = self._headers.decompress(frame[18 if kind == _SYN_STREAM else 12 :])  # also for the ones to come
+        packed = frame[18 if kind == _SYN_STREAM else 12 :]
+        block = self._headers.decompress(packed, _HEADERS_BYTES)  # also for the ones to come
+        if self._headers.unconsumed_tail or len(block) == _HEADERS_BYTES:
+            raise zlib.error("headers beyond all measure")
         (count,), position, names = struct.unpack_from("!I", block), 4, []
         for _ in range(2 * min(count, 100)):
             (size,) = struct.unpack_from("!I", block, position)

@@ -56,8 +56,16 @@ def annotations(pod: Pod) -> Mapping[str, str]:
     return pod["metadata"].get("annotations") or {}
 
 
+def from_source(pod: Pod, source: str) -> dict[str, Any]:
+    """The pod with its source written over whatever its own annotation says, as the kubelet does for each of its
+    sources (pkg/kubelet/config): what an API pod's author writes there makes no static pod of it."""
+    own = {**annotations(pod), SOURCE_ANNOTATION: source}
+    return {**pod, "metadata": {**pod["metadata"], "annotations": own}}
+
+
 def source(pod: Pod) -> str:
-    """Where the pod came from, which is the queue's source too: "file" for a static pod, else "api"."""
+    """Where a pod that went through `from_source`, or was made from a manifest, came from, which is the queue's source
+    too: "file" for a static pod, else "api"."""
     return "file" if annotations(pod).get(SOURCE_ANNOTATION) == "file" else "api"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vkcri.api import times
-from vkcri.api.pods import MIRROR_ANNOTATION
+from vkcri.api.pods import MIRROR_ANNOTATION, from_source
 from vkcri.instance import Instance
 from vkcri.kubelet.follow import Hint
 from vkcri.lifecycle import Process
@@ -24,7 +24,7 @@ from vkcri.queue import Change, Subscription
 _SPECS = {"initContainers": "init", "containers": "container", "ephemeralContainers": "ephemeral"}
 _STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 LOG = logging.getLogger(__name__)
-_SOURCE, _SEEN = "kubernetes.io/config.source", "kubernetes.io/config.seen"
+_SEEN = "kubernetes.io/config.seen"
 API = "api"  # the source of `pods` that is the API server; the other is the static folder
 
 
@@ -117,9 +117,10 @@ class Pods:
         with self._lock:
             seen = self._seen.get(pod.uid)
         metadata = pod.object["metadata"]
-        annotations = {_SOURCE: API, **({_SEEN: seen} if seen else {}), **(metadata.get("annotations") or {})}
+        annotations = {**({_SEEN: seen} if seen else {}), **(metadata.get("annotations") or {})}
         kept = {key: value for key, value in pod.object.items() if key not in ("kind", "apiVersion")}
-        return {**kept, "metadata": {**metadata, "annotations": annotations}}
+        listed = {**kept, "metadata": {**metadata, "annotations": annotations}}
+        return from_source(listed, self.pods.source(pod.uid) or API)
 
     def get(self, uid: str) -> Pod | None:
         """The pod of that UID. One that only the provider still has counts until `pods` is known."""

@@ -64,6 +64,12 @@ class Subscription:
             held = self._view.values.get(key)
             return held[0] if held else None
 
+    def source(self, key: str) -> str | None:
+        """Which of the topic's sources put that key; None where it is not held."""
+        with self._changed:
+            held = self._view.values.get(key)
+            return held[1] if held else None
+
     def items(self) -> dict[str, bytes]:
         with self._changed:
             return {key: value for key, (value, _) in self._view.values.items()}

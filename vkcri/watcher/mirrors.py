@@ -115,6 +115,7 @@ class Mirrors:
     def pod_changed(self, uid: str, pod: dict[str, Any]) -> None:
         """The API server has a new state of a pod (the reflector's thread)."""
         if not api.is_mirror(pod):
+            self.pod_gone(uid)  # where it was one
             return
         name = api.full_name(pod)
         with self._lock:
@@ -127,7 +128,8 @@ class Mirrors:
             name = self._names.pop(uid, None)
             if name is None:
                 return
-            if api.uid(self._held[name]) == uid:
+            held = self._held.get(name)
+            if held is not None and api.uid(held) == uid:
                 del self._held[name]
         self._dirty.add(name)
 

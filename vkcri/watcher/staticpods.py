@@ -39,11 +39,13 @@ Pod = dict[str, Any]
 
 
 class _File(NamedTuple):
-    """What a file said last. pod: None where it never was one; bad_since: when it ceased to be one."""
+    """What a file said last. data: None where it could not be read; pod: None where it never was one; bad_since: when
+    it ceased to be one, and why."""
 
-    data: bytes
+    data: bytes | None
     pod: Pod | None
-    bad_since: float | None
+    bad_since: float | None = None
+    why: str = ""
 
 
 class StaticPods:
@@ -93,16 +95,17 @@ class StaticPods:
         try:
             while not process.stopping.is_set():
                 self._hint.clear()
-                with process.expect("the static pods' folder", 60):
+                with process.expect("the static pods' folder", 60) as waited:
                     watched = self._watch.follow()
-                    self.look()
+                    self.look(waited.refresh)
                 if self._hint.wait(REREAD_SECONDS if watched else UNWATCHED_SECONDS):
                     process.wait(SETTLE_SECONDS)
         finally:
             self._watch.close()
 
-    def look(self) -> None:
-        """Read what is there and publish it. Where the folder itself cannot be read, all stays as it is."""
+    def look(self, progress: Callable[[], object] = lambda: None) -> None:
+        """Read what is there and publish it; progress() is called before each file. Where the folder itself cannot be
+        read, all stays as it is."""
         try:
             listed = self._listed()
         except OSError as error:
@@ -113,6 +116,7 @@ class StaticPods:
             del self._files[name]
             self._hush(name)
         for file in listed:
+            progress()
             self._read(file)
         self._publish()
 
@@ -136,32 +140,40 @@ class StaticPods:
         return stat.S_ISREG(mode)
 
     def _read(self, file: Path) -> None:
-        """What the file says now, unless its bytes are those of before."""
+        """What the file says now; the bytes of before are not parsed again, whether they are a pod or not."""
         name, held = str(file), self._files.get(str(file))
+        data: bytes | None = None
         try:
             with file.open("rb") as stream:
                 data = stream.read(manifests.MOST_BYTES + 1)
-            if len(data) > manifests.MOST_BYTES:
-                raise Invalid(f"more than {manifests.MOST_BYTES} bytes")
-            if held is None or held.data != data or held.bad_since is not None:
-                pod, warnings = manifests.read(data, name, self._node_name)
-                for warning in warnings:
-                    log.warning("static pod %s: %s", api.full_name(pod), warning)
-                self._files[name] = _File(data, pod, None)
+            if held is None or held.data != data:
+                self._files[name] = _File(data, self._parsed(name, data))
+            elif held.bad_since is not None:
+                self._bad(name, held, data, held.why)
+                return
             self._hush(name)
         except FileNotFoundError:
             self._files.pop(name, None)
         except (OSError, Invalid) as error:
-            self._bad(name, held, str(error))
+            self._bad(name, held, data, str(error))
         except Exception as error:
             log.exception("static pods: %s: a bug", name)
-            self._bad(name, held, f"{type(error).__name__}: {error}")
+            self._bad(name, held, data, f"{type(error).__name__}: {error}")
 
-    def _bad(self, name: str, held: _File | None, why: str) -> None:
+    def _parsed(self, name: str, data: bytes) -> Pod:
+        """The pod that these bytes are. Raises Invalid."""
+        if len(data) > manifests.MOST_BYTES:
+            raise Invalid(f"more than {manifests.MOST_BYTES} bytes")
+        pod, warnings = manifests.read(data, name, self._node_name)
+        for warning in warnings:
+            log.warning("static pod %s: %s", api.full_name(pod), warning)
+        return pod
+
+    def _bad(self, name: str, held: _File | None, data: bytes | None, why: str) -> None:
         """A file that is no manifest: said, and its pod of before goes on for a while."""
         since = self._clock() if held is None or held.bad_since is None else held.bad_since
         over = held is None or self._clock() - since >= BAD_SECONDS
-        self._files[name] = _File(b"", None if over or held is None else held.pod, since)
+        self._files[name] = _File(data, None if over or held is None else held.pod, since, why)
         self._say(name, f"static pods: {name} is not run: {why.removeprefix(f'{name}: ')}")
 
     def _publish(self) -> None:

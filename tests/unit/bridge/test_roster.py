@@ -133,6 +133,19 @@ def test_a_source_that_is_not_synced_holds_up_its_own_pods_only(house: House) ->
     assert house.roster.complete()
 
 
+def test_an_api_pod_that_calls_itself_static_is_none(house: House) -> None:
+    house.read()
+    house.sync("file")
+    house.put(from_file(a_pod()), "api")
+    assert house.workers() == {}, "its own source is not synced yet"
+    house.sync("api")
+    worker = house.roster.worker(UID)
+    assert worker is not None
+    assert (pods.is_static(worker.pod), pods.is_critical(worker.pod)) == (False, False)
+    assert names.sandbox_annotations(worker.pod)[pods.SOURCE_ANNOTATION] == "api"
+    assert house.roster.desired() == {False: 1, True: 0}
+
+
 def test_a_pod_deleted_before_it_began_gets_no_worker(house: House) -> None:
     house.put(a_pod())
     house.delete()
@@ -156,7 +169,7 @@ def test_a_pod_changed_while_the_waiting_are_collected_begins_as_it_is_now(house
     newer = a_pod(nodeName="n")
     house.admission.meanwhile = lambda: house.put(newer)
     house.sync("api")
-    assert [worker.pod for worker in house.roster.workers()] == [newer]
+    assert [pods.spec(worker.pod) for worker in house.roster.workers()] == [newer["spec"]]
 
 
 def test_a_pod_that_comes_while_orphans_are_collected_is_none(house: House) -> None:

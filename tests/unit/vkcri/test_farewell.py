@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import tracemalloc
 import zlib
 
 import pytest
@@ -64,6 +65,29 @@ def test_the_error_stream_is_the_one_that_the_client_names(types: tuple[str, ...
     assert struct.unpack("!II", words[:8]) == (stream, 1 << 24 | len(words) - 8)  # data, and its last
     status = json.loads(words[8:])
     assert (status["status"], status["message"], status["reason"]) == ("Failure", MESSAGE, "InternalError")
+
+
+def test_headers_that_unpack_beyond_all_measure_are_not_unpacked() -> None:
+    compress = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+    bomb = syn_stream(1, compress, streamtype="error", odd="x" * 30_000_000)
+    assert len(bomb) < 64 * 1024, "it comes within the bytes that are listened to"
+    found = spdy()
+    tracemalloc.start()
+    try:
+        found.from_client(bomb)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10_000_000
+    assert found.words() == b""
+
+
+def test_of_a_client_only_the_first_bytes_are_listened_to() -> None:
+    found = spdy()
+    for _ in range(100):
+        found.from_client(data_frame(1, b"\0" * 1000))
+    found.from_client(opening("error"))
+    assert found.words() == b""
 
 
 def test_before_v4_the_error_is_plain_text() -> None:

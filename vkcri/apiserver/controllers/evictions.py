@@ -53,23 +53,38 @@ class TaintEviction:
             return None
         now = self._clock()
         left: list[float] = []
-        listed = [pod for pod in self._ctx.store.list("/pods")[0] if not pods.deletion_timestamp(pod)]
-        since, self._since = self._since, {}
-        for pod in listed:
-            uid = pods.uid(pod)
-            seconds = tolerated_for(pod, tainted.get(str(pods.spec(pod).get("nodeName")), ()))
-            if seconds is None:
-                if uid in since:
-                    self._event(pod, f"Cancelling deletion of Pod {pods.full_name(pod)}")
+        since: dict[str, float] = {}
+        refused: StatusError | None = None
+        for pod in self._ctx.store.list("/pods")[0]:
+            if pods.deletion_timestamp(pod):
                 continue
-            self._since[uid] = since.get(uid, now)
-            remains = self._since[uid] + seconds - now
-            if remains > 0:
-                left.append(remains)
+            seconds = tolerated_for(pod, tainted.get(str(pods.spec(pod).get("nodeName")), ()))
+            try:
+                remains = self._look(pod, seconds, now, since)
+            except StatusError as error:
+                refused = refused or error
             else:
-                self._evict(pod)
-                del self._since[uid]
+                left += [] if remains is None else [remains]
+        self._since = since
+        if refused is not None:
+            raise refused  # it is tried again; the others were not kept waiting
         return min(left, default=None)
+
+    def _look(self, pod: Object, seconds: float | None, now: float, since: dict[str, float]) -> float | None:
+        """One pod, which stands its node's taints for so many seconds: note in `since` from when on, until it is
+        evicted. Seconds that remain, None for no longer or for ever. Raises StatusError."""
+        uid = pods.uid(pod)
+        if seconds is None:
+            if uid in self._since:
+                self._event(pod, f"Cancelling deletion of Pod {pods.full_name(pod)}")
+            return None
+        since[uid] = self._since.get(uid, now)
+        remains = since[uid] + seconds - now
+        if remains > 0:
+            return remains
+        self._evict(pod)
+        del since[uid]
+        return None
 
     def _evict(self, pod: Object) -> None:
         self._event(pod, f"Marking for deletion Pod {pods.full_name(pod)}")

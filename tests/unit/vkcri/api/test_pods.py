@@ -137,6 +137,15 @@ def test_a_static_pod_is_known_by_its_source() -> None:
     assert (pods.source(pod()), pods.is_static(pod())) == ("api", False)
 
 
+def test_what_a_pod_says_of_its_source_itself_does_not_count() -> None:
+    said = pod(annotations={"kubernetes.io/config.source": "file", "own": "kept"})
+    found = pods.from_source(said, "api")
+    assert (pods.source(found), pods.is_static(found), pods.is_critical(found)) == ("api", False, False)
+    assert pods.annotations(found) == {"kubernetes.io/config.source": "api", "own": "kept"}
+    assert pods.is_critical(pods.from_source(pod(), "file"))
+    assert pods.annotations(said)["kubernetes.io/config.source"] == "file", "what was given stays as it is"
+
+
 @pytest.mark.parametrize(("phase", "final"), [("Succeeded", True), ("Failed", True), ("Running", False), (None, False)])
 def test_only_succeeded_and_failed_are_terminal(phase: str | None, final: bool) -> None:
     assert pods.is_terminal({"phase": phase}) is final

@@ -16,6 +16,20 @@ def mirror(node: Node, uid: str) -> None:
     node.publisher("watcher").put("pods", uid, json.dumps(value).encode(), source="api")
 
 
+def test_a_pods_source_is_the_topics_whatever_the_pod_says_itself(node: Node) -> None:
+    pods = Pods(node.instance)
+    pods.start(node.process)
+    for name, source in (("web", "api"), ("fixed", "file")):
+        annotations = {"kubernetes.io/config.source": "file", "own": "kept"}
+        value = {"metadata": {"namespace": "default", "name": name, "uid": name, "annotations": annotations}}
+        node.publisher("watcher").put("pods", name, json.dumps(value).encode(), source=source)
+    until(lambda: len(pods.listed()) == 2)
+    listed = {item["metadata"]["name"]: item["metadata"]["annotations"] for item in pods.listed()}
+    sources = {name: annotations["kubernetes.io/config.source"] for name, annotations in listed.items()}
+    assert sources == {"web": "api", "fixed": "file"}
+    assert listed["web"]["own"] == "kept"
+
+
 def test_a_mirror_pod_is_not_among_the_pods_and_its_uid_means_the_static_pods(node: Node) -> None:
     pods = Pods(node.instance)
     pods.start(node.process)

@@ -209,6 +209,15 @@ def test_a_pod_of_that_name_which_is_no_mirror_stays(house: House) -> None:
     until(lambda: house.mirrored() != "")
 
 
+def test_a_mirror_pod_that_has_become_a_pod_like_any_other_is_none_any_more(house: House) -> None:
+    uid = house.write()
+    until(lambda: house.mirrors.find(uid))
+    house.around.api.change(MIRROR, lambda pod: pod["metadata"]["annotations"].clear())
+    until(lambda: house.mirrors.find(uid) is None)
+    house.around.api.remove(MIRROR)
+    until(lambda: house.mirrored() == uid)
+
+
 def test_a_mirror_pod_that_is_refused_is_tried_again(house: House) -> None:
     house.around.api.refuse("POST", PODS, 403)
     uid = house.write()

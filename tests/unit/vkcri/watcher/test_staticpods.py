@@ -160,6 +160,50 @@ def test_a_pod_whose_file_has_become_bad_goes_on_for_a_while(house: House) -> No
     assert house.look() == {"default/a-n1": "shell:1"}
 
 
+def test_the_bytes_of_a_bad_file_are_parsed_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parsed: list[bytes] = []
+
+    def read(data: bytes, _file: str, _node_name: str) -> staticpods.manifests.Manifest:
+        parsed.append(data)
+        raise KeyError("surprise")
+
+    path = house.write("a.yaml", manifest("a"))
+    house.look()
+    monkeypatch.setattr(staticpods.manifests, "read", read)
+    path.write_text("one")
+    for _ in range(3):
+        assert set(house.look()) == {"default/a-n1"}
+        house.now += BAD_SECONDS / 3
+    assert set(house.look()) == set(), "its time is judged without it"
+    assert house.notices() == [f"static:{path}"]
+    path.write_text("two")
+    house.look()
+    house.look()
+    assert parsed == [b"one", b"two"]
+    assert len([record for record in caplog.records if record.exc_info]) == 2, "each is told once"
+
+
+def test_a_file_that_is_too_large_is_not_parsed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = manifest("a")
+    monkeypatch.setattr(staticpods.manifests, "MOST_BYTES", len(text))
+    path = house.write("a.yaml", text + " ")
+    assert house.look() == {}
+    assert house.notices() == [f"static:{path}"]
+    path.write_text(text)
+    assert set(house.look()) == {"default/a-n1"}
+    assert house.notices() == []
+
+
+def test_each_file_is_progress(house: House) -> None:
+    house.write("a.yaml", manifest("a"))
+    house.write("b.yaml", "a: [")
+    found: list[int] = []
+    house.static.look(lambda: found.append(len(found)))
+    assert found == [0, 1]
+
+
 def test_a_bug_in_one_file_is_said_and_the_others_go_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     reading = staticpods.manifests.read
 

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from tests.unit.vkcri.apiserver.house import NODE, House
+from vkcri.apiserver import internal
 from vkcri.apiserver.controllers.evictions import TaintEviction
+from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
 
@@ -117,6 +119,34 @@ def test_a_toleration_without_seconds_holds_for_ever_and_one_of_zero_not_at_all(
     taint(house, "a")
     assert TaintEviction(house.ctx, clock=clock).reconcile("all") is None
     assert (deleted(house, "stays"), deleted(house, "goes")) == (False, True)
+
+
+def test_a_pod_whose_eviction_is_refused_keeps_no_other_waiting(
+    house: House, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.node()
+    for name in ("a-refused", "b-goes"):
+        house.pod(name, nodeName=NODE, tolerations=[tolerating("a", 60)])
+    house.pod("c-waits", nodeName=NODE, tolerations=[tolerating("a", 100)])
+    taint(house, "a")
+    controller = TaintEviction(house.ctx, clock=clock)
+    assert controller.reconcile("all") == 60.0
+    clock.now += 60
+    update = internal.update
+
+    def refusing(ctx: Any, key: str, namespace: str, name: str, *rest: Any, **options: Any) -> Object:
+        if name == "a-refused":
+            assert list(controller.sources["/nodes"]({"spec": {}}, False)) == ["all"], "meanwhile a node is looked at"
+            raise StatusError(422, "Invalid", "no")
+        return update(ctx, key, namespace, name, *rest, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(StatusError, match="no"):
+        patched.setattr(internal, "update", refusing)
+        controller.reconcile("all")
+    assert [deleted(house, name) for name in ("a-refused", "b-goes", "c-waits")] == [False, True, False]
+    clock.now += 10
+    assert controller.reconcile("all") == 30.0, "its time began when the taint was seen"
+    assert deleted(house, "a-refused")
 
 
 @pytest.mark.parametrize("key", ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.vkcri.apiserver.house import House, container
+from tests.unit.vkcri.apiserver.house import pod as house_pod
 from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
@@ -68,6 +69,37 @@ def test_refused(house: House, name: str) -> None:
     assert caught.value.code == 422
     assert text in caught.value.message
     assert house.get("/pods", "default", "p") == pod
+
+
+MIRROR = "kubernetes.io/config.mirror"
+
+
+@pytest.mark.parametrize("subresource", [None, "status"])
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ({}, {MIRROR: "hash"}, "may not add mirror pod annotation"),
+        ({MIRROR: "hash"}, {MIRROR: "other"}, "may not remove or update mirror pod annotation"),
+        ({MIRROR: "hash"}, {}, "may not remove or update mirror pod annotation"),
+    ],
+)
+def test_a_pod_is_a_mirror_pod_of_one_static_pod_or_none_for_ever(
+    house: House, before: Object, after: Object, text: str, subresource: str | None
+) -> None:
+    made = house_pod("p", nodeName="n1")
+    made["metadata"]["annotations"] = before
+    pod = house.create("/pods", made)
+    with pytest.raises(StatusError) as caught:
+        house.update(
+            "/pods", changed(pod, lambda new: new["metadata"].update(annotations=after)), subresource=subresource
+        )
+    assert caught.value.code == 422
+    assert caught.value.message.endswith(f"metadata.annotations[{MIRROR}]: Forbidden: {text}")
+    other = changed(pod, lambda new: new["metadata"].setdefault("annotations", {}).update(note="mine"))
+    assert house.update("/pods", other, subresource=subresource)["metadata"]["annotations"] == {
+        **before,
+        "note": "mine",
+    }
 
 
 def test_default_tolerations_that_are_removed_are_given_again(house: House) -> None:

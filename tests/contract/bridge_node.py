@@ -169,6 +169,10 @@ class BridgeNode:
         found = [item for item in list(self.events.values()) if item["involvedObject"]["uid"] == uid]
         return {item["reason"]: item["message"] for item in found}
 
+    def told(self, pod: dict[str, Any], reason: str) -> str:
+        """The message of the pod's newest event of that reason, once there is one: events follow statuses."""
+        return wait_for(f"event {reason}", lambda: self.reasons(pod).get(reason))
+
     def containers(self, uid: str) -> list[api_pb2.Container]:
         """What CRI has of the pod."""
         selector = {"io.kubernetes.pod.uid": uid}

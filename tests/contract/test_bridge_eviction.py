@@ -68,7 +68,7 @@ def test_pods_over_a_limit_of_their_local_storage_are_evicted_and_others_stay(no
         assert (status["reason"], status["message"]) == ("Evicted", message)
         assert all(item["state"]["terminated"]["exitCode"] == 137 for item in status["containerStatuses"])
         assert not any(item["type"] == "DisruptionTarget" for item in status["conditions"])
-        assert node.reasons(spec)["Evicted"] == message
+        assert node.told(spec, "Evicted") == message
         uid = spec["metadata"]["uid"]
         wait_for("the end of its volumes", lambda uid=uid: not list(node.instance.volumes_dir.glob(f"{uid}*")))
     assert node.status(good)["phase"] == "Running"

@@ -71,7 +71,7 @@ def test_a_pod_runs_and_leaves_nothing_when_deleted(node: BridgeNode) -> None:
     wait_for("its events", lambda: {"Pulled", "Created", "Started"} <= set(node.reasons(spec)))
     node.delete(spec)
     gone(node, spec)
-    assert node.reasons(spec)["Killing"] == "Stopping container main"
+    assert node.told(spec, "Killing") == "Stopping container main"
 
 
 def test_the_last_status_of_a_deleted_pod_is_terminal(node: BridgeNode) -> None:
@@ -235,7 +235,7 @@ def test_a_container_that_keeps_failing_waits_longer_and_counts(node: BridgeNode
     assert found["lastState"]["terminated"]["exitCode"] == 1
     assert found["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=main pod=crash_")
     assert status["phase"] == "Running"
-    assert "BackOff" in node.reasons(spec)
+    assert node.told(spec, "BackOff")
     node.wait_status(spec, "a third run", lambda status: status["containerStatuses"][0]["restartCount"] == 2, 30)
     node.delete(spec)
     gone(node, spec)
@@ -269,7 +269,7 @@ def test_deleting_a_pod_does_not_wait_for_a_pull_that_hangs(node: BridgeNode) ->
         spec = pod("hanging")
         spec["spec"]["containers"][0]["image"] = f"127.0.0.1:{registry.getsockname()[1]}/slow/image:1"
         node.put(spec)
-        wait_for("the pull", lambda: "Pulling" in node.reasons(spec))
+        node.told(spec, "Pulling")
         node.delete(spec)
         gone(node, spec)
     status = [status for uid, status in node.history if uid == spec["metadata"]["uid"]][-1]
@@ -287,7 +287,7 @@ def test_a_missing_config_map_keeps_the_pod_waiting_until_it_is_there(node: Brid
     env["spec"]["containers"][0]["env"] = [{"name": "VALUE", "valueFrom": reference}]
     node.put(spec)
     node.put(env)
-    wait_for("FailedMount", lambda: "FailedMount" in node.reasons(spec))
+    node.told(spec, "FailedMount")
     node.wait_status(spec, "ContainerCreating", lambda status: waiting(status) == "ContainerCreating")
     status = node.wait_status(
         env, "CreateContainerConfigError", lambda status: waiting(status) == "CreateContainerConfigError"
@@ -305,7 +305,7 @@ def test_a_missing_config_map_keeps_the_pod_waiting_until_it_is_there(node: Brid
 def test_an_unknown_kind_of_volume_is_a_failed_mount(node: BridgeNode) -> None:
     spec = pod("odd-volume", volumes=[{"name": "odd", "rbd": {"image": "x", "monitors": ["y"]}}])
     node.put(spec)
-    wait_for("FailedMount", lambda: "FailedMount" in node.reasons(spec))
+    node.told(spec, "FailedMount")
     assert waiting(node.status(spec)) == "ContainerCreating"
     node.delete(spec)
     gone(node, spec)
@@ -328,7 +328,7 @@ def test_a_pod_that_cannot_be_had_as_it_is_asked_for_is_refused(
     status = node.wait_phase(spec, "Failed")
     assert status["reason"] == reason
     assert status["message"].startswith("Pod was rejected: ")
-    assert reason in node.reasons(spec)
+    assert node.told(spec, reason)
     wait_for("finished", lambda: node.statuses[uid]["finished"])
     node.delete(spec)
     gone(node, spec)
@@ -350,7 +350,7 @@ def test_a_grace_is_honoured_and_a_second_delete_shortens_it(node: BridgeNode) -
     wait_for("its trap", lambda: "up" in node.log(spec, "main"))
     began = time.monotonic()
     node.mark_deleted(spec)
-    wait_for("Killing", lambda: "Killing" in node.reasons(spec))
+    node.told(spec, "Killing")
     other = pod("meanwhile", TRAP)
     node.put(other)
     node.wait_phase(other, "Running")
@@ -487,7 +487,7 @@ def test_an_image_changed_in_place_restarts_the_container(node: BridgeNode) -> N
         lambda status: status["phase"] == "Running" and status["containerStatuses"][0]["restartCount"] == 1,
     )
     assert status["containerStatuses"][0]["containerID"] != first
-    assert "definition changed" in node.reasons(spec)["Killing"]
+    assert "definition changed" in node.told(spec, "Killing")
     node.delete(spec)
     gone(node, spec)
 
@@ -507,7 +507,7 @@ def test_a_dead_sandbox_is_replaced_with_its_containers(node: BridgeNode) -> Non
     )
     assert status["initContainerStatuses"][0]["restartCount"] == 1
     assert status["containerStatuses"][0]["restartCount"] <= 2
-    assert "SandboxChanged" in node.reasons(spec)
+    assert node.told(spec, "SandboxChanged")
     node.delete(spec)
     gone(node, spec)
 

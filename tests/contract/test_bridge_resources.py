@@ -184,7 +184,7 @@ def test_a_policy_that_wants_a_restart_gets_one_and_only_for_its_resource(node: 
         spec, "a restart", lambda it: settled(spec)(it) and it["containerStatuses"][0]["restartCount"] == 1
     )
     assert first_id(status) != identity
-    assert "main resize requires restart" in node.reasons(spec)["Killing"]
+    assert "main resize requires restart" in node.told(spec, "Killing")
     assert kernel(node, spec, first_id(status))["quota"] == "30000"
     node.delete(spec)
 
@@ -206,7 +206,7 @@ def test_a_limit_below_what_is_used_is_an_error_until_it_is_taken_back(node: Bri
     assert status["containerStatuses"][0]["resources"]["limits"] == {"memory": "64Mi"}
     assert status["containerStatuses"][0]["allocatedResources"]["memory"] == "32Ki"
     assert kernel(node, spec, identity)["memory"] == str(64 << 20)
-    wait_for("the event", lambda: "ResizeError" in node.reasons(spec))
+    node.told(spec, "ResizeError")
     resize(node, spec, roomy)
     node.wait_status(spec, "as before", settled(spec))
     node.delete(spec)

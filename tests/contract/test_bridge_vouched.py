@@ -57,7 +57,7 @@ def test_strict_groups_are_the_pods_own_or_the_pod_is_refused(node: BridgeNode, 
         assert status["reason"] == "SupplementalGroupsPolicyNotSupported"
         message = "SupplementalGroupsPolicy=Strict is not supported in this node"
         assert status["message"] == f"Pod was rejected: {message}"
-        assert node.reasons(spec)["SupplementalGroupsPolicyNotSupported"] == message
+        assert node.told(spec, "SupplementalGroupsPolicyNotSupported") == message
     node.delete(spec)
 
 
@@ -85,7 +85,7 @@ def test_a_stop_signal_that_the_runtime_drops_is_refused_and_leaves_no_container
     wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
     message = "container main: lifecycle.stopSignal is not supported by this node's runtime"
     assert waiting(node, spec)["message"] == message
-    assert node.reasons(spec)["Failed"] == f"Error: {message}"
+    assert node.told(spec, "Failed") == f"Error: {message}"
     assert node.containers(uid) == []
     node.delete(spec)
 
@@ -141,14 +141,14 @@ def test_an_image_is_a_volume_that_cannot_be_written_or_the_pod_waits_with_the_r
     if image_volumes[0]:
         lines = [line.partition(" F ")[2] for line in said(node, spec)]
         assert lines == ["root:x:0:0:root:/root:/bin/sh", "read-only"]
-        assert node.reasons(spec)["Pulled"].startswith(f'Container image "{SHELL}" already present on machine')
+        assert node.told(spec, "Pulled").startswith(f'Container image "{SHELL}" already present on machine')
         (made,) = node.containers(uid)
         assert made.annotations[names.IMAGE_VOLUMES].startswith("sha256:")
     else:
         wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
         message = 'volume "tools": image volumes are not supported by this node\'s runtime'
         assert waiting(node, spec)["message"] == message
-        assert node.reasons(spec)["Failed"] == f"Error: {message}"
+        assert node.told(spec, "Failed") == f"Error: {message}"
         assert node.containers(uid) == []
     node.delete(spec)
 
@@ -175,8 +175,8 @@ def test_an_image_that_is_not_there_keeps_the_container_that_mounts_it_waiting(
     if image_volumes[0]:
         message = 'Container image "localhost/nobody/nothing:1" is not present with pull policy of Never'
         assert waiting(node, spec)["message"] == message
-        assert node.reasons(spec)["ErrImageNeverPull"] == message
-        assert node.reasons(spec)["Failed"] == "Error: ErrImageNeverPull"
+        assert node.told(spec, "ErrImageNeverPull") == message
+        assert node.told(spec, "Failed") == "Error: ErrImageNeverPull"
     node.delete(spec)
 
 

@@ -4,7 +4,9 @@ asks for WebSockets first.
 Nothing is installed: Debian's is unpacked into a test's folder, the newest is the one that `make programs` builds.
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,10 +17,13 @@ from typing import NoReturn
 
 import pytest
 
+from tests.cluster import kubectls as ages
 from tests.cluster import programs
 from tests.flow.live import LiveNode
+from vkcri.errors import VkcriError
 
 AGES = ("debian", "installed", "newest")
+DEBUGS = 25  # the minor release in which ephemeral containers, and kubectl's use of them, became stable
 
 
 def cannot_run(reason: str) -> NoReturn:
@@ -45,6 +50,19 @@ def installed() -> str:
     if found is None:
         cannot_run("no kubectl is installed here")
     return found
+
+
+def that_debugs() -> str:
+    """One whose `kubectl debug` speaks the API of today: the guest's own, or where that is too old the next Debian's,
+    unpacked into the cache."""
+    found = installed()
+    shown = json.loads(subprocess.run([found, "version", "--client", "-o", "json"], capture_output=True).stdout)
+    if int(re.sub(r"\D", "", shown["clientVersion"]["minor"])) >= DEBUGS:
+        return found
+    try:
+        return str(ages.ensure("1.32"))
+    except VkcriError as error:
+        cannot_run(f"kubectl debug is not tried: {error}")
 
 
 def newest(kubernetes: str) -> str:

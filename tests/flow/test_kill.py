@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, live_node, phase, shell_pod, wait_for
+from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, live_node, phase, shell_pod, wait_for
 from tests.flow.planes import Plane
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600), pytest.mark.xdist_group("kill")]
@@ -93,8 +93,9 @@ def victim(plane: Plane) -> Iterator[LiveNode]:
     """A node whose programs are killed; its pods outlive each of the deaths."""
     with live_node(plane, "kill") as live:
         live.up()
-        live.apply(shell_pod("steady", COUNTING))
+        live.apply(shell_pod("steady", COUNTING), crashed_pod())
         live.wait_ready("steady")
+        live.wait_pod("crashed", lambda it: container(it).get("restartCount") == 1 and is_ready(it))
         yield live
 
 
@@ -107,6 +108,13 @@ def watched(node: LiveNode, folder: Path) -> Iterator[tuple[TaskEvents, Follower
     finally:
         follower.close()
         events.close()
+
+
+def crashed_pod() -> dict[str, Any]:
+    """Its container fails once and runs from then on."""
+    script = "test -e /kept/once || { touch /kept/once; echo failing; exit 3; }; exec sleep 36000"
+    mounts = {"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]}
+    return shell_pod("crashed", script, container=mounts, volumes=[{"name": "kept", "emptyDir": {}}])
 
 
 def dying_pod(name: str) -> dict[str, Any]:
@@ -152,7 +160,7 @@ def started_at(status: dict[str, Any]) -> float:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_pod_ends_where_it_should_after_a_kill(victim: LiveNode, program: str, tmp_path: Path) -> None:
     node, dying, born = victim, f"dying-{program}", f"born-{program}"
-    steady = container(node.wait_ready("steady"))
+    steady, crashed = container(node.wait_ready("steady")), container(node.wait_ready("crashed"))
     with watched(node, tmp_path) as (events, follower):
         node.apply(dying_pod(dying))
         doomed = identity(node.wait_ready(dying))
@@ -169,6 +177,7 @@ def test_every_pod_ends_where_it_should_after_a_kill(victim: LiveNode, program: 
         check_born(node, events, born, program, killed)
         check_dying(node, events, dying, doomed, program)
         check_steady(node, events, steady)
+        check_crashed(node, crashed)
         check_follower(follower, followed, program)
     node.kubectl("delete", "pod", born, "--wait=true")
 
@@ -217,6 +226,15 @@ def check_steady(node: LiveNode, events: TaskEvents, before: dict[str, Any]) -> 
     assert node.containers("steady") == {after["containerID"].removeprefix("containerd://")}
     assert events.of("start", after["containerID"].removeprefix("containerd://")) == []
     assert node.kubectl("logs", "steady").count("begin\n") == 1
+
+
+def check_crashed(node: LiveNode, before: dict[str, Any]) -> None:
+    """What it went through once is neither forgotten nor counted again."""
+    after = container(node.wait_ready("crashed"))
+    shown = ("containerID", "restartCount", "state", "lastState")
+    assert [after[field] for field in shown] == [before[field] for field in shown]
+    assert (after["restartCount"], after["lastState"]["terminated"]["exitCode"]) == (1, 3)
+    assert node.kubectl("logs", "crashed", "--previous") == "failing\n"
 
 
 def check_follower(follower: Follower, before: int, program: str) -> None:

@@ -6,10 +6,14 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from typing import Any
 
 import pytest
 
-from tests.flow.live import LiveNode, container, phase, shell_pod, wait_for
+from tests.flow import kubectls
+from tests.flow.kubectls import Kubectl
+from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, phase, shell_pod, wait_for
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
 
@@ -220,6 +224,33 @@ def test_a_bad_mount_is_refused_with_the_fields_path(node: LiveNode, mounts: lis
     pod = shell_pod("bad", "true", volumes=[{"name": "v", "emptyDir": {}}], container={"volumeMounts": mounts})
     with pytest.raises(AssertionError, match=re.escape(field)):
         node.apply(pod)
+
+
+def test_kubectl_debug_looks_into_a_running_container_from_beside_it(node: LiveNode) -> None:
+    node.apply(shell_pod("debugged", "exec sleep 36000"))
+    main = identity(node.wait_ready("debugged"))
+    image = (f"--image={SHELL_IMAGE}", "--image-pull-policy=IfNotPresent")
+    command = ("sh", "-c", "read word; echo got $word; tr '\\0' ' ' </proc/1/cmdline; echo")
+    arguments = ("debug", "-i", "-q", "debugged", *image, "--target=main", "--container=debugger", "--", *command)
+    with Kubectl(kubectls.that_debugs(), node).session(*arguments) as session:
+        assert session.stdin is not None
+        assert session.stdout is not None
+        session.stdin.write(b"word\n")
+        session.stdin.flush()
+        seen = session.stdout.read()  # its standard input stays open: its end would end the session
+        assert session.wait(PATIENCE) == 0
+    assert seen == b"got word\nsleep 36000 \n"
+    assert node.kubectl("logs", "debugged", "-c", "debugger") == seen.decode()
+    pod = node.wait_pod("debugged", lambda it: "terminated" in debugger(it).get("state", {}))
+    ended = debugger(pod)
+    assert (ended["name"], ended["restartCount"], ended["state"]["terminated"]["exitCode"]) == ("debugger", 0, 0)
+    assert (identity(pod), container(pod)["restartCount"], is_ready(pod)) == (main, 0, True)
+    node.kubectl("delete", "pod", "debugged", "--wait=true")
+
+
+def debugger(pod: dict[str, Any]) -> dict[str, Any]:
+    """The status of its ephemeral container; {} where there is none yet."""
+    return next(iter(pod["status"].get("ephemeralContainerStatuses", [])), {})
 
 
 def test_a_runtime_class_gives_a_pod_its_handler_and_overhead(node: LiveNode) -> None:

@@ -25,6 +25,11 @@ def keep(new: Object, old: Mapping[str, Any]) -> None:
     if spec.get("resources") is not None:  # a client that does not know the field leaves it out
         kept["resources"] = spec["resources"]
     new["spec"] = kept
+    keep_metadata(new, old)
+
+
+def keep_metadata(new: Object, old: Mapping[str, Any]) -> None:
+    """Put the metadata of `new` that a user may change back to what it was in `old`, in place."""
     for field in ("labels", "annotations", "finalizers", "ownerReferences"):
         if field in old["metadata"]:
             new["metadata"][field] = copy.deepcopy(old["metadata"][field])

@@ -76,6 +76,7 @@ def _status(kind: str) -> Subresource:
 _POD_SUBRESOURCES: Final = (
     Subresource("attach", "PodAttachOptions", ("create", "get")),
     Subresource("binding", "Binding", ("create",)),
+    Subresource("ephemeralcontainers", "Pod", STATUS_VERBS),
     Subresource("eviction", "Eviction", ("create",), "policy", "v1"),
     Subresource("exec", "PodExecOptions", ("create", "get")),
     Subresource("log", "Pod", ("get",)),

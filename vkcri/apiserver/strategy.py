@@ -17,6 +17,7 @@ from vkcri.apiserver import (
     deletion,
     labelkeys,
     pod_actions,
+    pod_ephemeral,
     pod_resize,
     requestoptions,
     reviews,
@@ -67,8 +68,8 @@ def prepare_create(resource: Resource, obj: Mapping[str, Any], ctx: RequestConte
 def prepare_update(
     resource: Resource, new: Mapping[str, Any], old: Mapping[str, Any], ctx: RequestContext, *, subresource: str | None
 ) -> Object:
-    """The object to store in the place of `old`. `subresource`: None, "status", "finalize" (namespaces) or "resize"
-    (pods).
+    """The object to store in the place of `old`. `subresource`: None, "status", "finalize" (namespaces), "resize" or
+    "ephemeralcontainers" (pods).
 
     An equal object comes back equal to `old`, so that the store writes nothing. Raises StatusError 400, 403, 409, 422.
     """
@@ -207,9 +208,11 @@ def _kept_metadata(resource: Resource, new: Object, old: Mapping[str, Any]) -> N
 
 def _scope_of_update(resource: Resource, new: Object, old: Mapping[str, Any], subresource: str | None) -> None:
     """A write through `status` changes the status and nothing of the spec; any other leaves the status. One through
-    `resize` changes resources only."""
+    `resize` changes resources only, one through `ephemeralcontainers` those."""
     if subresource == "resize":
         pod_resize.keep(new, old)
+    elif subresource == "ephemeralcontainers":
+        pod_ephemeral.keep(new, old)
     kept = "spec" if subresource == "status" else "status"
     if kept in schema.fields(resource.kind):
         _restore(new, old, kept)

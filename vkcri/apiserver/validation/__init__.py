@@ -9,7 +9,16 @@ from typing import Any, Final
 
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import cluster, data, metadata, pods, pods_resize, pods_update, services
+from vkcri.apiserver.validation import (
+    cluster,
+    data,
+    metadata,
+    pods,
+    pods_ephemeral,
+    pods_resize,
+    pods_update,
+    services,
+)
 
 Object = dict[str, Any]
 Errors = Iterator[FieldError]
@@ -33,6 +42,8 @@ def on_update(
         rule = _STATUS_RULES.get(resource.key)
     elif subresource == "resize":
         rule = pods_resize.validate
+    elif subresource == "ephemeralcontainers":
+        rule = pods_ephemeral.validate
     else:
         rule = _UPDATE_RULES.get(resource.key)
         if resource.key in _RULES and resource.key != "/pods":

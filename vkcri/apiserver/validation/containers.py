@@ -19,6 +19,15 @@ _RESTART_RULES: Final = ("Always", "Never", "OnFailure")
 _MOST_RULES: Final = 20
 _MOST_CODES: Final = 255
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_NEVER_EPHEMERAL: Final = (
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    *_PROBES,
+    "lifecycle",
+)
 
 
 def validate_all(spec: Mapping[str, Any], known: Volumes) -> Errors:
@@ -37,6 +46,28 @@ def validate_all(spec: Mapping[str, Any], known: Volumes) -> Errors:
             # Init containers that end run one after another, so that two may use one port.
             if field == "containers" or container.get("restartPolicy") == "Always":
                 yield from _host_ports(path, container, host_ports)
+
+
+def validate_ephemeral(spec: Mapping[str, Any], known: Volumes) -> Errors:
+    """The ephemeral containers of a pod's spec, whose names are unique among all of its containers. The pod's service
+    never depends on one, so much of what a container may have is refused."""
+    others = {item.get("name") or "" for field in ("containers", "initContainers") for item in spec.get(field) or []}
+    names = set(others)
+    for index, container in enumerate(spec.get("ephemeralContainers") or []):
+        path = f"spec.ephemeralContainers[{index}]"
+        yield from _name(path, container, names)
+        yield from _container(path, container, spec, known)
+        target = container.get("targetContainerName") or ""
+        if target and target not in others:
+            yield fields.not_found(f"{path}.targetContainerName", target)
+        text = "cannot be set for an Ephemeral Container"
+        for field in _NEVER_EPHEMERAL:
+            if container.get(field) or (field in (*_PROBES, "lifecycle") and container.get(field) is not None):
+                yield fields.forbidden(f"{path}.{field}", text)
+        for number, mount in enumerate(container.get("volumeMounts") or []):
+            for field in ("subPath", "subPathExpr"):
+                if mount.get(field):
+                    yield fields.forbidden(f"{path}.volumeMounts[{number}].{field}", text)
 
 
 def _name(path: str, container: Mapping[str, Any], names: set[str]) -> Errors:

@@ -36,7 +36,7 @@ def validate(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
     yield from _gates(spec, before)
     allowed = _with_allowed_changes(spec, before)
     if allowed != before:
-        yield fields.forbidden("spec", f"{_MUTABLE}\n{_difference(allowed, before)}")
+        yield fields.forbidden("spec", f"{_MUTABLE}\n{difference(allowed, before)}")
 
 
 def _mirror_annotation(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
@@ -122,7 +122,7 @@ def _set_back(same: dict[str, Any], before: Mapping[str, Any], field: str) -> No
         same.pop(field, None)
 
 
-def _difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
+def difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> str:
     """The fields that differ, one a line, old with "-" and new with "+"."""
     lines = []
     for key in sorted(new.keys() | old.keys()):

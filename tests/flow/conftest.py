@@ -63,6 +63,6 @@ def fresh_node(plane: Plane) -> Iterator[LiveNode]:
 
 
 @pytest.fixture(scope="session")
-def old_kubectl(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian's kubectl 1.20."""
-    return kubectls.debian(tmp_path_factory.mktemp("kubernetes-client"))
+def old_kubectl() -> str:
+    """Debian 12's kubectl."""
+    return kubectls.debian("1.20")

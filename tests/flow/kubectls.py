@@ -1,7 +1,8 @@
-"""kubectl in three ages: Debian's 1.20, which knows SPDY alone, the guest's own, and a real cluster's release, which
-asks for WebSockets first.
+"""kubectl in three ages: 1.20, which knows SPDY alone, 1.32, and a real cluster's release; the latter two ask for
+WebSockets first. And the guest's own, whatever its age.
 
-Nothing is installed: Debian's is unpacked into a test's folder, the newest is the one that `make programs` builds.
+Nothing is installed: 1.20 and 1.32 are Debian's, unpacked into the cache, the newest is the one that `make programs`
+builds.
 """
 
 import json
@@ -12,17 +13,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from tests.cluster import kubectls as ages
 from tests.cluster import programs
+from tests.cluster.kubectls import ensure
 from tests.flow.live import LiveNode
 from vkcri.errors import VkcriError
 
-AGES = ("debian", "installed", "newest")
+AGES = ("1.20", "1.32", "newest")
 DEBUGS = 25  # the minor release in which ephemeral containers, and kubectl's use of them, became stable
 
 
@@ -33,15 +33,17 @@ def cannot_run(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def debian(folder: Path) -> str:
-    """Debian's kubectl, unpacked there; where apt gives none the tests that want it cannot run."""
-    folder.chmod(0o777)
-    got = subprocess.run(["apt-get", "download", "kubernetes-client"], cwd=folder, capture_output=True, timeout=100)
-    packages = list(folder.glob("*.deb"))
-    if got.returncode or not packages:
-        cannot_run(f"Debian's kubectl is not tried: apt-get download kubernetes-client: {got.stderr.decode().strip()}")
-    subprocess.run(["dpkg", "-x", str(packages[0]), str(folder)], check=True, timeout=100)
-    return str(folder / "usr/bin/kubectl")
+def aged(age: str, kubernetes: str) -> str:
+    """One of AGES."""
+    return newest(kubernetes) if age == "newest" else debian(age)
+
+
+def debian(version: str) -> str:
+    """A Debian's: out of the cache, or by apt; where apt gives none the tests that want it cannot run."""
+    try:
+        return str(ensure(version))
+    except VkcriError as error:
+        cannot_run(f"kubectl {version} is not tried, Debian's could not be fetched: {error}")
 
 
 def installed() -> str:
@@ -59,10 +61,7 @@ def that_debugs() -> str:
     shown = json.loads(subprocess.run([found, "version", "--client", "-o", "json"], capture_output=True).stdout)
     if int(re.sub(r"\D", "", shown["clientVersion"]["minor"])) >= DEBUGS:
         return found
-    try:
-        return str(ages.ensure("1.32"))
-    except VkcriError as error:
-        cannot_run(f"kubectl debug is not tried: {error}")
+    return debian("1.32")
 
 
 def newest(kubernetes: str) -> str:

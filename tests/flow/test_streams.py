@@ -52,11 +52,7 @@ def pod(node: LiveNode) -> Iterator[LiveNode]:
 @pytest.fixture(params=kubectls.AGES)
 def kubectl(request: pytest.FixtureRequest, pod: LiveNode) -> Kubectl:
     """Each kubectl."""
-    if request.param == "debian":
-        return Kubectl(request.getfixturevalue("old_kubectl"), pod)
-    if request.param == "newest":
-        return Kubectl(kubectls.newest(request.config.getoption("kubernetes")), pod)
-    return Kubectl(kubectls.installed(), pod)
+    return Kubectl(kubectls.aged(request.param, request.config.getoption("kubernetes")), pod)
 
 
 @pytest.fixture
@@ -94,16 +90,16 @@ def test_the_exit_code_is_the_commands(kubectl: Kubectl) -> None:
     assert b"no such file or directory" in absent.stderr
 
 
-def test_a_folder_is_copied_there_and_back(plain: Kubectl, tmp_path: Path) -> None:
+def test_a_folder_is_copied_there_and_back(kubectl: Kubectl, tmp_path: Path) -> None:
     data = os.urandom(SIZE)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "large").write_bytes(data)
     (tmp_path / "there" / "small one").write_bytes(b"\0\r\n\xff")
-    there = plain.run("cp", str(tmp_path / "there"), f"{POD}:/tmp/copied")
+    there = kubectl.run("cp", str(tmp_path / "there"), f"{POD}:/tmp/copied")
     assert there.returncode == 0, there.stderr
-    back = plain.run("cp", f"{POD}:/tmp/copied", str(tmp_path / "back"))
+    back = kubectl.run("cp", f"{POD}:/tmp/copied", str(tmp_path / "back"))
     assert back.returncode == 0, back.stderr
-    plain.run("exec", POD, "--", "rm", "-r", "/tmp/copied")
+    kubectl.run("exec", POD, "--", "rm", "-r", "/tmp/copied")
     assert digest((tmp_path / "back" / "large").read_bytes()) == digest(data)
     assert (tmp_path / "back" / "small one").read_bytes() == b"\0\r\n\xff"
 
@@ -217,17 +213,36 @@ def test_stdin_once_ends_with_its_first_client_and_attach_shows_what_is_printed(
     node.kubectl("delete", "pod", name, "--wait=true")
 
 
-def test_kubectl_run_with_a_terminal_attaches_and_ends_with_the_command(plain: Kubectl) -> None:
+def test_kubectl_run_with_a_terminal_is_a_shell_that_ends_with_its_code(kubectl: Kubectl) -> None:
+    node, name = kubectl.node, f"run-{os.urandom(3).hex()}"
+    leader, follower = pty.openpty()
+    try:
+        arguments = ["run", name, "-it", "--quiet", *_run_from(node), "--", "sh"]
+        with kubectl.session(*arguments, terminal=follower) as shell:
+            os.write(leader, b"tty; echo ready''-one\n")  # the terminal's echo of it is not what is waited for
+            assert b"/dev/pts/" in read_terminal(leader, b"ready-one")
+            os.write(leader, b"exit 5\n")
+            assert shell.wait(SECONDS) == 5
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert phase(node.wait_pod(name, lambda it: phase(it) == "Failed")) == "Failed"
+    node.kubectl("delete", "pod", name, "--wait=true")
+
+
+def test_kubectl_run_with_a_pipe_attaches_and_ends_with_the_command(plain: Kubectl) -> None:
     name = f"run-{os.urandom(3).hex()}"
-    arguments = ["run", name, "-i", "--quiet", "--restart=Never", f"--image={_image(plain.node)}"]
-    done = plain.run(*arguments, "--image-pull-policy=IfNotPresent", "--", "sh", "-c", "cat; exit 0", data=b"hello\n")
+    arguments = ["run", name, "-i", "--quiet", *_run_from(plain.node), "--", "sh", "-c", "cat; exit 0"]
+    done = plain.run(*arguments, data=b"hello\n")
     assert b"hello\n" in done.stdout, done.stderr
     assert phase(plain.node.wait_pod(name, lambda it: phase(it) == "Succeeded")) == "Succeeded"
     plain.node.kubectl("delete", "pod", name, "--wait=true")
 
 
-def _image(node: LiveNode) -> str:
-    return str(node.pod(POD)["spec"]["containers"][0]["image"])
+def _run_from(node: LiveNode) -> list[str]:
+    """What `kubectl run` is told of a pod that runs once from the image at hand."""
+    image = node.pod(POD)["spec"]["containers"][0]["image"]
+    return ["--restart=Never", f"--image={image}", "--image-pull-policy=IfNotPresent"]
 
 
 def exec_channels(node: LiveNode, protocol: str, *command: str, **streams: str) -> Channels:
@@ -288,11 +303,11 @@ def test_sessions_outlive_a_restart_of_every_neighbour(plain: Kubectl) -> None:
 
 
 def test_a_session_that_log_server_or_the_api_server_has_to_cut_is_told_so(
-    pod: LiveNode, old_kubectl: str, request: pytest.FixtureRequest
+    pod: LiveNode, request: pytest.FixtureRequest
 ) -> None:
     """A client cannot tell a connection that just ends from a command that succeeded, so it must not just end. What
     ends within the drain is whole."""
-    ages = [old_kubectl, kubectls.installed(), kubectls.newest(request.config.getoption("kubernetes"))]
+    ages = [kubectls.aged(age, request.config.getoption("kubernetes")) for age in kubectls.AGES]
     script = "echo begun; exec sleep 3600"
     with ExitStack() as held:
         cut = [held.enter_context(Kubectl(age, pod).session("exec", POD, "--", "sh", "-c", script)) for age in ages]

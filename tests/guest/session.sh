@@ -42,6 +42,30 @@ survives_restart() { # the container goes on when cri-bridge is restarted
     [ -n "$before" ] && [ "$before" = "$after" ] &&
         [ "$(kubectl get pod hello -o 'jsonpath={.status.containerStatuses[0].restartCount}')" = 0 ]
 }
+held_to() { # POD MEMORY CPU WEIGHT: memory.max, cpu.max and cpu.weight of its container, the first two of the pod, too
+    local folder files
+    folder=$(find /sys/fs/cgroup -type d -name "$(container_id "$1" | sed 's,.*/,,')")
+    files=$(cd "$folder" && cat memory.max cpu.max cpu.weight ../memory.max ../cpu.max | tr '\n' ,)
+    echo "$folder: $files"
+    [[ $files =~ ^$2,$3,$4,$2,$3,$ ]]
+}
+resize() { # POD RESOURCES: of its only container, by the subresource, which kubectl 1.20 does not know
+    kubectl get pod "$1" -o json | python -c 'import json, sys
+pod = json.load(sys.stdin)
+pod["spec"]["containers"][0]["resources"] = json.loads(sys.argv[1])
+print(json.dumps(pod))' "$2" | kubectl replace --raw "/api/v1/namespaces/default/pods/$1/resize" -f -
+}
+resized() { # POD MEMORY: its status says so, and its container went on
+    [ "$(kubectl get pod "$1" -o 'jsonpath={.status.containerStatuses[0].resources.limits.memory} {.status.containerStatuses[0].restartCount}')" = "$2 0" ]
+}
+from_kubelet() { kubectl get --raw "/api/v1/$(kubectl get nodes -o name | sed s,node,nodes,)/proxy/$1"; } # PATH
+summarized() { # POD: /stats/summary has its memory in bytes, and its container's
+    from_kubelet stats/summary | python -c 'import json, sys
+pod = next(pod for pod in json.load(sys.stdin)["pods"] if pod["podRef"]["name"] == sys.argv[1])
+print(pod)
+sys.exit(not all(part["memory"]["workingSetBytes"] > 0 for part in (pod, *pod["containers"])))' "$1"
+}
+scraped() { from_kubelet metrics/cadvisor | grep "^$2{.*pod=\"$1\"" | grep 'container="main"' | grep -q '} [1-9]'; } # POD METRIC
 session() { # PREFIX: README's session, and the pods that the emulation is for
     step "$1: make run" make run KUBECONFIG=
     step "$1: node Ready" within 60 node_ready
@@ -53,6 +77,12 @@ session() { # PREFIX: README's session, and the pods that the emulation is for
     step "$1: once succeeds" within 240 pod_is once Succeeded
     step "$1: memory limit kills" within 240 pod_is hungry Failed
     step "$1: OOMKilled" sh -c "kubectl get pod hungry -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}' | grep -qx OOMKilled"
+    step "$1: limits of memory and CPU" within 240 held_to measured 67108864 '50000 100000' '(10|35)'
+    step "$1: resize" within 60 resize measured '{"requests": {"cpu": "500m", "memory": "48Mi"}, "limits": {"cpu": "750m", "memory": "96Mi"}}'
+    step "$1: resized limits" within 240 held_to measured 100663296 '75000 100000' '(20|59)'
+    step "$1: resized in place" within 60 resized measured 96Mi
+    step "$1: /stats/summary" within 120 summarized measured
+    step "$1: /metrics/cadvisor" within 120 scraped measured container_memory_working_set_bytes
     step "$1: describe" kubectl describe pod hello
     step "$1: a restart of cri-bridge leaves the container" survives_restart
 }

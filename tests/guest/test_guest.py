@@ -13,7 +13,7 @@ from tests.guest import image
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(2400)]
 
-STEPS_A_SESSION = 12
+STEPS_A_SESSION = 18
 BOOT_SECONDS = 1800
 
 

@@ -63,6 +63,8 @@ def test_page_shows_the_node_as_it_is(browser: Browser, node: LiveNode) -> None:
     assert node.name in text
     assert "talker" in text
     assert "1 restart" in text
+    card = "[...document.querySelectorAll('.pod')].find(pod => pod.innerText.includes('talker'))"
+    assert re.fullmatch(r"Running · \d+[smhd] · [\d.]+", browser.evaluate(f"{card}.querySelector('.meta').innerText"))
     programs = browser.evaluate("[...document.querySelectorAll('[data-program]')].map(row => row.dataset.program)")
     assert sorted(programs) == sorted(node.instance.programs)
     browser.until("document.querySelector('#events').innerText.includes('Started')")

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,16 @@ def _get(server: httpd.Server, path: str = "/length", context: ssl.SSLContext | 
 
 def _trust(authority: certs.CertificateAuthority) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=authority.certificate.decode())
+
+
+def _only(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """A client's context that speaks this version alone, be it one that OpenSSL offers at no higher security level."""
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.maximum_version = version
+        context.minimum_version = version
+    return context
 
 
 def test_answers_many_requests_on_one_connection(server: httpd.Server) -> None:
@@ -387,6 +398,18 @@ def test_stalled_tls_clients_are_harmless(
 def test_plain_http_on_the_tls_port_is_told(start: Callable[..., httpd.Server], context: ssl.SSLContext) -> None:
     server = start(ssl_context=context)
     assert _send(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").endswith(b"this port speaks HTTPS\n")
+
+
+def test_a_client_of_an_older_tls_than_1_2_is_refused_by_the_server(
+    start: Callable[..., httpd.Server], context: ssl.SSLContext, authority: certs.CertificateAuthority
+) -> None:
+    server = start(ssl_context=context)
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        with pytest.raises(ssl.SSLError) as refused:
+            _get(server, context=_only(_trust(authority), version))
+        assert refused.value.reason == "TLSV1_ALERT_PROTOCOL_VERSION"  # which the server sent, in answer to a hello
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        assert _get(server, context=_only(_trust(authority), version)) == (200, b"hello")
 
 
 def test_client_certificate_is_optional_and_checked(

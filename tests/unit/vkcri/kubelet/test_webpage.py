@@ -53,6 +53,12 @@ def test_page_shows_pods_follows_a_log_and_restarts_a_program(supervised: Node, 
         browser.until("document.querySelectorAll('.pod svg').length == 4")
         assert browser.evaluate("location.href") == base  # the token is not left in the address
         assert "CrashLoopBackOff · 7 restarts" in browser.evaluate("document.body.innerText")
+        ages = "[...document.querySelectorAll('.pod .meta')].map(line => line.innerText.split(' · ')[1]).join()"
+        browser.evaluate("(clock = Date.now, 0)")
+        for now, age in (("23T10:01:59", "119s"), ("23T15:59:00", "5h"), ("26T09:59:00", "2d"), ("26T10:01:00", "3d")):
+            browser.evaluate(f"(Date.now = () => Date.parse('2026-11-{now}Z'), 0)")
+            browser.until(f"(refresh(), {ages} == '{age},{age}')")  # of pods that were created on the 23rd at 10
+        browser.evaluate("(Date.now = clock, 0)")
         assert "Back-off restarting" in browser.evaluate("document.querySelector('#events').innerText")
         browser.screenshot(shots / "page-light.png")
         browser.look(1280, 800, dark=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
-DRAIN_SECONDS = 10.0  # how long an open stream may go on once log-server stops (supervisor.conf: stopwaitsecs=20)
+DRAIN_SECONDS = 10.0  # how long an open stream may go on once log-server stops: what its end leaves of stopwaitsecs=20
 CUT_SECONDS = 4.0  # from then on until its socket is closed, whatever it does: to be told, and to say good-bye
 _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024

@@ -1,19 +1,23 @@
 """exec, attach and port-forward: a client's upgrade through log-server to a stream server that echoes."""
 
+import configparser
 import hashlib
 import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from werkzeug.datastructures import MultiDict
 
 from tests.unit.vkcri.kubelet.node import Node
 from tests.waiting import PATIENCE, until
+from vkcri import httpd, splice
 from vkcri.errors import Invalid
-from vkcri.kubelet import streams
+from vkcri.kubelet import main, streams
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Odd: kept\r\n\r\n"
 EXEC = "/exec/default/web/main?command=ls&command=-l&input=1&output=1&error=1"
@@ -43,7 +47,7 @@ class Runtime:
 
     def _talk(self, connection: socket.socket) -> None:
         with connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(2 * PATIENCE)  # a client that waits in vain gives up first
             data = b""
             while b"\r\n\r\n" not in data:
                 data += connection.recv(65536)
@@ -228,6 +232,44 @@ def test_stream_wants_a_good_credential(quiet: Node, runtime: Runtime) -> None:
     assert (runtime.heads, quiet.stream_requests) == ([], [])
 
 
+class Clock:
+    """The splice's `time`: it can be put forward, and tells whether it was looked at."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.looks = 0
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return time.monotonic() + self.ahead
+
+    def settle(self) -> None:
+        """Wait until the stream's thread has looked again, whatever it was about."""
+        seen = self.looks
+        until(lambda: self.looks > seen + 3)
+
+
+def test_a_stream_where_nothing_moves_is_cut_after_the_kubelets_four_hours(
+    quiet: Node, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """streamingConnectionIdleTimeout; a byte begins the time anew."""
+    clock, hours = Clock(), 3600.0
+    monkeypatch.setattr(splice, "time", clock)
+    monkeypatch.setattr(splice, "TICK_SECONDS", 0.05)
+    with upgrade(quiet, EXEC) as connection:
+        read(connection, len(runtime.answer))
+        for _ in range(2):
+            clock.settle()
+            clock.ahead += 4 * hours - 600
+            clock.settle()
+            connection.sendall(b"still here")
+            assert read(connection, 10) == b"still here"
+        clock.settle()
+        clock.ahead += 4 * hours
+        assert connection.recv(1) == b""
+    assert runtime.ended.wait(PATIENCE)
+
+
 def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
     node: Node, doomed_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +312,15 @@ def test_a_session_that_the_drain_cuts_is_told_so(
     assert words[0] == 0x82
     assert words.count(said) == 2  # on the error channel, and in the close frame
     assert b'"status": "Failure"' in words
+
+
+def test_the_drain_is_what_the_slowest_end_leaves_of_supervisords_patience() -> None:
+    """Beyond it supervisord kills, and nobody is told anything."""
+    supervised = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    assert supervised.read(Path(__file__).parents[4] / "supervisor.conf")
+    people = main.PEOPLE_DRAIN_SECONDS + 2 * httpd.LINGER_SECONDS  # first; then the kubelet's server begins to close
+    kubelet = streams.DRAIN_SECONDS + streams.CUT_SECONDS + 2 * httpd.LINGER_SECONDS
+    assert 0 < supervised.getfloat("program:log-server", "stopwaitsecs") - people - kubelet <= 1
 
 
 def test_websocket_names_its_ports_in_the_query() -> None:

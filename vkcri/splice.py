@@ -129,8 +129,13 @@ def splice(
 
 
 def _say(farewell: Farewell | None, client: _End, backend: _End) -> None:
-    """The rest of the frame at hand and then the last words, each within LAST_SECONDS."""
+    """The rest of the frame at hand and then the last words, each within LAST_SECONDS. A session whose backend has
+    said all is not cut: only what waits is sent."""
     if farewell is None:
+        return
+    if backend.finished:
+        client.connection.settimeout(LAST_SECONDS)
+        client.connection.sendall(client.waiting)
         return
     backend.connection.settimeout(LAST_SECONDS)
     client.connection.settimeout(LAST_SECONDS)

@@ -44,12 +44,12 @@ def decide(resource: Resource, obj: Object, options: Object, now: str) -> Decisi
     """What a deletion comes to. `obj` is the caller's copy and may be changed; `now` RFC 3339."""
     metadata = obj["metadata"]
     graceful = resource.key == "/pods"
-    grace = _grace(obj, options) if graceful else 0
     held = bool(metadata.get("finalizers"))
     if resource.key == "/namespaces":
         held = held or bool((obj.get("spec") or {}).get("finalizers"))
     if metadata.get("deletionTimestamp"):
-        return _again(obj, options, grace, held)
+        return _again(obj, options.get("gracePeriodSeconds"), held, now)
+    grace = _grace(obj, options) if graceful else 0
     gone = grace == 0 and not held
     if gone and not graceful:
         return Decision(obj, gone=True)
@@ -76,15 +76,17 @@ def _grace(obj: Object, options: Object) -> int:
     return int(asked)
 
 
-def _again(obj: Object, options: Object, grace: int, held: bool) -> Decision:
-    """A deletion of what is being deleted: only a grace that is asked for, and shorter, changes anything."""
+def _again(obj: Object, asked: int | None, held: bool, now: str) -> Decision:
+    """A deletion of what is being deleted: only a grace that is asked for, and shorter, changes anything. It counts
+    from when the first one began; where it is over already, the node still has a second to say that it has ended."""
     metadata = obj["metadata"]
     given = metadata.get("deletionGracePeriodSeconds")
     if not given:
         return Decision(obj, gone=not held)
-    if options.get("gracePeriodSeconds") is None or grace >= given:
+    grace = 1 if asked is not None and asked < 0 else asked
+    if grace is None or grace >= given:
         return Decision(obj, gone=False)
-    stamp = times.parse(metadata["deletionTimestamp"]) - (given - grace) * times.NANO
-    metadata["deletionTimestamp"] = times.seconds(stamp)
-    metadata["deletionGracePeriodSeconds"] = grace
+    ends, present = times.parse(metadata["deletionTimestamp"]) - (given - grace) * times.NANO, times.parse(now)
+    metadata["deletionTimestamp"] = times.seconds(max(ends, present))
+    metadata["deletionGracePeriodSeconds"] = min(grace, 1) if ends < present else grace
     return Decision(obj, gone=grace == 0 and not held)

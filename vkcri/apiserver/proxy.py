@@ -5,6 +5,7 @@ certificate; the kubelet's serving certificate is not checked, as kube-apiserver
 self-signed one. Bytes are passed on as they are. Must not decide who may: rest.py has asked authz.
 """
 
+import contextlib
 import io
 import logging
 import math
@@ -315,27 +316,26 @@ class _Replay(io.RawIOBase):
 def _spliced(answer: _Answer, given: Request, last_words: str) -> Response:
     """Hand the kubelet's 101 to the client and pass bytes until either side is done or the server closes, which exec
     and attach are told."""
-    client, early = given.environ["vkcri.connection"].take_over()
-    words = farewell(answer.head, last_words) if last_words else None
-    if words is not None:
-        words.from_client(early)
-        words.from_backend(answer.rest)
-    closing = given.environ["vkcri.closing"]
-    try:
-        splice.splice(
-            client,
-            answer.connection,
-            to_client=answer.head + answer.rest,
-            to_backend=early,
-            stop=lambda: bool(closing.is_set()),
-            farewell=words,
-        )
-        answer.connection.settimeout(1.0)
-        answer.connection.unwrap()
-    except (OSError, ValueError) as error:
-        log.debug("the kubelet's end of a stream: %s", error)
-    finally:
-        answer.connection.close()
+    with contextlib.closing(answer.connection):
+        client, early = given.environ["vkcri.connection"].take_over()
+        words = farewell(answer.head, last_words) if last_words else None
+        if words is not None:
+            words.from_client(early)
+            words.from_backend(answer.rest)
+        closing = given.environ["vkcri.closing"]
+        try:
+            splice.splice(
+                client,
+                answer.connection,
+                to_client=answer.head + answer.rest,
+                to_backend=early,
+                stop=lambda: bool(closing.is_set()),
+                farewell=words,
+            )
+            answer.connection.settimeout(1.0)
+            answer.connection.unwrap()
+        except (OSError, ValueError) as error:
+            log.debug("the kubelet's end of a stream: %s", error)
     return Response(b"", 101)
 
 

@@ -43,6 +43,8 @@ class Step(Enum):
 def plan(static: Pod | None, mirror: Pod | None, *, known: bool, lingers: bool | None) -> Step:
     """Pure. known: whether a static pod that is not given does not exist. lingers: whether another static pod of that
     name has not come to its end yet, None where the provider has not said."""
+    if mirror is not None and is_held(mirror):
+        return Step.WAIT
     if static is None:
         if mirror is None:
             return Step.NOTHING
@@ -50,8 +52,15 @@ def plan(static: Pod | None, mirror: Pod | None, *, known: bool, lingers: bool |
     if mirror is None:
         return Step.WAIT if lingers else Step.CREATE
     if not is_mirror_of(mirror, static):
-        return Step.WAIT if lingers else Step.REPLACE
+        return Step.REPLACE if lingers is False else Step.WAIT
     return Step.REPLACE if api.deletion_timestamp(mirror) else Step.NOTHING
+
+
+def is_held(mirror: Pod) -> bool:
+    """Whether it is deleted already, and only somebody's finalizer keeps it: another deletion would change nothing."""
+    metadata = mirror["metadata"]
+    over = api.deletion_timestamp(mirror) is not None and metadata.get("deletionGracePeriodSeconds") == 0
+    return over and bool(metadata.get("finalizers"))
 
 
 def is_mirror_of(mirror: Pod, static: Pod) -> bool:
@@ -184,14 +193,8 @@ class Mirrors:
         return False if self._reports.synced() else None
 
     def _create(self, name: str, pod: dict[str, Any]) -> None:
-        try:
-            self._client.create(f"/api/v1/namespaces/{api.namespace(pod)}/pods", pod)
-        except Conflict:
-            with self._lock:
-                mirror = self._held.get(name)
-            if mirror is None:
-                raise  # or our own watch lags, which the next try finds out
-            return
+        """Raises Conflict, too, where our own watch lags, which the next try finds out."""
+        self._client.create(f"/api/v1/namespaces/{api.namespace(pod)}/pods", pod)
         self._metrics.count("mirror_pods_created_total")
         log.info("mirror pod %s: created", name)
 

@@ -27,7 +27,6 @@ from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 from vkcri.queue.notices import Notices
 from vkcri.watcher import manifests
-from vkcri.watcher.sizes import fitting
 
 TOPIC, SOURCE = "pods", "file"
 REREAD_SECONDS = 10.0
@@ -96,12 +95,23 @@ class StaticPods:
             while not process.stopping.is_set():
                 self._hint.clear()
                 with process.expect("the static pods' folder", 60) as waited:
-                    watched = self._watch.follow()
+                    watched = self._watched()
                     self.look(waited.refresh)
                 if self._hint.wait(REREAD_SECONDS if watched else UNWATCHED_SECONDS):
                     process.wait(SETTLE_SECONDS)
         finally:
             self._watch.close()
+
+    def _watched(self) -> bool:
+        """Whether what is there now is watched; said where it should be and is not."""
+        key = f"{self._path} (its watch)"
+        try:
+            watched = self._watch.follow()
+        except OSError as error:
+            self._say(key, f"static pods: no watch of {self._path}, it is read each second: {error}")
+            return False
+        self._hush(key)
+        return watched
 
     def look(self, progress: Callable[[], object] = lambda: None) -> None:
         """Read what is there and publish it; progress() is called before each file. Where the folder itself cannot be
@@ -115,6 +125,7 @@ class StaticPods:
         for name in set(self._files) - {str(file) for file in listed}:
             del self._files[name]
             self._hush(name)
+            self._hush(f"{name} (its UID)")
         for file in listed:
             progress()
             self._read(file)
@@ -154,6 +165,8 @@ class StaticPods:
             self._hush(name)
         except FileNotFoundError:
             self._files.pop(name, None)
+            self._hush(name)
+            self._hush(f"{name} (its UID)")
         except (OSError, Invalid) as error:
             self._bad(name, held, data, str(error))
         except Exception as error:
@@ -167,6 +180,7 @@ class StaticPods:
         pod, warnings = manifests.read(data, name, self._node_name)
         for warning in warnings:
             log.warning("static pod %s: %s", api.full_name(pod), warning)
+        self._publisher.check(TOPIC, api.uid(pod), _encoded(_seen(pod, None)), source=SOURCE)
         return pod
 
     def _bad(self, name: str, held: _File | None, data: bytes | None, why: str) -> None:
@@ -178,17 +192,11 @@ class StaticPods:
 
     def _publish(self) -> None:
         """Bring the topic to what the files say, each pod with the time at which it was first seen."""
-        wanted: dict[str, Pod] = {}
-        for name in sorted(self._files):
-            pod = self._files[name].pod
-            if pod is not None:
-                wanted[api.full_name(pod)] = pod
+        wanted = self._wanted()
         with self._lock:
             before = self._pods
             after = {name: _seen(pod, before.get(name)) for name, pod in wanted.items()}
-        values = {api.uid(pod): json.dumps(pod, separators=(",", ":")).encode() for pod in after.values()}
-        values = fitting(self._publisher, TOPIC, values, source=SOURCE)
-        after = {name: pod for name, pod in after.items() if api.uid(pod) in values}
+        values = {api.uid(pod): _encoded(pod) for pod in after.values()}
         if after == before and self.synced():
             return  # nobody is woken for nothing
         self._publisher.replace(TOPIC, values, source=SOURCE)
@@ -200,6 +208,20 @@ class StaticPods:
                 uid = api.uid(new) if new is not None else "none any more"
                 log.info("static pod %s: %s", name, uid)
                 self.changed(name)
+
+    def _wanted(self) -> dict[str, Pod]:
+        """The files' pods by full name: of two of one name, and of two with one UID of their own, the later counts."""
+        found = {name: held.pod for name, held in sorted(self._files.items()) if held.pod is not None}
+        last_of_name = {api.full_name(pod): name for name, pod in found.items()}
+        found = {name: pod for name, pod in found.items() if last_of_name[api.full_name(pod)] == name}
+        last_of_uid = {api.uid(pod): name for name, pod in found.items()}
+        for name in self._files:
+            other = last_of_uid[api.uid(found[name])] if name in found else name
+            if other != name:
+                self._say(f"{name} (its UID)", f"static pods: {name} is not run: {other} has the same metadata.uid")
+            else:
+                self._hush(f"{name} (its UID)")
+        return {api.full_name(pod): pod for name, pod in found.items() if last_of_uid[api.uid(pod)] == name}
 
     def _say(self, key: str, message: str) -> None:
         self._told.add(key)
@@ -221,7 +243,8 @@ class _Watch:
         self._of: tuple[int, int] | None = None
 
     def follow(self) -> bool:
-        """Watch what is there now. Whether there is a watch."""
+        """Watch what is there now. Whether there is a watch; raises OSError where there is something and it cannot be
+        watched."""
         try:
             found = self._path.stat()
         except OSError:
@@ -230,14 +253,10 @@ class _Watch:
         if self._of == (found.st_dev, found.st_ino) and self._observer is not None and self._observer.is_alive():
             return True
         self.close()
-        try:
-            self._observer = Observer()
-            self._observer.schedule(_Hinter(self._hint), str(self._path))
-            self._observer.start()
-        except OSError as error:
-            log.warning("static pods: no watch of %s, it is read each second: %s", self._path, error)
-            self._observer = None
-            return False
+        observer = Observer()
+        observer.schedule(_Hinter(self._hint), str(self._path), follow_symlink=True)
+        observer.start()
+        self._observer = observer
         self._of = (found.st_dev, found.st_ino)
         return True
 
@@ -257,6 +276,10 @@ class _Hinter(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in ("opened", "closed_no_write"):
             self._hint.set()
+
+
+def _encoded(pod: Pod) -> bytes:
+    return json.dumps(pod, separators=(",", ":")).encode()
 
 
 def _seen(pod: Pod, before: Pod | None) -> Pod:

@@ -268,6 +268,17 @@ def test_last_words_stand_between_two_frames_of_a_flood(make: Callable[[], Pair]
     assert (received[whole * len(frame) :], rest) == (LAST_WORDS, len(LAST_WORDS))
 
 
+def test_a_session_that_has_ended_is_not_told_that_it_was_cut() -> None:
+    """Its client only reads slowly."""
+    (client, near), (far, backend) = _plain(), _plain()
+    with client, near, far, backend:
+        near_end, far_end = splice._End(near, b"\x82\x01\x01", None), splice._End(far, b"", None)
+        far_end.finished = True
+        splice._say(farewell(UPGRADED, "ended"), near_end, far_end)
+        near.close()
+        assert _read(client, SIZE) == b"\x82\x01\x01"
+
+
 def test_a_frame_that_does_not_end_has_no_words_behind_it(
     make: Callable[[], Pair], lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:

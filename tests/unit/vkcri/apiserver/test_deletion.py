@@ -78,6 +78,28 @@ def test_a_grace_can_be_shortened_from_when_it_began(house: House) -> None:
     assert seconds_between(began, stored["metadata"]["deletionTimestamp"]) == 10
 
 
+@pytest.mark.parametrize("asked", [100, 1, -1])
+def test_a_shortened_grace_that_is_over_already_ends_now_and_not_in_the_past(house: House, asked: int) -> None:
+    house.pod(nodeName="n1")
+    left(house, gracePeriodSeconds=600)
+    house.seconds += 500
+    assert grace_of(house, left(house, gracePeriodSeconds=asked)) == (1, 0)
+
+
+def test_a_repeated_deletion_asks_for_no_more_than_it_says(house: House) -> None:
+    stored = house.pod(nodeName="n1")
+    began = house.now()
+    left(house, gracePeriodSeconds=600)
+    stored = house.get("/pods", "default", "p") or {}
+    house.update("/pods", {**stored, "status": {"phase": "Succeeded"}}, subresource="status")
+    house.seconds += 5
+    shorter = left(house, gracePeriodSeconds=300)
+    assert shorter is not None
+    assert shorter["metadata"]["deletionGracePeriodSeconds"] == 300
+    assert seconds_between(began, shorter["metadata"]["deletionTimestamp"]) == 300
+    assert left(house, gracePeriodSeconds=0) is None
+
+
 def test_a_grace_cannot_be_lengthened(house: House) -> None:
     house.pod(nodeName="n1")
     first = left(house)

@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from flask import Request
 
 from tests.waiting import PATIENCE
 from vkcri import certs, httpd
-from vkcri.apiserver import tokens
+from vkcri.apiserver import proxy, tokens
 from vkcri.apiserver.authn import Authenticator
 from vkcri.apiserver.authz import Authorizer
 from vkcri.apiserver.proxy import Kubelet, client_context
@@ -364,3 +365,11 @@ def test_a_kubelets_answer_that_breaks_off_cuts_ours(
     connection.sendall(b"GET /api/v1/nodes/n/proxy/stats/summary HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = read_all(connection)
     assert answer.endswith(b"7\r\na line\n\r\n"), answer  # and no last chunk
+
+
+def test_an_upgrade_that_cannot_be_handed_over_leaves_no_connection_open() -> None:
+    connection = ssl.create_default_context().wrap_socket(socket.socket(), server_hostname="n")
+    answer = proxy._Answer(101, [], b"", b"", connection)
+    with pytest.raises(KeyError):
+        proxy._spliced(answer, Request({}), "")  # no connection of a client at all
+    assert connection.fileno() == -1

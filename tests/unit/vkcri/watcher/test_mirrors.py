@@ -32,6 +32,7 @@ def mirror(of: str = "s1", **metadata: Any) -> dict[str, Any]:
 
 
 DELETED = {"deletionTimestamp": "2026-11-25T10:00:00Z"}
+HELD = {**DELETED, "deletionGracePeriodSeconds": 0, "finalizers": ["a/b"]}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,11 @@ DELETED = {"deletionTimestamp": "2026-11-25T10:00:00Z"}
         (static(), mirror(**DELETED), True, False, Step.REPLACE),
         (static("s2"), mirror(), True, False, Step.REPLACE),
         (static("s2"), mirror(), True, True, Step.WAIT),
+        (static("s2"), mirror(), True, None, Step.WAIT),  # the pod of before may be ending
+        (static(), mirror(**HELD), True, False, Step.WAIT),  # it goes when its finalizers do
+        (static("s2"), mirror(**HELD), True, False, Step.WAIT),
+        (None, mirror(**HELD), True, False, Step.WAIT),
+        (static(), mirror(**{**HELD, "finalizers": []}), True, False, Step.REPLACE),  # a deletion that broke off
         (None, None, True, False, Step.NOTHING),
         (None, mirror(), True, False, Step.DELETE),
         (None, mirror(), True, True, Step.WAIT),  # it is ending: its end is to be seen
@@ -158,6 +164,7 @@ def test_a_mirror_pod_that_is_deleted_comes_back_with_its_status(house: House) -
 def test_a_changed_manifests_mirror_pod_waits_for_the_end_of_the_pod_before(house: House) -> None:
     first = house.write()
     house.report(first, phase="Running")
+    house.around.provider.mark_synced("pod-status")
     until(lambda: house.mirrored() == first)
     second = house.write("shell:2")
     house.report(first, phase="Succeeded")  # its last words are still shown
@@ -216,6 +223,15 @@ def test_a_mirror_pod_that_has_become_a_pod_like_any_other_is_none_any_more(hous
     until(lambda: house.mirrors.find(uid) is None)
     house.around.api.remove(MIRROR)
     until(lambda: house.mirrored() == uid)
+
+
+def test_a_name_that_stays_taken_is_tried_ever_more_seldom(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(house.mirrors, "_delete", lambda _name, _mirror: None)
+    house.around.api.put(MIRROR, {**mirror("old"), "spec": {"nodeName": "n1"}})
+    house.around.provider.mark_synced("pod-status")
+    until(lambda: house.mirrors.find("old"))
+    house.write()
+    until(lambda: house.mirrors._attempts.get(NAME, 0) > 0)
 
 
 def test_a_mirror_pod_that_is_refused_is_tried_again(house: House) -> None:

@@ -234,6 +234,88 @@ def test_a_folder_that_cannot_be_read_changes_nothing(house: House, monkeypatch:
     assert house.notices() == []
 
 
+def test_of_two_files_with_one_uid_of_their_own_the_later_counts_and_the_other_is_said(house: House) -> None:
+    first = house.write("a.yaml", manifest("a", uid="mine"))
+    later = house.write("b.yaml", manifest("b", uid="mine"))
+    for _ in range(2):
+        assert set(house.look()) == {"default/b-n1"}
+        assert house.notices() == [f"static:{first} (its UID)"]
+        assert house.static.names() == ["default/b-n1"]
+    later.unlink()
+    assert set(house.look()) == {"default/a-n1"}
+    assert house.notices() == []
+    house.write("b.yaml", manifest("b", uid="mine"))
+    house.look()
+    first.unlink()
+    house.look()
+    assert house.notices() == []
+
+
+def test_a_file_that_vanishes_as_it_is_opened_leaves_no_notice(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = house.write("a.yaml", "a: [")
+    house.look()
+    assert house.notices() == [f"static:{path}"]
+    listed = house.static._listed
+
+    def vanishing() -> list[Path]:
+        found = listed()
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(house.static, "_listed", vanishing)
+    house.look()
+    assert house.notices() == []
+
+
+def test_a_pod_that_no_queue_takes_is_said_and_the_others_go_on(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vkcri.queue.messages.MAX_FRAME", 3000)
+    big = house.write("a.yaml", manifest("a", annotations={"own": "x" * 3000}))
+    house.write("b.yaml", manifest("b"))
+    for _ in range(2):
+        assert set(house.look()) == {"default/b-n1"}
+        assert house.notices() == [f"static:{big}"]
+    assert len([record for record in caplog.records if record.levelname != "INFO"]) == 1
+
+
+def test_a_watch_that_is_refused_is_said_once_and_as_long_as_it_is(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_observer: object) -> None:
+        raise OSError(28, "inotify watch limit reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vkcri.watcher.staticpods.Observer.start", refuse)
+        assert not house.static._watched()
+        assert not house.static._watched()
+        assert house.notices() == [f"static:{house.folder} (its watch)"]
+        assert len(caplog.records) == 1
+    try:
+        assert house.static._watched()
+        assert house.notices() == []
+    finally:
+        house.static._watch.close()
+
+
+def test_a_folder_that_is_a_link_is_watched_where_it_leads(
+    tmp_path: Path, claim: Callable[[str], Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staticpods, "REREAD_SECONDS", 3600.0)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    house = House(tmp_path / "link")
+    process = Process("test", claim("static"))
+    try:
+        house.static.start(process)
+        until(house.static.synced)
+        house.write("a.yaml", manifest("a"))
+        until(lambda: "default/a-n1" in house.pods())
+    finally:
+        process.stop()
+        process.drain()
+
+
 def test_changes_are_seen_as_they_happen(
     house: House, claim: Callable[[str], Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:

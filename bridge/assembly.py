@@ -194,11 +194,10 @@ class Bridge:
 
     def _preempt(self, uid: str, resource: str) -> None:
         """The pod ends, with its own grace, for a critical one that lacks this resource."""
-        worker = self.roster.worker(uid)
         eviction = Eviction(
             preemption.MESSAGE, inf, disrupts=True, reason=preemption.REASON, disruption=preemption.DISRUPTION
         )
-        if worker is not None and worker.evict(eviction):
+        if self.roster.evict(uid, eviction):
             self._counts.preemptions.add(resource)
 
     def _make_stats(self) -> Stats:

@@ -13,7 +13,10 @@ from bridge.lives import RESTARTING
 from vkcri.api import pods
 
 OWNED = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", RESTARTING)
-DISRUPTED = "DisruptionTarget"
+REPORTED = (*OWNED, PENDING, IN_PROGRESS)
+"""All that are ours alone, those of a resize too."""
+DISRUPTED, BY_KUBELET = "DisruptionTarget", "TerminationByKubelet"
+"""Whose who sets it first; ours has this reason."""
 Status = Mapping[str, Any]
 
 
@@ -32,7 +35,7 @@ def conditions(
     the node has ended the pod for its own sake, which is told unless somebody has told another reason; restart: the
     condition of a restart of all containers, for a pod that may have one."""
     listed = pods.status(pod).get("conditions") or []
-    foreign = [dict(item) for item in listed if item.get("type") not in (*OWNED, PENDING, IN_PROGRESS)]
+    foreign = [dict(item) for item in listed if item.get("type") not in REPORTED]
     containers_ready = _containers_ready(pod, status)
     own = [
         _condition("PodReadyToStartContainers", not sandbox_trouble, *_reason(sandbox_trouble)),
@@ -42,7 +45,7 @@ def conditions(
         _condition("PodScheduled", True),
     ]
     if disrupted and not any(item.get("type") == DISRUPTED for item in foreign):
-        own.append(_condition(DISRUPTED, True, "TerminationByKubelet", disrupted))
+        own.append(_condition(DISRUPTED, True, BY_KUBELET, disrupted))
     before = {item.get("type"): item for item in [*(pods.status(pod).get("conditions") or ()), *_listed(prior)]}
     generation = pod["metadata"].get("generation")
     dated = [_dated(item, before.get(item["type"]), generation, now) for item in own]

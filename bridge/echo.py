@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.conditions import OWNED
+from bridge.conditions import BY_KUBELET, DISRUPTED, REPORTED
 from vkcri.api import pods
 
 
@@ -15,5 +15,10 @@ def is_echo(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def _essence(pod: Mapping[str, Any]) -> tuple[Any, ...]:
     metadata = {key: value for key, value in pod["metadata"].items() if key not in ("resourceVersion", "managedFields")}
     status = pods.status(pod)
-    foreign = [item for item in status.get("conditions") or [] if item.get("type") not in OWNED]
+    foreign = [item for item in status.get("conditions") or [] if not _is_ours(item)]
     return metadata, pod.get("spec"), foreign, pods.is_terminal(status) and status.get("phase")
+
+
+def _is_ours(condition: Mapping[str, Any]) -> bool:
+    kind = condition.get("type")
+    return kind in REPORTED or (kind == DISRUPTED and condition.get("reason") == BY_KUBELET)

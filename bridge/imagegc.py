@@ -53,7 +53,7 @@ class Policy:
 
 @dataclass
 class Record:
-    """One image. Times are seconds since the epoch; last_used 0: not since this process has begun."""
+    """One image. Times are the collector's clock's; last_used 0: not since this process has begun."""
 
     id: str
     first_seen: float
@@ -64,8 +64,8 @@ class Record:
 
 class ImageCollector:
     """disk(seconds): the image file system, None where it is not known, raises Unavailable; kept(): names of images
-    that stay; event(reason, message): a warning about the node; count(reason): one more image was removed.
-    Thread-safe."""
+    that stay; event(reason, message): a warning about the node; count(reason): one more image was removed; clock:
+    monotonic seconds, since a step of the wall clock makes no image old. Thread-safe."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class ImageCollector:
         policy: Policy,
         event: Callable[[str, str], object],
         count: Callable[[str], object],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runtime = runtime
         self._disk = disk

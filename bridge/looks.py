@@ -35,7 +35,7 @@ class Looks:
         first = PATIENCE if expected else 0.0
         with self._lock:
             delays = OOM_HINTS if hint.kind == OOM else HINTS
-            self._hints = [(when, other) for when, other in self._hints if other.id != hint.id]
+            self._hints = [(when, other) for when, other in self._hints if not _covers(hint, other)]
             self._hints += [(now + delay, hint) for delay in delays if delay >= first]
         return now + first
 
@@ -49,6 +49,11 @@ class Looks:
             if item.state == "exited" and item.exit_code == KILLED and item.reason != "OOMKilled" and fresh:
                 due.append(now + OOM_LOOK)
         return min(due, default=None)
+
+
+def _covers(hint: Hint, other: Hint) -> bool:
+    """Whether looking for this one is looking for the other, too: a kill for memory is not looked for as long."""
+    return hint.id == other.id and (hint.kind != OOM or other.kind == OOM)
 
 
 def is_expected(hint: Hint, busy: Collection[str]) -> bool:

@@ -34,20 +34,20 @@ _PORTS_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
 
-def ensure_network(runtime: Runtime, settings: RuntimeSettings, subnet: IPv4Network) -> Path | None:
-    """Install the default network where the runtime has none; its file, or None where a user's configuration serves.
-    Raises Refused with the cure where this guest cannot have one, Unavailable where the folder cannot be written or the
+def ensure_network(runtime: Runtime, settings: RuntimeSettings, subnet: IPv4Network) -> bool:
+    """Install the default network where the runtime has none. Whether pods get their addresses as they should: of this
+    range, or by a user's configuration; False while pods still use another range, which is kept for them. Raises
+    Refused with the cure where this guest cannot have one, Unavailable where the folder cannot be written or the
     runtime is away."""
     folder = cni_dir(runtime)
     foreign = foreign_files(folder, settings.instance)
     if foreign:
         log.debug("the CNI configuration %s in %s serves", foreign[0], folder)
-        return None
+        return True
     try:
-        _install(file_in(folder, settings.instance), settings.instance, subnet)
+        return _install(file_in(folder, settings.instance), settings.instance, subnet)
     except OSError as error:
         raise Unavailable(f"{folder}: {error.strerror or error}") from error
-    return file_in(folder, settings.instance)
 
 
 def wait_ready(runtime: Runtime, wait: Callable[[float], bool], seconds: float = 15.0) -> None:
@@ -139,23 +139,21 @@ def delete_bridge(name: str) -> bool:
     return True
 
 
-def _install(path: Path, instance: Instance, subnet: IPv4Network) -> None:
-    """Write the file unless it stands there; a range that running pods still use is kept."""
+def _install(path: Path, instance: Instance, subnet: IPv4Network) -> bool:
+    """Write the file unless it stands there. False where running pods still use another range: that is kept."""
     text = json.dumps(conflist(instance, subnet, firewall=_forward_drops()), indent=2) + "\n"
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     if before == text:
-        return
+        return True
     if before and _ports(instance.bridge_name):
-        log.warning(
-            "pods use the bridge %s: %s is not changed, to %s, before they are gone", instance.bridge_name, path, subnet
-        )
-        return
+        return False
     delete_bridge(instance.bridge_name)  # it may carry another range's gateway address
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".new")  # a suffix that CNI does not read
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
     log.info("no CNI configuration in %s: installed the default network %s as %s", path.parent, subnet, path.name)
+    return True
 
 
 def _forward_drops() -> bool:

@@ -3,7 +3,8 @@
 Some clusters give each Node a range (spec.podCIDR), a moment after it was registered; others never do, and nothing that
 a node may read tells which of the two it has joined. So a Node without a range is given time for one, and meanwhile
 there is no network, as a CNI plugin that waits for a range has it; then the instance's own range serves. The time is
-what a controller manager takes that has to wait for the end of its predecessor's leadership.
+what a controller manager takes that has to wait for the end of its predecessor's leadership. The embedded API server
+gives the instance's range with the Node, or none, so that there nothing is waited for.
 
     no Node ──▶ range        Node without a range ── range, or GRACE_SECONDS ──▶ range
 """
@@ -47,6 +48,8 @@ class PodRange:
     def look(self, node: Mapping[str, Any], *, stands: bool, now: float, wall: float) -> Known | Pending:
         """The range as of this Node, {} for none. stands: our network is there, of an earlier life; then a Node that is
         old by the wall clock has had its time before we began. now: monotonic seconds; wall: since the epoch."""
+        if not node and not self._late:
+            return Known(self._own, given=False)  # what that server gives, too: static pods need not wait for it
         if not node:
             return Pending("the Node is not registered yet", GRACE_SECONDS)
         given = cidrs(node)

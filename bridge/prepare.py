@@ -49,6 +49,7 @@ class Preparation:
         self._network_trouble = "the network is not prepared yet"
         self._range = PodRange(settings.instance.pod_subnet, late=not settings.embedded)
         self._cidrs: tuple[str, ...] | None = None
+        self._told: tuple[Known, bool] | None = None
         self._due = LOOK
         self._pause = ""
 
@@ -116,31 +117,40 @@ class Preparation:
     def _prepare_network(self, node: Mapping[str, Any], process: Process) -> bool:
         """False where it failed; a range that is not known yet is no failure."""
         try:
-            pending = self._ensure_network(node, process)
+            pending, settled = self._ensure_network(node, process)
         except VkcriError as error:
             self._set_network(str(error))
             return False
         self._due = min(LOOK, pending.seconds) if pending else LOOK
-        if pending is None and node:
+        if settled and node:
             self._cidrs = cidrs(node)
         self._set_network(pending.reason if pending else "", level=logging.INFO)
         return True
 
-    def _ensure_network(self, node: Mapping[str, Any], process: Process) -> Pending | None:
-        """The runtime has a network, or why not yet. A user's serves as it is; ours stands while there is no Node."""
+    def _ensure_network(self, node: Mapping[str, Any], process: Process) -> tuple[Pending | None, bool]:
+        """The runtime has a network, or why not yet; and whether its range is the Node's, which one is not that pods
+        still use. A user's serves as it is; ours stands while there is no Node."""
+        settled = True
         instance, folder = self._settings.instance, network.cni_dir(self._runtime)
         stands = network.file_in(folder, instance).exists()
         if not network.foreign_files(folder, instance) and (node or not stands):
             found = self._range.look(node, stands=stands, now=time.monotonic(), wall=time.time())
             if isinstance(found, Pending):
-                return found
-            self._tell(found, node)
-            network.ensure_network(self._runtime, self._settings, found.subnet)
+                return found, False
+            settled = network.ensure_network(self._runtime, self._settings, found.subnet)
+            self._tell(found, settled=settled)
         network.wait_ready(self._runtime, process.wait)
-        return None
+        return None, settled
 
-    def _tell(self, found: Known, node: Mapping[str, Any]) -> None:
-        if not found.given and not self._settings.embedded and cidrs(node) != self._cidrs:
+    def _tell(self, found: Known, *, settled: bool) -> None:
+        """Once, and again where it is another one."""
+        if (found, settled) == self._told:
+            return
+        self._told = found, settled
+        if not settled:
+            bridge = self._settings.instance.bridge_name
+            log.warning("pods use the bridge %s: new ones get addresses of %s once they are gone", bridge, found.subnet)
+        elif not found.given and not self._settings.embedded:
             log.warning(
                 "the cluster has given the node no range of pod addresses: %s serves, which other nodes have no route "
                 "to; a podCIDR that comes later is taken once no pod runs",

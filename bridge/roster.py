@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from bridge.actions import Eviction
 from bridge.admission import Admission
 from bridge.cluster import runtime_class_key
 from bridge.relist import Box, Listing
@@ -44,6 +45,7 @@ class Roster:
         self._references: dict[str, set[str]] = {}  # key of a configMap, secret or runtime class -> UIDs
         self._keys: dict[str, frozenset[str]] = {}  # the same by UID
         self._listing: Listing | None = None
+        self._owed: dict[str, Eviction] = {}  # to those who have no worker yet
 
     def pod_changed(self, change: Change) -> None:
         """A change of topic `pods`."""
@@ -55,6 +57,8 @@ class Roster:
                     self._refer(change.key, None)
             if worker is None:
                 self._admission.forget(change.key)
+                with self._lock:
+                    self._owed.pop(change.key, None)
             elif pod is not None:
                 worker.put(pod, gone=True)
             return
@@ -101,6 +105,15 @@ class Roster:
         """Something that any pod may have waited for is there."""
         for worker in self.workers():
             worker.wake()
+
+    def evict(self, uid: str, eviction: Eviction) -> bool:
+        """The node ends the pod, as Worker.evict; one that has no worker yet is ended as soon as it has one."""
+        with self._lock:
+            worker = self._workers.get(uid)
+            if worker is None:
+                self._owed[uid] = eviction
+                return True
+        return worker.evict(eviction)
 
     def wake(self, uid: str) -> None:
         """Something of this pod has changed that its worker reads elsewhere."""
@@ -216,6 +229,8 @@ class Roster:
                 worker = self._workers[uid] = self._make(newest or pod)
                 if gone:
                     worker.put(pod, gone=True)
+                if (owed := self._owed.pop(uid, None)) is not None:
+                    worker.evict(owed)
             worker.wake()
 
     def _refer(self, uid: str, pod: Mapping[str, Any] | None) -> None:

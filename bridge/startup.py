@@ -35,8 +35,9 @@ class Startup:
         self._pulls: list[tuple[float, float]] = []
 
     def pulled(self, began: float, ended: float) -> None:
-        """An image was pulled for it in that time, seconds since the epoch."""
-        self._pulls.append((began, ended))
+        """An image was pulled for it in that time, seconds since the epoch. Of no use once its start is over."""
+        if self._awaited:
+            self._pulls.append((began, ended))
 
     def seen(self, pod: Pod, now: float) -> Started | None:
         """The API server shows the pod like this now. Once, when all its containers have started: how long it took."""
@@ -44,15 +45,21 @@ class Startup:
         if not self._awaited:
             return None
         if pods.is_terminal(status) or _unschedulable(status):
-            self._awaited = False
+            self._end()
             return None
         if not _all_started(pod):
             return None
-        self._awaited = False
+        pulls = self._end()
         total = now - times.to_epoch(pod["metadata"]["creationTimestamp"])
         counts = all(_STATELESS & set(volume) for volume in pods.spec(pod).get("volumes") or ())
-        sli = total - together(self._pulls) - _init_seconds(status) if counts else None
+        sli = total - together(pulls) - _init_seconds(status) if counts else None
         return Started(total, sli, pods.host_network(pod))
+
+    def _end(self) -> Sequence[tuple[float, float]]:
+        """Nothing is awaited any more; the pulls until now."""
+        self._awaited = False
+        pulls, self._pulls = self._pulls, []
+        return pulls
 
 
 def together(spans: Sequence[tuple[float, float]]) -> float:

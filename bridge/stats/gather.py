@@ -1,10 +1,12 @@
 """What runs, joined with what was measured of it: the parts that Summary and cAdvisor's page are made of.
 
-Called for a request, by one thread at a time for each page. It asks CRI what runs (and, for the whole Summary, for what
-only CRI knows), takes samples as they are, and reads what is cheap to read: logs' sizes, traffic, process numbers.
+Called for a request, by one thread at a time for each page, and by the threads `eviction` and `image-gc`. It asks CRI
+what runs (and, for the whole Summary, for what only CRI knows), takes samples as they are, and reads what is cheap to
+read: logs' sizes, traffic, process numbers.
 """
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +67,7 @@ class Gatherer:
         self._image = image
         self._systems = systems
         self._seen_in_cri: dict[str, Usage] = {}
+        self._lock = threading.Lock()  # of that
 
     def boxes(self, seconds: float) -> list[Box]:
         """What runs now. Raises Unavailable."""
@@ -146,7 +149,8 @@ class Gatherer:
 
     def _stats(self, stock: Stock) -> dict[str, cri.ContainerStats]:
         found = inventory.container_stats(stock, self._settings.instance.cri_label)
-        self._seen_in_cri = {key: value for key, value in self._seen_in_cri.items() if key in found}
+        with self._lock:
+            self._seen_in_cri = {key: value for key, value in self._seen_in_cri.items() if key in found}
         return found
 
     def _brief_pod(
@@ -202,7 +206,8 @@ class Gatherer:
         if usage is None:
             return None
         said = stats[item.id].cpu.usage_nano_cores.value
-        before, self._seen_in_cri[item.id] = self._seen_in_cri.get(item.id), usage
+        with self._lock:
+            before, self._seen_in_cri[item.id] = self._seen_in_cri.get(item.id), usage
         return Measured(usage, said or rate(before, usage))
 
     def _node(self) -> NodeUse:

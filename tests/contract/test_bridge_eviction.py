@@ -1,6 +1,7 @@
 """Pods that a real node ends: over their own limits of local storage, and because the node is short of disk, which a
 threshold that no disk can keep makes of any."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,11 @@ def test_pods_over_a_limit_of_their_local_storage_are_evicted_and_others_stay(no
 
 @pytest.fixture
 def short(node: BridgeNode, tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Makes the node short of disk: nobody has so much left."""
+    """Makes the node short of disk: it must keep all of it but for what the pods of a test write, however large it
+    is."""
     settings = tmp_path / "config.toml"
-    settings.write_text('eviction_hard = "nodefs.available<99%"\n')
+    disk = os.statvfs(node.instance.state_dir)
+    settings.write_text(f'eviction_hard = "nodefs.available<{disk.f_frsize * disk.f_blocks - (1 << 20)}"\n')
 
     def restart(**environment: str) -> None:
         node.end("cri-bridge")

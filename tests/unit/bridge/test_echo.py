@@ -23,6 +23,9 @@ def changed(part: str, **fields: Any) -> dict[str, Any]:
         changed("metadata", resourceVersion="2", managedFields=[{"manager": "vkcri"}]),
         changed("status", phase="Running", podIP="10.0.0.1", containerStatuses=[{"name": "main"}]),
         changed("status", conditions=[{"type": "Ready", "status": "True"}]),
+        changed("status", conditions=[{"type": "PodResizePending", "status": "True", "reason": "Deferred"}]),
+        changed("status", conditions=[{"type": "PodResizeInProgress", "status": "True"}]),
+        changed("status", conditions=[{"type": "DisruptionTarget", "reason": "TerminationByKubelet"}]),
     ],
 )
 def test_our_own_report_is_an_echo(new: dict[str, Any]) -> None:
@@ -37,6 +40,7 @@ def test_our_own_report_is_an_echo(new: dict[str, Any]) -> None:
         changed("spec", activeDeadlineSeconds=5),
         changed("status", phase="Failed"),
         changed("status", conditions=[{"type": "example.com/gate", "status": "True"}]),
+        changed("status", conditions=[{"type": "DisruptionTarget", "reason": "EvictionByEvictionAPI"}]),
     ],
 )
 def test_what_others_write_is_news(new: dict[str, Any]) -> None:

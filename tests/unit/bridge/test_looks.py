@@ -112,6 +112,15 @@ def test_a_list_that_shows_what_was_read_is_no_news(sandbox: int, container: int
     assert is_listed(read, boxes(sandbox, container)) == known
 
 
+def test_a_kill_for_memory_that_is_told_after_the_exit_does_not_end_the_looking_for_that() -> None:
+    looks, running = Looks(), one("running")
+    looks.add(Hint("c", EXITED), NOW)
+    looks.add(Hint("c", OOM), NOW)
+    assert looks.next(running, NOW + OOM_HINTS[-1]) == NOW + min(delay for delay in HINTS if delay > OOM_HINTS[-1])
+    looks.add(Hint("c", EXITED), NOW)
+    assert len(looks._hints) == len(HINTS), "that one is looked for oftener and longer"
+
+
 def test_a_second_event_of_the_same_container_takes_the_place_of_the_first() -> None:
     looks, running = Looks(), one("running")
     looks.add(Hint("c", ENDING), NOW, expected=True)

@@ -39,14 +39,14 @@ def runtime(fake: FakeRuntime) -> Iterator[Runtime]:
 
 
 def test_it_is_written_where_there_is_none_and_once(folder: Path, runtime: Runtime) -> None:
-    path = network.ensure_network(runtime, SETTINGS, SUBNET)
-    assert path == folder / f"{INSTANCE.cni_name}.conflist"
+    assert network.ensure_network(runtime, SETTINGS, SUBNET)
+    path = folder / f"{INSTANCE.cni_name}.conflist"
     assert [entry.name for entry in folder.iterdir()] == [path.name]
     bridge = json.loads(path.read_text())["plugins"][0]
     assert (bridge["bridge"], bridge["ipMasq"]) == (INSTANCE.bridge_name, True)
     assert bridge["ipam"]["ranges"] == [[{"subnet": "10.9.8.0/24"}]]
     before = path.stat()
-    assert network.ensure_network(runtime, SETTINGS, SUBNET) == path
+    assert network.ensure_network(runtime, SETTINGS, SUBNET)
     assert path.stat() == before
 
 
@@ -55,31 +55,30 @@ def test_a_users_configuration_is_left_alone_and_serves(folder: Path, runtime: R
     folder.mkdir()
     (folder / name).write_text("{}")
     (folder / "README").write_text("not a configuration")
-    assert network.ensure_network(runtime, SETTINGS, SUBNET) is None
+    assert network.ensure_network(runtime, SETTINGS, SUBNET)
     assert sorted(entry.name for entry in folder.iterdir()) == sorted([name, "README"])
 
 
 def test_a_users_later_configuration_sorts_before_ours(folder: Path, runtime: Runtime) -> None:
-    path = network.ensure_network(runtime, SETTINGS, SUBNET)
-    assert path is not None
+    network.ensure_network(runtime, SETTINGS, SUBNET)
+    before = network.file_in(folder, INSTANCE).stat()
     (folder / "z-mine.conflist").write_text("{}")
     assert sorted(entry.name for entry in folder.iterdir())[0] == "z-mine.conflist"
-    assert network.ensure_network(runtime, SETTINGS, SUBNET) is None
+    assert network.ensure_network(runtime, SETTINGS, IPv4Network("10.9.9.0/24"))
+    assert network.file_in(folder, INSTANCE).stat() == before
 
 
-@pytest.mark.usefixtures("folder")
 def test_another_range_replaces_it_unless_pods_use_it(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = network.ensure_network(runtime, SETTINGS, SUBNET)
-    assert path is not None
+    assert network.ensure_network(runtime, SETTINGS, SUBNET)
+    path = network.file_in(folder, INSTANCE)
     other = IPv4Network("10.9.9.0/24")
     monkeypatch.setattr(network, "_ports", lambda _: ["veth1"])
-    network.ensure_network(runtime, SETTINGS, other)
+    assert not network.ensure_network(runtime, SETTINGS, other)
     assert "10.9.8.0/24" in path.read_text()
-    assert "10.9.9.0/24" in caplog.text
     monkeypatch.setattr(network, "_ports", lambda _: [])
-    network.ensure_network(runtime, SETTINGS, other)
+    assert network.ensure_network(runtime, SETTINGS, other)
     assert "10.9.9.0/24" in path.read_text()
 
 

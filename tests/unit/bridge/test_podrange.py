@@ -29,7 +29,7 @@ def test_a_cluster_of_ipv6_alone_leaves_our_own() -> None:
     assert look(PodRange(OWN, late=True), node(podCIDRs=["fd00::/64"]), 100.0) == Known(OWN, given=False)
 
 
-def test_without_a_node_nothing_is_known() -> None:
+def test_without_a_node_nothing_is_known_of_a_cluster() -> None:
     found = PodRange(OWN, late=True)
     assert [type(look(found, {}, now)) for now in (0.0, 1e6)] == [Pending, Pending]
 
@@ -56,4 +56,5 @@ def test_the_clocks_of_two_hosts_are_compared_only_where_our_network_stands() ->
 
 
 def test_the_embedded_server_is_not_waited_for() -> None:
-    assert look(PodRange(OWN, late=False), node(), 100.0) == Known(OWN, given=False)
+    for known in (node(), {}):
+        assert look(PodRange(OWN, late=False), known, 100.0) == Known(OWN, given=False)

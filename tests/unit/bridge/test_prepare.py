@@ -134,6 +134,30 @@ def test_a_cluster_that_gives_no_range_is_waited_for_and_then_our_own_serves(
     assert caplog.text.count("the cluster has given the node no range") == 1
 
 
+def test_a_range_that_comes_while_pods_run_is_taken_once_they_are_gone(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(podrange, "GRACE_SECONDS", 0.0)
+    house.join()
+    house.node = BARE
+    assert house.once()
+    house.node = NODE
+    monkeypatch.setattr(network, "_ports", lambda _: ["veth1"])
+    for _ in range(3):
+        assert house.once()
+        assert (house.preparation.network_trouble(), house.network()) == ("", str(INSTANCE.pod_subnet))
+    assert caplog.text.count("new ones get addresses of 10.9.7.0/24 once they are gone") == 1
+    monkeypatch.setattr(network, "_ports", lambda _: [])
+    assert house.once()
+    assert house.network() == "10.9.7.0/24"
+
+
+def test_a_network_of_the_embedded_server_waits_for_no_node(house: House) -> None:
+    house.node = {}
+    assert house.once()
+    assert (house.preparation.network_trouble(), house.network()) == ("", str(INSTANCE.pod_subnet))
+
+
 def test_a_network_that_stands_is_kept_while_the_watcher_is_away(house: House) -> None:
     assert house.once()
     again = house.again()

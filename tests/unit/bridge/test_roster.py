@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bridge.actions import Eviction
 from bridge.admission import Admission
 from bridge.assembly import Bridge
 from bridge.relist import Box, Listing
@@ -365,3 +366,29 @@ def test_api_pods_of_one_name_do_not_wait_for_each_other(house: House) -> None:
     second["metadata"]["uid"] = "second"
     house.put(second)
     assert set(house.workers()) == {UID, "second"}
+
+
+EVICTION = Eviction("Preempted.", 30.0, disrupts=True, reason="Preempting")
+
+
+def test_who_is_evicted_before_it_has_a_worker_is_as_soon_as_it_has_one(house: House) -> None:
+    """A critical pod's worker was quicker, after a restart of the bridge."""
+    house.put(a_pod())
+    assert house.roster.evict(UID, EVICTION)
+    house.sync("api")
+    house.read()
+    worker = house.roster.worker(UID)
+    assert worker is not None
+    assert not worker.evict(EVICTION), "it is being evicted already"
+
+
+def test_an_eviction_ends_with_the_pod_that_it_was_for(house: House) -> None:
+    house.put(a_pod())
+    assert house.roster.evict(UID, EVICTION)
+    house.delete()
+    house.put(a_pod())
+    house.sync("api")
+    house.read()
+    worker = house.roster.worker(UID)
+    assert worker is not None
+    assert worker.evict(EVICTION)

@@ -60,6 +60,15 @@ def test_pod_that_had_begun_or_had_no_place_is_left_out(first: dict[str, Any]) -
     assert Startup(pod(first)).seen(pod(started("a", "b")), CREATED + 2) is None
 
 
+def test_pulls_after_the_start_are_not_kept() -> None:
+    for end in (started("a", "b"), {"phase": "Failed"}):
+        startup = Startup(pod(PENDING))
+        startup.pulled(CREATED, CREATED + 1)
+        startup.seen(pod(end), CREATED + 2)
+        startup.pulled(CREATED + 3, CREATED + 4)
+        assert startup._pulls == []
+
+
 def test_pod_that_ends_before_it_has_started_is_left_out() -> None:
     startup = Startup(pod(PENDING))
     assert startup.seen(pod({"phase": "Failed"}), CREATED + 1) is None

@@ -44,6 +44,10 @@ class House:
         if self.ends is not None:
             done(self.ends)
 
+    def asked(self, container: str) -> int:
+        """How many commands there were for it."""
+        return sum(request.container_id == container for request in list(self.commands))
+
     def warn(self, pod: Any, reason: str, message: str, container: str) -> None:
         del pod
         self.warned.append((reason, message, container))
@@ -205,11 +209,14 @@ def test_a_pod_that_is_forgotten_is_probed_no_more(house: House) -> None:
     wait_for("success", lambda: house.said().readiness)
     assert "prober_probe_total" in house.prober.metrics.text()
     house.prober.forget(UID)
-    wait_for("nothing", lambda: not house.prober.results(UID))
-    assert "prober_probe_total" not in house.prober.metrics.text()
-    asked = len(house.commands)
-    time.sleep(1.2)
-    assert len(house.commands) == asked
+    wait_for("nothing", lambda: "prober_probe_total" not in house.prober.metrics.text())
+    assert not house.prober.results(UID)
+    asked = house.asked("c1")
+    other = probed(readiness={"exec": {"command": ["x"]}})
+    other["metadata"]["uid"] = "other"
+    house.show(other, container="c2")
+    wait_for("more than a period of another pod's probe", lambda: house.asked("c2") >= 3)
+    assert house.asked("c1") == asked
 
 
 def test_the_end_of_a_pod_leaves_the_durations_of_the_one_that_has_its_name(house: House) -> None:

@@ -230,17 +230,19 @@ def test_kubectl_debug_looks_into_a_running_container_from_beside_it(node: LiveN
     node.apply(shell_pod("debugged", "exec sleep 36000"))
     main = identity(node.wait_ready("debugged"))
     image = (f"--image={SHELL_IMAGE}", "--image-pull-policy=IfNotPresent")
-    command = ("sh", "-c", "read word; echo got $word; tr '\\0' ' ' </proc/1/cmdline; echo")
+    command = ("sh", "-c", "read word; echo got $word; tr '\\0' ' ' </proc/1/cmdline; echo; read word")
     arguments = ("debug", "-i", "-q", "debugged", *image, "--target=main", "--container=debugger", "--", *command)
     with Kubectl(kubectls.that_debugs(), node).session(*arguments) as session:
         assert session.stdin is not None
         assert session.stdout is not None
         session.stdin.write(b"word\n")
         session.stdin.flush()
-        seen = session.stdout.read()  # its standard input stays open: its end would end the session
+        seen = [session.stdout.readline() for _ in range(2)]
+        assert seen == [b"got word\n", b"sleep 36000 \n"]
+        session.stdin.write(b"bye\n")  # not its end, which would end the session and not the command
+        session.stdin.flush()
         assert session.wait(PATIENCE) == 0
-    assert seen == b"got word\nsleep 36000 \n"
-    assert node.kubectl("logs", "debugged", "-c", "debugger") == seen.decode()
+    assert node.kubectl("logs", "debugged", "-c", "debugger") == "got word\nsleep 36000 \n"
     pod = node.wait_pod("debugged", lambda it: "terminated" in debugger(it).get("state", {}))
     ended = debugger(pod)
     assert (ended["name"], ended["restartCount"], ended["state"]["terminated"]["exitCode"]) == ("debugger", 0, 0)

@@ -243,15 +243,12 @@ class Store:
                 return old  # type: ignore[no-any-return]
             return self._write(resource_key, MODIFIED, new, prior)
 
-    def delete(
-        self, resource_key: str, namespace: str, name: str, *, preconditions: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        """Remove an object for good and return its last state with the deletion's resourceVersion. `preconditions`:
-        `uid` and `resourceVersion`, where given. Raises StatusError 404, 409."""
+    def delete(self, resource_key: str, namespace: str, name: str) -> dict[str, Any]:
+        """Remove an object for good and return its last state with the deletion's resourceVersion. What the deletion
+        demands of it is checked before (deletion.check_preconditions). Raises StatusError 404."""
         with self.transaction():
             prior = self._must_read(resource_key, namespace, name)
             old = json.loads(prior)
-            check_preconditions(resource_key, old, preconditions)
             self._execute(
                 "DELETE FROM objects WHERE resource=? AND namespace=? AND name=?", (resource_key, namespace, name)
             )

@@ -67,15 +67,6 @@ def test_an_update_that_changes_nothing_keeps_the_version_and_wakes_nobody(store
     assert store.current_rv() == int(made["metadata"]["resourceVersion"])
 
 
-@pytest.mark.parametrize("preconditions", [{"uid": "other"}, {"resourceVersion": "999"}])
-def test_a_deletion_whose_precondition_fails_is_a_conflict(store: Store, preconditions: dict[str, str]) -> None:
-    store.create(MAPS, config_map("a"))
-    with pytest.raises(StatusError) as caught:
-        store.delete(MAPS, "default", "a", preconditions=preconditions)
-    assert caught.value.code == 409
-    assert store.get(MAPS, "default", "a") is not None
-
-
 def test_what_is_missing_is_named_with_its_group(store: Store) -> None:
     for action in (
         lambda: store.update("apps/deployments", config_map("a"), expected=None),

@@ -7,10 +7,10 @@ what is pure. Unknown fields are dropped, as that decoder drops them; of several
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from vkcri.api import pods
+from vkcri.api import pods, standalone
 from vkcri.errors import Invalid
 from vkcri.watcher import podhash
 
@@ -24,18 +24,6 @@ _FLOAT = re.compile(
     r"([-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
 )
 _TOLERATION = {"operator": "Exists", "effect": "NoExecute"}
-_VOLUME_REFERENCES = (
-    ("csi", "csidrivers (via CSI volumes)"),
-    ("glusterfs", "endpoints (via glusterFS volumes)"),
-    ("persistentVolumeClaim", "persistentvolumeclaims"),
-    ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
-    ("azureFile", "secrets (via azureFile volumes)"),
-)
-_PROJECTED_REFERENCES = (
-    ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
-    ("clusterTrustBundle", "clustertrustbundles"),
-    ("podCertificate", "podcertificates"),
-)
 
 
 class Manifest(NamedTuple):
@@ -63,31 +51,11 @@ def read(data: bytes, file: str, node_name: str) -> Manifest:
     errors = validation.on_create(by_key("/pods"), pod)
     if errors:
         raise Invalid(f"invalid pod: {', '.join(map(str, errors))}")
-    kind = reference(pod)
+    kind = standalone.api_reference(pod)
     if kind:
         raise Invalid(f"static pods may not reference {kind}")
     said = [f"{file} has several documents: the first one counts"] if several else []
     return Manifest(pod, tuple(said + [text for text in (_priority_warning(pods.spec(pod)),) if text]))
-
-
-def reference(pod: pods.Pod) -> str:
-    """What of the API a static pod names and may not, in the words of podutil.HasAPIObjectReference; "" for nothing."""
-    spec = pods.spec(pod)
-    if spec.get("serviceAccountName"):
-        return "serviceaccounts"
-    named = {key.partition("/")[0] for key in pods.references(pod)}
-    for kind in ("secrets", "configmaps"):
-        if kind in named:
-            return kind
-    if spec.get("resourceClaims"):
-        return "resourceclaims"
-    return next((words for volume in spec.get("volumes") or [] for words in _volume_references(volume)), "")
-
-
-def _volume_references(volume: Mapping[str, Any]) -> Iterator[str]:
-    yield from (words for field, words in _VOLUME_REFERENCES if volume.get(field) is not None)
-    for source in (volume.get("projected") or {}).get("sources") or []:
-        yield from (words for field, words in _PROJECTED_REFERENCES if source.get(field) is not None)
 
 
 def _document(data: bytes, file: str) -> tuple[dict[str, Any], bool]:

@@ -4,13 +4,14 @@ authz has let the request in by verb and kind; this looks at the object. It read
 pod and the pod behind a token. Source: plugin/pkg/admission/noderestriction of Kubernetes 1.37.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from vkcri.api import pods
+from vkcri.api import pods, standalone
 from vkcri.apiserver.context import RequestContext
 from vkcri.apiserver.resources import Resource
 from vkcri.apiserver.status import StatusError
+from vkcri.errors import Invalid
 
 _OWN_LABELS: Final = frozenset(
     {
@@ -115,7 +116,10 @@ def _create_pod(pod: dict[str, Any], node: str, ctx: RequestContext) -> None:
         raise _forbidden(pod, text)
     check_own_pod(pod, f'node "{node}" can only create pods with spec.nodeName set to itself', node)
     _check_owner(pod, node, ctx)
-    referred = _api_reference(pod)
+    try:
+        referred = standalone.api_reference(pod)
+    except Invalid as error:
+        raise _forbidden(pod, str(error)) from error
     if referred:
         raise _forbidden(pod, f'node "{node}" can not create pods that reference {referred}')
 
@@ -138,40 +142,6 @@ def _check_owner(pod: dict[str, Any], node: str, ctx: RequestContext) -> None:
     if owner.get("uid") != found["metadata"]["uid"]:
         text = f"node {node} UID mismatch: expected {owner.get('uid')} got {found['metadata']['uid']}"
         raise _forbidden(pod, text)
-
-
-def _api_reference(pod: Mapping[str, Any]) -> str:
-    """The first kind of API object that a pod refers to, in the words of podutil.HasAPIObjectReference; "" for none."""
-    spec = pods.spec(pod)
-    if spec.get("serviceAccountName"):
-        return "serviceaccounts"
-    kinds = {reference.partition("/")[0] for reference in pods.references(pod)}
-    for kind in ("secrets", "configmaps"):
-        if kind in kinds:
-            return kind
-    if spec.get("resourceClaims"):
-        return "resourceclaims"
-    return next((kind for volume in spec.get("volumes") or [] for kind in _volume_kinds(volume)), "")
-
-
-_VOLUMES: Final = {
-    "csi": "csidrivers (via CSI volumes)",
-    "glusterfs": "endpoints (via glusterFS volumes)",
-    "persistentVolumeClaim": "persistentvolumeclaims",
-    "ephemeral": "persistentvolumeclaims (via ephemeral volumes)",
-    "azureFile": "secrets (via azureFile volumes)",
-}
-_PROJECTIONS: Final = {
-    "serviceAccountToken": "serviceaccounts (via projected volumes)",
-    "clusterTrustBundle": "clustertrustbundles",
-    "podCertificate": "podcertificates",
-}
-
-
-def _volume_kinds(volume: Mapping[str, Any]) -> Iterator[str]:
-    yield from (kind for field, kind in _VOLUMES.items() if volume.get(field) is not None)
-    for source in (volume.get("projected") or {}).get("sources") or []:
-        yield from (kind for field, kind in _PROJECTIONS.items() if source.get(field) is not None)
 
 
 def _update_pod(pod: dict[str, Any], old: Mapping[str, Any], node: str, subresource: str | None) -> None:

@@ -142,6 +142,11 @@ def test_a_static_pod_may_refer_to_nothing_of_the_api(spec: dict[str, Any], kind
     assert str(caught.value) == f"static pods may not reference {kind}"
 
 
+def test_a_projected_source_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(Invalid, match=r'^unknown source for projected volume "v"$'):
+        read(manifest(volumes=[{"name": "v", "projected": {"sources": [{"later": {"name": "a"}}]}}]))
+
+
 def test_what_needs_no_api_server_is_allowed() -> None:
     items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
     volumes = [

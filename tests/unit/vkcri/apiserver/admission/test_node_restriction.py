@@ -98,6 +98,11 @@ def test_a_mirror_pod_refers_to_nothing(house: House, spec: Object, kind: str) -
     assert text.endswith(f'node "n1" can not create pods that reference {kind}')
 
 
+def test_a_mirror_pod_has_no_projected_source_that_nobody_knows(house: House) -> None:
+    text = refused(house, "/pods", mirror(house, volumes=[{"name": "v", "projected": {"sources": [{}]}}]))
+    assert text.endswith('unknown source for projected volume "v"')
+
+
 def test_a_node_writes_the_status_of_its_own_pods(house: House) -> None:
     stored = house.pod(nodeName=NODE)
     stored["status"]["phase"] = "Running"

@@ -88,5 +88,5 @@ def by_hand(supervisor: Supervisor, folder: Path, conf: Path, environment: dict[
     """`supervisord -c supervisor.conf`, typed in that folder."""
     supervisor.instance.log_dir.mkdir(parents=True, exist_ok=True)
     command = [str(Path(sys.executable).parent / "supervisord"), "-c", str(conf)]
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=30, capture_output=True)
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=120, capture_output=True)
     wait_for("supervisord answers", lambda: supervisor.pid() is not None)

@@ -63,7 +63,7 @@ def test_a_mirror_pod_relates_its_node_to_nothing(house: House) -> None:
     ask = Attributes("get", resource="secrets", namespace="default", name="stolen")
     assert Authorizer(house.store).decide(NODE_USER, ask)[0]
     made["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
-    house.update("/pods", made)
+    house.store.modify("/pods", "default", "static", lambda _: made)  # no update may make it one
     assert not Authorizer(house.store).decide(NODE_USER, ask)[0]
 
 

@@ -393,6 +393,7 @@ MALFORMED = st.builds(
 )
 
 
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # the server's own threads draw from it meanwhile
 def test_log_server_goes_on_after_whatever_it_is_sent_and_its_memory_stays_level(calm_node: Node) -> None:
     context = calm_node.trust()
 

@@ -11,6 +11,7 @@ WORKERS ?= 2
 TESTS ?= tests
 RUNTIMES := 1.6 1.7 2
 CONTROL_PLANE := kube-apiserver kube-controller-manager kube-scheduler
+CLIENT := kubectl
 END_TO_END := ginkgo agnhost nonewprivs e2e.test
 ON_RUNTIME = first=$$($(BIN)/python -m tests.runtimes $(RUNTIME)) && PATH="$${first:+$$first:}$$PATH" VKCRI_TEST_RUNTIME=$(RUNTIME)
 .DEFAULT_GOAL := help
@@ -69,21 +70,21 @@ test-guest: ## README's session in a true Debian 12 guest, in emulation (some te
 test-cluster: ## the flow tests on a real Kubernetes control plane, and its own tests; builds it first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE)
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(CLIENT)
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real -m 'not rival' tests/flow tests/cluster tests/comparison
 
 .PHONY: test-skew
 test-skew: ## the flow tests on another version's control plane (KUBERNETES=1.34, if nothing is said); builds it first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build --kubernetes '$(or $(KUBERNETES),1.34)' $(CONTROL_PLANE)
+	@$(BIN)/python -m tests.cluster build --kubernetes '$(or $(KUBERNETES),1.34)' $(CONTROL_PLANE) $(CLIENT)
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real --kubernetes='$(or $(KUBERNETES),1.34)' tests/flow
 
 .PHONY: programs
 programs: ## build what test-cluster and test-conformance run and the cache lacks (needs go), so that it is there before a timed test
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(END_TO_END)
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(CLIENT) $(END_TO_END)
 
 test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first (needs go)
 	@sh install/packages.sh test

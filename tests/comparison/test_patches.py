@@ -132,7 +132,10 @@ POD_PATCHES: dict[str, Any] = {
     "a longer deadline": {"spec": {"activeDeadlineSeconds": 200}},
     "a container out": {"spec": {"containers": [{"name": "b", "$patch": "delete"}]}},
     "status by the object": {"status": {"phase": "Failed"}},
-    "owner": {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "1"}]}},
+    # of a kind that no server has: an owner that could be there and is not would have the pod collected
+    "owner": {
+        "metadata": {"ownerReferences": [{"apiVersion": "example.com/v1", "kind": "Owner", "name": "n", "uid": "1"}]}
+    },
     "the same owner": {"metadata": {"ownerReferences": [{"uid": "1", "controller": True}]}},
     "no owner": {"metadata": {"ownerReferences": [{"uid": "1", "$patch": "delete"}]}},
     "no object": ["a"],

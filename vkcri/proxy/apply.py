@@ -59,19 +59,24 @@ class Kernel:
             del wanted["ip6"]
         elif "ip6" not in self._standing:
             _switch_on("net/ipv6/conf/all/forwarding", needed=False)
-        text = "".join(self._text(new, due=due) for new in wanted.values())
+        anew = {family for family, new in wanted.items() if due or self._has_other_base(new)}
+        text = "".join(
+            rules.whole(new, self._standing.get(family))
+            if family in anew
+            else rules.difference(self._standing[family], new)
+            for family, new in wanted.items()
+        )
         if text:
-            self._load(text, "whole" if due else "difference")
+            self._load(text, "whole" if anew else "difference")
         self._standing = wanted
         if due:
             self._rebuild_at = self._clock() + REBUILD_SECONDS * (1 + 0.1 * self._jitter())
         self._forget_udp(ports)
 
-    def _text(self, new: Ruleset, *, due: bool) -> str:
+    def _has_other_base(self, new: Ruleset) -> bool:
+        """Whether what stands cannot become the new one by a difference."""
         old = self._standing.get(new.family)
-        if old is None or due or old.base != new.base:
-            return rules.whole(new, old)
-        return rules.difference(old, new)
+        return old is None or old.base != new.base
 
     def _load(self, text: str, kind: str) -> None:
         try:

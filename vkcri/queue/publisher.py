@@ -120,9 +120,9 @@ class Publisher:
         about = {"program": process.program, "pid": os.getpid(), "started": f"{process.started:%Y-%m-%dT%H:%M:%SZ}"}
         self._answers.setdefault("ping", lambda _body, _left: about)
         self._answers.setdefault("metrics", lambda _body, _left: {"text": self._metrics()})
-        self._listener = self._bind()
+        listener = self._listener = self._bind()
         process.on_stop(self.close)
-        process.start_thread(f"queue-accept-{self.path.stem}", partial(self._accept, process), may_end=True)
+        process.start_thread(f"queue-accept-{self.path.stem}", partial(self._accept, process, listener), may_end=True)
 
     def close(self) -> None:
         """Stop serving; subscribers keep what they have. Idempotent."""
@@ -167,10 +167,8 @@ class Publisher:
             raise Unavailable(f"{self.path}: {error.strerror or error}") from error
         return listener
 
-    def _accept(self, process: Process) -> None:
-        listener = self._listener
-        if listener is None:
-            return
+    def _accept(self, process: Process, listener: socket.socket) -> None:
+        """Until close. The listener is this thread's to close, however early that comes."""
         due = time.monotonic() + IDLE_SECONDS
         with listener:
             while not self._closed.is_set():

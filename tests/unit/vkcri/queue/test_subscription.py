@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,19 @@ def test_any_interleaving_of_writes_and_restarts_ends_equal(folder: Path, proces
     owner.mark_synced("pods", source="file")
     for reader in readers:
         until(lambda reader=reader: reader.items() == owner.items("pods"))  # type: ignore[misc]
+
+
+def test_an_owner_that_ends_before_its_thread_began_leaves_no_socket_open(
+    folder: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Callable[[], None]] = []
+    monkeypatch.setattr(process, "start_thread", lambda _name, target, **_options: begun.append(target))
+    owner = publisher(folder, process)
+    listener = owner._listener
+    assert listener is not None
+    owner.close()
+    begun[0]()
+    assert listener.fileno() == -1
 
 
 def test_a_reader_that_reads_nothing_blocks_no_writer_and_no_other_reader(folder: Path, process: Process) -> None:

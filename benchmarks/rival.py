@@ -74,7 +74,7 @@ class Match:
         self.exits()
         self.take("delete to gone", ROUNDS, lambda node: {"delete to gone": [work.delete_to_gone(node)]})
         self.take("burst", BURSTS, lambda node: {f"burst of {BURST} pods to Ready": [work.burst(node)]})
-        self.take("exec", 1, lambda node: {"kubectl exec true": work.execs(node, REPEATS)})
+        self.take("exec", BURSTS, lambda node: {"kubectl exec true": work.execs(node, REPEATS // BURSTS)})
         self.take("logs", 1, lambda node: work.logs(node, ROUNDS))
         self.take("follow", 1, lambda node: {"follow lag": work.follow_lag(node, REPEATS)})
         self.take("at rest", 1, lambda node: _at_rest(work, node))

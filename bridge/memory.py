@@ -54,12 +54,18 @@ class Memory:
         self._backoff = BackoffTable(RETRY_FIRST, RETRY_MOST)
         self._news = 0
         self._began: dict[str, int] = {}
+        self._busy_at_reading: frozenset[str] = frozenset()
+
+    def reads(self) -> None:
+        """CRI is about to be read. What is under way now may end before, within or after the reading, so that in the
+        step made of it it counts as under way still: its end brings another one."""
+        self._busy_at_reading = frozenset(self.busy)
 
     def prior(self) -> Prior:
         return Prior(
             status=self.status,
             problems=dict(self.problems),
-            busy=frozenset(self.busy),
+            busy=self._busy_at_reading.union(self.busy),
             retry=dict(self.retry),
             stopping=dict(self.stopping),
             apart=frozenset(self.apart),

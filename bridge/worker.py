@@ -219,6 +219,7 @@ class Worker:
         desired = self._desired()
         with self._lock:
             afresh, self._afresh = self._afresh, False
+            self._memory.reads()
         observed = self._reader.read(afresh=afresh)
         now = self._guest.clock()
         look = self._looks.next(observed, now)

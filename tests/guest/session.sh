@@ -14,7 +14,7 @@ step() { # NAME COMMAND...: run it, say how it went, show its output when it fai
     if output=$("$@" 2>&1); then
         echo "ok $name"
     else
-        echo "$output" | tail -n 25 | sed 's/^/  | /'
+        { echo "$output" | tail -n 25; tail -n 15 /var/log/vk-cri/cri-bridge.log; } | sed 's/^/  | /'
         echo "not ok $name"
     fi
 }
@@ -26,7 +26,12 @@ within() { # SECONDS COMMAND...: again and again until it succeeds
         sleep 1
     done
 }
-pod_is() { [ "$(kubectl get pod "$1" -o 'jsonpath={.status.phase}')" = "$2" ]; }
+pod_is() { # POD PHASE
+    local found
+    found=$(kubectl get pod "$1" -o 'jsonpath={.status.phase} {.status}')
+    echo "$found"
+    [ "${found%% *}" = "$2" ]
+}
 logged() { kubectl logs "$1" | grep -q "$2"; }
 node_ready() { kubectl get nodes | grep -q ' Ready '; }
 nothing_left() { # no process, mount, cgroup or table of ours

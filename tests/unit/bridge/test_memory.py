@@ -88,3 +88,13 @@ def test_what_was_taken_down_is_there_again_with_a_new_sandbox() -> None:
     assert memory.prior().down
     memory.begins(RunSandbox(0), "sandbox", NOW)
     assert not memory.prior().down
+
+
+def test_what_was_under_way_at_a_reading_counts_as_that_until_the_next_one() -> None:
+    memory = Memory({})
+    memory.begins(START, START.key, NOW)
+    memory.reads()
+    memory.done(START, START.key, NOW)
+    assert memory.prior().busy == {START.key}
+    memory.reads()
+    assert memory.prior().busy == frozenset()

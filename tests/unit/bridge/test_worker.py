@@ -4,17 +4,19 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bridge import memory as memory_module
 from bridge import worker as worker_module
-from bridge.actions import Eviction
+from bridge.actions import SANDBOX, START, Eviction
 from bridge.assembly import Bridge
 from bridge.cgroups import Cgroups
 from bridge.decide import decide
 from bridge.events import EXITED, STARTED, Hint
+from bridge.observe import Observed
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.relist import listing
 from bridge.runtime import Runtime
@@ -300,6 +302,43 @@ def test_a_deletion_during_a_start_stops_what_was_started(node: Node) -> None:
     wait_for("finished", lambda: node.value(uid)["finished"])
     assert node.live() == []
     assert node.fake.count("StartContainer") == 1
+
+
+def test_an_operation_that_outruns_a_reading_is_neither_undone_nor_repeated(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the two goes on once a step has read CRI beside it, and has ended when that step decides."""
+    uid = node.put(pod("overtaken"))
+    outran = {SANDBOX: threading.Event(), START: threading.Event()}
+    runtime = node.bridge.runtime
+
+    def held(outrun: threading.Event, call: Callable[..., Any], *request: Any, **options: Any) -> Any:
+        outrun.wait(PATIENCE)
+        return call(*request, **options)
+
+    for key, name in ((SANDBOX, "run_pod_sandbox"), (START, "start_container")):
+        monkeypatch.setattr(runtime, name, partial(held, outran[key], getattr(runtime, name)))
+    worker = wait_for("its worker", lambda: node.bridge.roster.worker(uid))
+    read = worker._reader.read
+
+    def slow(*, afresh: bool) -> Observed:
+        observed = read(afresh=afresh)
+        for key in worker._memory.busy & outran.keys():
+            outran[key].set()
+            wait_for(f"the end of {key}", lambda key=key: key not in worker._memory.busy)  # type: ignore[misc]
+        return observed
+
+    monkeypatch.setattr(worker._reader, "read", slow)
+
+    def woken() -> bool:
+        worker.wake()
+        return bool(node.live())
+
+    wait_for("it runs", woken)
+    node.running(uid)
+    wait_for("rest", node.bridge.scheduler.idle)
+    counts = {name: node.fake.count(name) for name in ("RunPodSandbox", "CreateContainer", "RemoveContainer")}
+    assert counts == {"RunPodSandbox": 1, "CreateContainer": 1, "RemoveContainer": 0}
 
 
 def test_a_second_delete_shortens_the_first(node: Node) -> None:

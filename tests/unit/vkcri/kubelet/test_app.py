@@ -171,9 +171,7 @@ def test_a_log_comes_before_its_end_however_short(node: Node) -> None:
     client.close()
 
 
-def test_a_followed_log_is_cut_where_the_server_ends(
-    node: Node, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_followed_log_is_cut_where_the_server_ends(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     node.run_pod("web", record(0, b"so far"))
     client, headers = node.kubelet(), {"Authorization": "Bearer admin-token"}
     client.request("GET", LOG, headers=headers)

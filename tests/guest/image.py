@@ -132,6 +132,10 @@ def lay_units(root: Path) -> None:
     (root / "etc/hostname").write_text("guest\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost guest\n")
     (root / "etc/fstab").write_text("LABEL=root / ext4 defaults 0 1\n")
+    limits = root / "etc/systemd/system.conf.d"
+    limits.mkdir(exist_ok=True)
+    # a container whose first process heeds no TERM would hold up the reboot for systemd's 90 s
+    (limits / "stop.conf").write_text("[Manager]\nDefaultTimeoutStopSec=20s\n")
     (root / "root/phase").unlink(missing_ok=True)
     shutil.rmtree(root / "var/lib/vk-cri", ignore_errors=True)
 

@@ -18,6 +18,7 @@ ALL = [
     "test-cluster",
     "test-conformance",
     "check",
+    "test-guest",
 ]
 
 
@@ -54,28 +55,28 @@ def ci(tmp_path: Path) -> Ci:
     return Ci(tmp_path)
 
 
-def test_what_is_built_comes_first_and_the_last_line_is_the_sum(ci: Ci) -> None:
+def test_what_is_built_comes_first_the_guest_last_and_the_last_line_is_the_sum(ci: Ci) -> None:
     status, lines = ci.run(GOOD)
     assert ci.calls.read_text().splitlines() == ALL
-    assert lines[-1] == "16 passed, 0 failed, 0 skipped"
+    assert lines[-1] == "19 passed, 0 failed, 0 skipped"
     assert status == 0
 
 
 def test_each_stage_has_its_seconds_in_a_table_before_the_closing_line(ci: Ci) -> None:
     _, lines = ci.run(GOOD)
     table = lines[lines.index("== seconds ==") + 1 :]
-    rows = [re.fullmatch(r" *\d+ s  (?:make )?(.*)", line) for line in table]
+    rows = [re.fullmatch(r" *\d+ s  (?:timeout -k 30 \d+ )?(?:make )?(.*)", line) for line in table]
     assert [row[1] for row in rows if row] == [*ALL, "all"]
 
 
 def test_failures_and_errors_of_every_stage_are_counted(ci: Ci) -> None:
     counts = 'echo "==== 2 failed, 3 passed, 1 error in 9s ===="; exit 1'
     status, lines = ci.run(f'if [ "$1" = test-cluster ]; then {counts}; fi; {GOOD}')
-    assert lines[-1] == "16 passed, 3 failed, 0 skipped"
+    assert lines[-1] == "19 passed, 3 failed, 0 skipped"
     assert status == 1
 
 
-@pytest.mark.parametrize("verb", ["programs", "test-conformance", "check"])
+@pytest.mark.parametrize("verb", ["programs", "test-conformance", "check", "test-guest"])
 def test_a_verb_that_fails_without_a_count_is_one_failure(ci: Ci, verb: str) -> None:
     status, lines = ci.run(f'[ "$1" != {verb} ] || exit 2; {GOOD}')
     assert lines[-1].endswith(" passed, 1 failed, 0 skipped")
@@ -84,13 +85,30 @@ def test_a_verb_that_fails_without_a_count_is_one_failure(ci: Ci, verb: str) -> 
 
 def test_a_test_verb_that_succeeds_without_a_test_is_a_failure(ci: Ci) -> None:
     status, lines = ci.run(f'if [ "$1" = test-cluster ]; then exit 0; fi; {GOOD}')
-    assert lines[-1] == "13 passed, 1 failed, 0 skipped"
+    assert lines[-1] == "16 passed, 1 failed, 0 skipped"
     assert status == 1
 
 
 def test_a_skipped_test_is_not_good(ci: Ci) -> None:
     status, lines = ci.run(f'if [ "$1" = test-cluster ]; then echo "= 3 passed, 2 skipped in 1s ="; exit; fi; {GOOD}')
-    assert lines[-1] == "16 passed, 0 failed, 2 skipped"
+    assert lines[-1] == "19 passed, 0 failed, 2 skipped"
+    assert status == 1
+
+
+def test_after_seventy_minutes_the_guest_is_left_out_and_that_is_said(ci: Ci) -> None:
+    status, lines = ci.run(GOOD, SECONDS="4201")
+    assert ci.calls.read_text().splitlines() == ALL[:-1]
+    assert lines[-2].startswith("NOT RUN HERE FOR LACK OF TIME: make test-guest")
+    assert lines[-1] == "16 passed, 0 failed, 0 skipped"
+    assert status == 0
+
+
+def test_a_guest_that_does_not_end_is_ended_before_all_of_ci_would_be(ci: Ci) -> None:
+    ci.program("timeout", 'echo "$3" >"$LIMIT"; exit 124')
+    limit = ci.calls.with_name("limit")
+    status, lines = ci.run(GOOD, LIMIT=str(limit), SECONDS="4000")
+    assert 1200 < int(limit.read_text()) <= 88 * 60 - 4000
+    assert lines[-1] == "16 passed, 1 failed, 0 skipped"
     assert status == 1
 
 
@@ -110,5 +128,5 @@ def test_what_one_stage_leaves_out_and_none_runs_is_a_failure(ci: Ci) -> None:
     status, lines = ci.run(note + stages + GOOD)
     assert lines[lines.index("left out by one stage and run by none:") + 1 :][0] == "a.py::three"
     assert not [line for line in lines if line in ("a.py::one", "a.py::two", "a.py::four")]
-    assert lines[-1] == "16 passed, 1 failed, 0 skipped"
+    assert lines[-1] == "19 passed, 1 failed, 0 skipped"
     assert status == 1

@@ -22,6 +22,7 @@ _OUT_OF = {
     "memory": "OutOfmemory",
     "ephemeral-storage": "OutOfephemeral-storage",
 }
+_OS_LABEL, _SYSTEM = "kubernetes.io/os", "linux"
 _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
 
 
@@ -52,6 +53,9 @@ def admit(
         _check_mounts(pod)
     except Invalid as error:
         return Refusal("InvalidPodSpec", str(error))
+    elsewhere = _system(pod)
+    if elsewhere is not None:
+        return elsewhere
     missing = unsupported.unsupported(pod)
     if missing:
         return Refusal(unsupported.REASON, unsupported.message(missing))
@@ -74,12 +78,37 @@ def fits(
     """None if there is room for the pod and it may be on this node: what a pod that runs is judged by when it asks for
     other resources. Whether it may run at all was settled when it was taken, perhaps by another version."""
     used = [requests(other) for other in admitted]
-    return _resources(resources.pod_requests(pod), used, allocatable) or place(pod, node)
+    room = {**_advertised(node), **allocatable}
+    wanted = {name: amount for name, amount in resources.pod_requests(pod).items() if _is_counted(name, room)}
+    return _resources(wanted, used, room) or place(pod, node)
 
 
 def wants_strict_groups(pod: Pod) -> bool:
     """Whether the pod asks for what not every runtime can do: no groups but those that it names."""
     return (pods.spec(pod).get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
+
+
+def _system(pod: Pod) -> Refusal | None:
+    """A pod that its label or its spec says is for another operating system."""
+    labels = pod["metadata"].get("labels") or {}
+    if labels.get(_OS_LABEL, _SYSTEM) != _SYSTEM:
+        message = f"Failed to admit pod as the `{_OS_LABEL}` label doesn't match node label"
+        return Refusal("PodOSSelectorNodeLabelDoesNotMatch", message)
+    if ((pods.spec(pod).get("os") or {}).get("name") or _SYSTEM) != _SYSTEM:
+        return Refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    return None
+
+
+def _advertised(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The extended resources that the Node has: those of an administrator's patch stand there alone."""
+    found = (node.get("status") or {}).get("allocatable") or {}
+    return {name: amount for name, amount in found.items() if resources.is_extended(name)}
+
+
+def _is_counted(name: str, room: Mapping[str, Any]) -> bool:
+    """An extended resource that the node does not have is the cluster's own affair: whoever bound the pod has counted
+    it."""
+    return name in room or not resources.is_extended(name)
 
 
 def _resources(

@@ -54,8 +54,6 @@ def _find(pod: Mapping[str, Any]) -> Iterator[str]:
     spec = pods.spec(pod)
     yield from _refused("PodSpec", spec)
     yield from _refused("ResourceRequirements", spec.get("resources"), "resources.")
-    if (spec.get("os") or {}).get("name") not in (None, "", "linux"):
-        yield "os.name"
     yield from _refused("PodSecurityContext", spec.get("securityContext"), "securityContext.")
     if (spec.get("securityContext") or {}).get("seLinuxChangePolicy") not in (None, "", "MountOption"):
         yield "securityContext.seLinuxChangePolicy"

@@ -57,6 +57,12 @@ def has_pod_level(pod: pods.Pod, field: Field) -> bool:
     return bool(_pod_level(pod, field))
 
 
+def is_extended(name: str) -> bool:
+    """Whether this is a resource that somebody advertises (a device plugin, an administrator's patch of the Node), and
+    not one of Kubernetes' own."""
+    return "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+
+
 def _aggregate(pod: pods.Pod, field: Field) -> Amounts:
     total: Amounts = {}
     for container in pods.spec(pod).get("containers") or []:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vkcri.api import resources
 from vkcri.watcher.podpatch import plain
 
 ANNOTATION = "vkcri/instance"
@@ -104,6 +105,10 @@ def desired(identity: Identity, report: Report, prior: Mapping[str, Any], now: s
     """The Node's status. prior: the API server's copy of it, {} for none; now: an RFC 3339 time."""
     value = report.value or {}
     status: dict[str, Any] = {field: value[field] for field in _COPIED if value.get(field)}
+    advertised = _advertised(prior)
+    for field in ("capacity", "allocatable"):
+        if advertised and field in status:
+            status[field] = {**advertised, **status[field]}
     if status.get("nodeInfo") and not status["nodeInfo"].get("kubeletVersion"):
         status["nodeInfo"] = {**status["nodeInfo"], "kubeletVersion": identity.version}
     if value.get("images"):
@@ -116,6 +121,13 @@ def desired(identity: Identity, report: Report, prior: Mapping[str, Any], now: s
     status["daemonEndpoints"] = {"kubeletEndpoint": {"Port": identity.kubelet_port}}
     status["conditions"] = _conditions(report, prior.get("conditions") or [], now)
     return status
+
+
+def _advertised(prior: Mapping[str, Any]) -> dict[str, Any]:
+    """The extended resources that others have written into the Node's capacity, an administrator by a patch: they
+    stay, and pods may have all of them."""
+    held = prior.get("capacity") or {}
+    return {name: amount for name, amount in held.items() if resources.is_extended(name) and amount is not None}
 
 
 def _is_unheard(report: Report, prior: list[Mapping[str, Any]]) -> bool:

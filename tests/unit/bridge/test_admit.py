@@ -50,13 +50,23 @@ def test_a_pod_that_fits_is_taken() -> None:
     [
         ("cpu", "1500m", Refusal("OutOfcpu", "requested: 1500, used: 1000, capacity: 2000")),
         ("memory", "2Gi", Refusal("OutOfmemory", "requested: 2147483648, used: 0, capacity: 1073741824")),
-        ("example.com/gpu", "1", Refusal("OutOfexample.com/gpu", "requested: 1, used: 0, capacity: 0")),
+        ("example.com/gpu", "3", Refusal("OutOfexample.com/gpu", "requested: 3, used: 0, capacity: 2")),
+        ("hugepages-2Mi", "2Mi", Refusal("OutOfhugepages-2Mi", "requested: 2097152, used: 0, capacity: 0")),
     ],
 )
 def test_a_pod_that_asks_for_more_than_is_left_is_refused(name: str, amount: str, refusal: Refusal) -> None:
-    found = admit(asking(**{name: amount}), [asking(cpu="1")], ROOM, {})
+    node = {"status": {"allocatable": {"example.com/gpu": "2", "cpu": "64"}}}
+    found = admit(asking(**{name: amount}), [asking(cpu="1")], ROOM, node)
     message = f"Node didn't have enough resource: {name}, {refusal.message}"
     assert found == Refusal(refusal.reason, message)
+
+
+def test_an_extended_resource_counts_where_the_node_has_it_and_is_the_clusters_affair_elsewhere() -> None:
+    node = {"status": {"allocatable": {"example.com/gpu": "2"}}}
+    two = asking(**{"example.com/gpu": "2"})
+    assert admit(two, [], ROOM, node) is None
+    assert (admit(two, [two], ROOM, node) or Refusal("", "")).reason == "OutOfexample.com/gpu"
+    assert admit(asking(**{"example.com/licence": "9"}), [], ROOM, node) is None
 
 
 def test_the_number_of_pods_is_limited() -> None:
@@ -106,6 +116,27 @@ def test_unsafe_sysctls_are_forbidden() -> None:
 
 
 @pytest.mark.parametrize(
+    ("os", "labels", "reason", "message"),
+    [
+        ("linux", {"kubernetes.io/os": "linux"}, "", ""),
+        ("windows", {}, "PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"),
+        (
+            "windows",
+            {"kubernetes.io/os": "windows"},
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        ),
+    ],
+)
+def test_a_pod_of_another_operating_system_is_refused_in_the_kubelets_words(
+    os: str, labels: dict[str, str], reason: str, message: str
+) -> None:
+    pod = a_pod(os={"name": os}, securityContext={"windowsOptions": {"hostProcess": True}} if reason else {})
+    pod["metadata"]["labels"] = labels
+    assert admit(pod, [], ROOM, {}) == (Refusal(reason, message) if reason else None)
+
+
+@pytest.mark.parametrize(
     ("pod", "words"),
     [
         (a_pod(spec(volumeMounts=[{"name": "v", "mountPath": "/x"}] * 2)), "must be unique"),
@@ -131,8 +162,6 @@ class TestUnsupported:
             (a_pod(spec(lifecycle={"preStop": {"tcpSocket": {}}})), "spec.containers[0].lifecycle.preStop.tcpSocket"),
             (a_pod(spec(lifecycle={"preStop": {"sleep": {"seconds": 1}}})), ""),
             (a_pod(resourceClaims=[{"name": "x"}]), "spec.resourceClaims"),
-            (a_pod(os={"name": "windows"}), "spec.os.name"),
-            (a_pod(os={"name": "linux"}), ""),
             (a_pod(spec(resources={"claims": [{"name": "x"}]})), "spec.containers[0].resources.claims"),
         ],
     )

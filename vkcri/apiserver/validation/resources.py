@@ -24,7 +24,6 @@ _STANDARD: Final = (
 )
 _HUGE: Final = "hugepages-"
 _NATIVE: Final = "kubernetes.io/"
-_NOT_EXTENDED: Final = ("requests.",)
 _Names = Callable[[str, str], Errors]
 
 
@@ -54,7 +53,7 @@ def amount_of(path: str, name: str, amount: str) -> Errors:
     """An amount that is not negative, and a whole number of what is counted in pieces."""
     if quantities.parse(amount) < 0:
         yield fields.invalid(path, amount, "must be greater than or equal to 0")
-    if (name in _COUNTED or _is_extended(name)) and not quantities.is_whole(amount):
+    if (name in _COUNTED or resources.is_extended(name)) and not quantities.is_whole(amount):
         yield fields.invalid(path, amount, "must be an integer")
 
 
@@ -128,10 +127,6 @@ def _is_native(name: str) -> bool:
     return "/" not in name or _NATIVE in name
 
 
-def _is_extended(name: str) -> bool:
-    return not _is_native(name) and not name.startswith(_NOT_EXTENDED)
-
-
 def _name(path: str, name: str) -> Errors:
     wrong = list(fields.qualified_name(path, name))
     yield from wrong
@@ -143,7 +138,7 @@ def _container_name(path: str, name: str) -> Errors:
     yield from _name(path, name)
     if "/" not in name and name not in _CONTAINERS and not name.startswith(_HUGE):
         yield fields.invalid(path, name, "must be a standard resource for containers")
-    elif not _is_native(name) and not _is_extended(name):
+    elif not _is_native(name) and not resources.is_extended(name):
         yield fields.invalid(path, name, "doesn't follow extended resource name standard")
 
 

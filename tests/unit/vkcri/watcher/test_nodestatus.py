@@ -103,11 +103,22 @@ def test_a_due_heartbeat_sends_all_four_conditions_and_nothing_else() -> None:
 
 def test_a_vanished_resource_is_removed_and_a_changed_one_changed() -> None:
     held = desired(ME, fresh(), {}, NOW)
-    held["capacity"] = {**held["capacity"], "example.com/gpu": "1", "cpu": "4"}
+    held["capacity"] = {**held["capacity"], "hugepages-2Mi": "1Gi", "cpu": "4"}
     assert status_patch(desired(ME, fresh(), held, NOW), held, beat=False)["capacity"] == {
         "cpu": "2",
-        "example.com/gpu": None,
+        "hugepages-2Mi": None,
     }
+
+
+def test_extended_resources_that_others_advertise_stay_and_become_allocatable() -> None:
+    held = desired(ME, fresh(), {}, NOW)
+    held["capacity"] = {**held["capacity"], "example.com/gpu": "3"}
+    patch = status_patch(desired(ME, fresh(), held, NOW), held, beat=False)
+    assert "capacity" not in patch
+    assert patch["allocatable"] == {"example.com/gpu": "3"}
+    held["allocatable"] = {**held["allocatable"], "example.com/gpu": "3"}
+    del held["capacity"]["example.com/gpu"]  # by whoever advertised it
+    assert status_patch(desired(ME, fresh(), held, NOW), held, beat=False)["allocatable"] == {"example.com/gpu": None}
 
 
 def test_a_fact_that_is_no_longer_true_is_removed() -> None:

@@ -204,9 +204,7 @@ def _phase(changes: list[Change], what: Literal["memory", "cpu"]) -> list[Contai
 
 
 def _running(all_lives: Iterable[Life]) -> Iterable[Life]:
-    return (
-        life for life in all_lives if life.kind in ("container", "sidecar") and life.state == "running" and life.run
-    )
+    return (life for life in all_lives if life.kind != "ephemeral" and life.state == "running" and life.run)
 
 
 def _needs_restart(pod: Pod, life: Life) -> bool:

@@ -165,6 +165,23 @@ def test_a_running_container_grows_and_shrinks_in_place(node: BridgeNode) -> Non
     node.delete(spec)
 
 
+def test_an_init_container_that_runs_grows_in_place(node: BridgeNode) -> None:
+    spec = pod("begins", TRAP)
+    first = {**spec["spec"]["containers"][0], "name": "first", "resources": amounts("100m", "32Mi", "200m", "64Mi")}
+    spec["spec"]["initContainers"] = [first]
+    node.put(spec)
+    status = node.wait_status(spec, "it runs", lambda it: it["initContainerStatuses"][0]["state"]["running"])
+    identity = status["initContainerStatuses"][0]["containerID"].removeprefix("containerd://")
+    first["resources"] = wanted = amounts("250m", "48Mi", "500m", "128Mi")
+    spec["metadata"]["generation"] += 1
+    node.put(spec)
+    found = node.wait_status(spec, "resized", settled(spec))["initContainerStatuses"][0]
+    assert (found["resources"], found["restartCount"]) == (wanted, 0)
+    held = kernel(node, spec, identity)
+    assert (held["memory"], held["quota"]) == (str(128 << 20), "50000")
+    node.delete(spec)
+
+
 def test_a_policy_that_wants_a_restart_gets_one_and_only_for_its_resource(node: BridgeNode) -> None:
     spec = pod("restarts", TRAP)
     spec["spec"]["containers"][0] |= {

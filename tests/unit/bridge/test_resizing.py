@@ -92,6 +92,10 @@ class TestDecision:
         assert isinstance(stop, StopContainer)
         assert (stop.because, stop.replace) == ("Container app resize requires restart", True)
 
+    def test_an_init_container_that_runs_is_resized_too(self) -> None:
+        wanted = a_pod(spec("main"), initContainers=[spec(resources=LARGE)])
+        assert self.decide(wanted, made_with(SMALL)) == [ResizePod(("app",))]
+
     def test_a_start_waits_for_the_pods_cgroup_but_not_for_one_that_fails(self) -> None:
         ended = made_with(SMALL, state="exited")
         assert self.decide(pod(LARGE), ended, pod_sized=pod_sizes(pod(SMALL))) == [ResizePod()]

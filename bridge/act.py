@@ -75,6 +75,7 @@ class Actor:
         self._runtime = guest.runtime
         self._uid = uid
         self._volumes: Mapping[str, Prepared] | None = None
+        self._userns_fails = False  # whether the next start that fails is the first one of a user-namespaced sandbox
 
     def run_sandbox(self, desired: Desired, action: RunSandbox, scope: Scope) -> None:
         """The sandbox of that attempt runs, with the pod's cgroup and volumes made before it."""
@@ -95,6 +96,9 @@ class Actor:
         self._prepare(pod)
         with self._start_slot(scope):
             guest.metrics.started_pods.add()
+            self._userns_fails = pods.spec(pod).get("hostUsers") is False
+            if self._userns_fails:
+                guest.metrics.started_userns_pods.add()
             self._make_sandbox(desired, action.attempt)
 
     @contextlib.contextmanager
@@ -138,6 +142,7 @@ class Actor:
             raise Failure(None, str(error)) from error
         except (VkcriError, OSError) as error:
             guest.metrics.failed_pods.add()
+            self._userns_failed()
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise Failure(None, str(error)) from error
         finally:
@@ -174,7 +179,14 @@ class Actor:
         except Failure as failure:
             if failure.problem is not None:
                 self._guest.metrics.failed_containers.add(container_type, failure.problem.reason)
+                self._userns_failed()
             raise
+
+    def _userns_failed(self) -> None:
+        """A user namespace may fail at any point of a start: the kubelet counts one failure a sandbox."""
+        if self._userns_fails:
+            self._userns_fails = False
+            self._guest.metrics.failed_userns_pods.add()
 
     def _image(self, pod: Mapping[str, Any], container: dict[str, Any]) -> ImageRef:
         guest, own = self._guest, dict(pod)

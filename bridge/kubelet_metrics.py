@@ -6,6 +6,7 @@ Counted where the thing happens: runtime calls, relists, pods' steps and starts.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Listing
@@ -44,6 +45,12 @@ _STATES: dict[int, str] = {
     api_pb2.CONTAINER_UNKNOWN: "unknown",
 }
 CONTAINER_TYPES = {"container": "container", "init": "init_container", "ephemeral": "ephemeral_container"}
+_STATUSES = {
+    "init_container": "initContainerStatuses",
+    "container": "containerStatuses",
+    "ephemeral_container": "ephemeralContainerStatuses",
+}
+"""Container type -> where a PodStatus has them."""
 
 
 class KubeletMetrics:
@@ -146,6 +153,18 @@ class KubeletMetrics:
         self.failed_pods = metrics.counter(
             "kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods"
         )
+        self.started_userns_pods = metrics.counter(
+            "kubelet_started_user_namespaced_pods_total", "Cumulative number of pods with user namespaces started."
+        )
+        self.failed_userns_pods = metrics.counter(
+            "kubelet_started_user_namespaced_pods_errors_total",
+            "Cumulative number of errors when starting pods with user namespaces.",
+        )
+        self._terminated = metrics.counter(
+            "kubelet_terminated_containers_total",
+            "Cumulative number of container terminations.",
+            *("container_type", "exit_code", "reason"),
+        )
         self.started_containers = metrics.counter(
             "kubelet_started_containers_total", "Cumulative number of containers started", "container_type"
         )
@@ -182,6 +201,16 @@ class KubeletMetrics:
             self._sli_starts.observe(found.sli)
             if self._first_network_start is None and not found.host_network:
                 self._first_network_start = found.sli
+
+    def reported(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """A pod's status becomes another one: what is terminated in it and was not before has ended now."""
+        for container_type, field in _STATUSES.items():
+            held = {item.get("name"): item for item in before.get(field) or ()}
+            for item in after.get(field) or ():
+                end = (item.get("state") or {}).get("terminated")
+                known = ((held.get(item.get("name")) or {}).get("state") or {}).get("terminated")
+                if end is not None and known is None:
+                    self._terminated.add(container_type, str(end.get("exitCode", 0)), str(end.get("reason") or ""))
 
     @contextmanager
     def running_sandbox(self, handler: str) -> Iterator[None]:

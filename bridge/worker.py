@@ -271,6 +271,7 @@ class Worker:
         finished = report.finished(desired, prior, observed, status)
         if status.get("phase") == "Running" and prior.status.get("phase") in (None, "Pending"):
             self._guest.metrics.pod_starts.observe(now - self._seen)
+        self._guest.metrics.reported(prior.status, status)
         self._tell_deadline(desired, prior, now)
         with self._lock:
             self._memory.status = status

@@ -10,6 +10,7 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.spec import names
 from tests.contract.bridge_node import SHELL, BridgeNode, container, pod, wait_for
 from vkcri.instance import Instance
+from vkcri.queue import request
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-vouched")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
@@ -44,6 +45,12 @@ def said(node: BridgeNode, spec: dict[str, Any]) -> list[str]:
     """The lines of its first container's log."""
     node.wait_phase(spec, "Succeeded")
     return node.log(spec, "main").splitlines()
+
+
+def counted(node: BridgeNode, family: str) -> float:
+    """The bridge's counter of that name, without labels."""
+    page: str = request(node.instance.queue_socket("provider"), "metrics", {}, timeout=30.0)["text"]
+    return sum(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{family} "))
 
 
 def test_strict_groups_are_the_pods_own_or_the_pod_is_refused(node: BridgeNode, modern: bool) -> None:
@@ -106,9 +113,11 @@ def test_a_pod_has_users_of_its_own_or_waits_with_the_reason(node: BridgeNode) -
         event = f"Failed to create pod sandbox: {message}"
         wait_for("the event", lambda: node.reasons(spec).get("FailedCreatePodSandBox") == event)
         assert (node.status(spec)["phase"], node.sandboxes(uid)) == ("Pending", [])
+        assert counted(node, "kubelet_started_user_namespaced_pods_errors_total") >= 1
         node.delete(spec)
         return
     node.wait_phase(spec, "Running")
+    assert counted(node, "kubelet_started_user_namespaced_pods_total") >= 1
     first = node.sandboxes(uid)[0].annotations[names.FIRST_ID]
     wait_for("the container's words", lambda: len(node.log(spec, "main").splitlines()) >= 4)
     lines = [line.partition(" F ")[2].split() for line in node.log(spec, "main").splitlines()]

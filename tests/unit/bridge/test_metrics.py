@@ -1,6 +1,7 @@
 """The bridge's registry, and the kubelet's metrics in it."""
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -137,3 +138,21 @@ def test_starts_are_told_whole_and_without_pulls_and_the_first_networked_one_for
     assert value(page, "kubelet_pod_start_total_duration_seconds_sum") == 30
     assert value(page, "kubelet_pod_start_sli_duration_seconds_count") == 3
     assert value(page, "kubelet_first_network_pod_start_sli_duration_seconds") == 2
+
+
+def test_a_container_that_ends_counts_once_by_its_exit_code_and_reason() -> None:
+    def status(**states: dict[str, Any]) -> dict[str, Any]:
+        return {"containerStatuses": [{"name": name, "state": state} for name, state in states.items()]}
+
+    running = {"running": {"startedAt": "2026-11-26T00:00:00Z"}}
+    crashed = {"terminated": {"exitCode": 139, "reason": "Error"}}
+    metrics = Metrics()
+    counts = KubeletMetrics(metrics)
+    counts.reported({}, {"initContainerStatuses": [{"name": "init", "state": {"terminated": {"reason": "Completed"}}}]})
+    counts.reported(status(a=running), status(a=crashed, b=running))
+    counts.reported(status(a=crashed, b=running), status(a=crashed, b=crashed))
+    counts.reported(status(a=crashed, b=crashed), status(a=running, b=crashed))
+    page = metrics.text()
+    ended = "kubelet_terminated_containers_total"
+    assert value(page, f'{ended}{{container_type="init_container",exit_code="0",reason="Completed"}}') == 1
+    assert value(page, f'{ended}{{container_type="container",exit_code="139",reason="Error"}}') == 2

@@ -92,11 +92,11 @@ test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; buil
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) kubelet kube-proxy coredns
 	@$(BIN)/pytest tests/cluster -m rival
 
-test-conformance: ## the end-to-end tests that must pass, on a control plane and a node of their own; builds them first (needs go)
+test-conformance: ## the end-to-end tests that must pass (LIST=FILE: others), on a control plane and a node of their own; builds them first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(END_TO_END)
-	@$(BIN)/python -m tests.conformance.own
+	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(CLIENT) $(END_TO_END)
+	@$(BIN)/python -m tests.conformance.own $(if $(findstring command,$(origin LIST)),$(LIST))
 
 cluster: ## a real Kubernetes control plane on this guest, built with go (KUBERNETES=1.34: another version; DNS=no: without CoreDNS)
 	@sh install/packages.sh run
@@ -107,10 +107,10 @@ cluster-stop: ## end that control plane and remove what it kept
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster stop
 
-conformance: ## Kubernetes' end-to-end tests on the cluster and node that run, built with go (LABELS=, FOCUS=, PROCS=4; CI=1: judge by the kept list)
+conformance: ## Kubernetes' end-to-end tests on the cluster and node that run, built with go (LABELS=, FOCUS=, PROCS=4; LIST=FILE: those of a list; CI=1: judge by the kept one)
 	@sh install/packages.sh run
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
-	@$(BIN)/python -m tests.conformance $(if $(findstring command,$(origin CI)),$(if $(filter 1,$(CI)),--ci))
+	@$(BIN)/python -m tests.conformance $(if $(findstring command,$(origin CI)),$(if $(filter 1,$(CI)),--ci)) $(if $(findstring command,$(origin LIST)),--list=$(LIST))
 
 rival: ## the real kubelet and kube-proxy as another node of that cluster, built with go, on a containerd of their own
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev

@@ -22,10 +22,11 @@ _TOTAL = re.compile(rb"Will run (\d+) of \d+ specs")
 
 @dataclass(frozen=True)
 class Binaries:
-    """The two programs, of one version of Kubernetes."""
+    """The programs, of one version of Kubernetes: kubectl is what tests of it call."""
 
     ginkgo: Path
     tests: Path
+    kubectl: Path
 
 
 def images(binaries: Binaries) -> list[str]:
@@ -40,12 +41,14 @@ def images(binaries: Binaries) -> list[str]:
 
 
 def command(binaries: Binaries, selection: Selection, kubeconfig: Path, folder: Path, processes: int) -> list[str]:
-    """The command line of a run."""
+    """The command line of a run. Of a list of tests ginkgo is told the names, in one regular expression."""
     words = [str(binaries.ginkgo), "run", f"--procs={processes}", "--no-color", "--timeout=12h", "--silence-skips"]
     words += [f"--output-dir={folder}", f"--json-report={REPORT}", f"--junit-report={JUNIT}"]
     words += [f"--label-filter={selection.labels}"] if selection.labels else []
-    words += [f"--focus={selection.focus}"] if selection.focus else []
+    focus = "|".join(re.escape(name) for name in selection.names) or selection.focus
+    words += [f"--focus={focus}"] if focus else []
     words += [str(binaries.tests), "--", f"--kubeconfig={kubeconfig}", "--provider=skeleton"]
+    words += [f"--kubectl-path={binaries.kubectl}"]
     return [*words, "--node-os-distro=debian", "--disable-log-dump=true"]
 
 

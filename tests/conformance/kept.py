@@ -18,19 +18,24 @@ _KEPT = 5
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tests: ginkgo's label filter and a regular expression on names, each empty for all; of which Kubernetes."""
+    """Which tests: ginkgo's label filter and a regular expression on names, each empty for all; of which Kubernetes.
+    `names`: those alone, where a list has them, and `listed` is what the list is called."""
 
     labels: str
     focus: str
     version: str
+    names: tuple[str, ...] = ()
+    listed: str = ""
 
     def __str__(self) -> str:
-        parts = [f"LABELS={self.labels!r}" if self.labels else "", f"FOCUS={self.focus!r}" if self.focus else ""]
-        return f"{' '.join(filter(None, parts)) or 'all tests'} of Kubernetes {self.version}"
+        told = {"LIST": self.listed, "LABELS": self.labels, "FOCUS": self.focus}
+        parts = [f"{name}={value!r}" for name, value in told.items() if value]
+        return f"{' '.join(parts) or 'all tests'} of Kubernetes {self.version}"
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(repr((self.labels, self.focus, self.version)).encode()).hexdigest()[:12]
+        told = (self.labels, self.focus, self.version, *([self.listed] if self.listed else []))
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def new_run(cache: Path, selection: Selection) -> Path:

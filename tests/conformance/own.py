@@ -1,11 +1,12 @@
-"""`python -m tests.conformance.own`: the end-to-end tests on a control plane and a node of their own, for CI.
+"""`python -m tests.conformance.own [LIST]`: the end-to-end tests on a control plane and a node of their own.
 
 Both are claimed by number, so that they stand beside a node and a cluster that are in use, and nothing of them is left
-at the end, or of a run that was killed. The tests themselves are run as `make conformance CI=1` runs them, whatever
-else the environment says to choose, and its exit status is this one's.
+at the end, or of a run that was killed. The tests themselves are run as `make conformance CI=1` runs them, for CI, or
+as `make conformance LIST=...` does; whatever else the environment says to choose, and its exit status is this one's.
 """
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from vkcri.errors import VkcriError
 from vkcri.instance import Instance
 
 _CHOOSING = ("LABELS", "FOCUS", "PROCS")
+_KUBELET_PORT = 10250
 _END_SECONDS = ginkgo.END_SECONDS + 30.0
 
 
@@ -36,14 +38,29 @@ class WholePlane:
         yield Place(self._cluster.admin_kubeconfig, self._cluster.server, "default", joined, self._cluster)
 
 
-def main() -> int:
-    """Start, run, take away; the exit status of the run."""
+def main(listed: str = "") -> int:
+    """Start, run, take away; the exit status of the run. Those of CI want no cluster DNS."""
     with control.claimed() as cluster:
         cluster.start()
-        with live_node(WholePlane(cluster), "e2e") as node:
+        if listed:
+            cluster.start_dns()
+        with live_node(WholePlane(cluster), "e2e", **kubelet_port()) as node:
             node.up()
             environment = chosen(node.environment) | {"KUBECONFIG": str(cluster.admin_kubeconfig)}
-            return run([sys.executable, "-m", "tests.conformance", "--ci"], environment)
+            judged = [f"--list={listed}"] if listed else ["--ci"]
+            return run([sys.executable, "-m", "tests.conformance", *judged], environment)
+
+
+def kubelet_port(port: int = _KUBELET_PORT) -> dict[str, str]:
+    """The node's setting by which it has the port that some tests ask a kubelet at, by its number; none where another
+    node of this guest has it, and then these tests fail."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return {}
+    return {"KUBELET_PORT": str(port)}
 
 
 def chosen(environment: Mapping[str, str]) -> dict[str, str]:
@@ -70,7 +87,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
 if __name__ == "__main__":
     ginkgo.end_by_sigterm()  # so that what was started is taken away
     try:
-        sys.exit(main())
+        sys.exit(main(*sys.argv[1:2]))
     except VkcriError as error:
         print(f"conformance: {error}", file=sys.stderr)
         sys.exit(1)

@@ -31,10 +31,12 @@ AGNHOST_PACKAGES = (
     "dash",
     "iperf",
     "iproute2",
+    "libc-bin",
     "netcat-openbsd",
     "socat",
     "util-linux",
 )
+GLIBC_PACKAGES = ("base-files", "bash", "bind9-dnsutils", "coreutils", "dash", "grep", "hostname", "libc-bin", "sed")
 NGINX_PACKAGES = ("base-files", "bash", "coreutils", "curl", "dash", "nginx")
 _USERS = {"root": 0, "daemon": 1, "www-data": 33, "nobody": 65534}
 _NGINX = """user www-data;
@@ -51,6 +53,7 @@ http {
     }
 }
 """
+_LOOKUPS = Entry("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")
 _WELCOME = b"<!DOCTYPE html>\n<html><title>Welcome to nginx!</title><body>Welcome to nginx!</body></html>\n"
 
 
@@ -92,7 +95,7 @@ def agnhost(programs: Programs) -> Content:
         Entry("uploads", 0o755),
         Entry("agnhost", 0o755, programs["agnhost"].read_bytes()),
         Entry("agnhost-2", 0o777, link="agnhost"),
-        Entry("etc/nsswitch.conf", 0o644, b"hosts: files dns\n"),
+        _LOOKUPS,
         *_pair(),
         *_registry("pause", "testing"),
     ]
@@ -113,10 +116,30 @@ def nginx(_: Programs) -> Content:
     return Content(entries, _run(Cmd=["nginx", "-g", "daemon off;"], StopSignal="SIGQUIT"))
 
 
+def glibc_dns_testing(_: Programs) -> Content:
+    """Debian's resolver and what asks it."""
+    entries = [*root_file_system(GLIBC_PACKAGES), *_accounts({}, {}), _LOOKUPS]
+    return Content(entries, _run(Cmd=["bash"]))
+
+
+def _picture(name: str, programs: Programs) -> Content:
+    """A web server that says which picture it would show; the picture itself nobody asks for."""
+    data = f'{{\n  "image": "{name}.jpg"\n}}\n'.encode()
+    entries = [Entry("agnhost", 0o755, programs["agnhost"].read_bytes()), Entry("data.json", 0o644, data)]
+    return Content([*_shell(), *entries], _run(Entrypoint=["/agnhost"], Cmd=["test-webserver"]))
+
+
+kitten = functools.partial(_picture, "kitten")
+nautilus = functools.partial(_picture, "nautilus")
+FURTHER: frozenset[Recipe] = frozenset({glibc_dns_testing, kitten, nautilus})
+"""What no test of passing.txt wants: CI does not make these."""
 RECIPES: Mapping[str, Recipe] = {
     "pause": pause,
     "e2e-test-images/agnhost": agnhost,
     "e2e-test-images/busybox": busybox,
+    "e2e-test-images/glibc-dns-testing": glibc_dns_testing,
+    "e2e-test-images/kitten": kitten,
+    "e2e-test-images/nautilus": nautilus,
     "e2e-test-images/nginx": nginx,
     "e2e-test-images/nonewprivs": nonewprivs,
     "e2e-test-images/nonroot": nonroot,

@@ -1,3 +1,4 @@
+import re
 import sys
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from tests.conformance.ginkgo import Binaries
 from tests.conformance.kept import Selection
 from vkcri.errors import Refused
 
-BINARIES = Binaries(Path("/bin/ginkgo"), Path("/bin/e2e.test"))
+BINARIES = Binaries(Path("/bin/ginkgo"), Path("/bin/e2e.test"), Path("/bin/kubectl"))
 
 
 def test_labels_and_focus_are_given_to_ginkgo_and_the_rest_to_the_tests() -> None:
@@ -17,7 +18,16 @@ def test_labels_and_focus_are_given_to_ginkgo_and_the_rest_to_the_tests() -> Non
     split = words.index("--")
     assert {"--procs=3", "--label-filter=a && b", "--focus=x y", "--output-dir=/out"} <= set(words[:split])
     assert words[split - 1] == "/bin/e2e.test"
-    assert {"--kubeconfig=/k", "--provider=skeleton", "--node-os-distro=debian"} <= set(words[split:])
+    given = {"--kubeconfig=/k", "--provider=skeleton", "--node-os-distro=debian", "--kubectl-path=/bin/kubectl"}
+    assert given <= set(words[split:])
+
+
+def test_the_tests_of_a_list_are_found_by_their_names_alone() -> None:
+    names = ("[sig-x] a (b) [C]", "[sig-y] d.e")
+    words = ginkgo.command(BINARIES, Selection("", "a|e", "v1", names, "f.txt"), Path("/k"), Path("/out"), 3)
+    (focus,) = [word.removeprefix("--focus=") for word in words if word.startswith("--focus=")]
+    for name, found in ((names[0], True), (f"suite {names[1]} [D]", True), ("[sig-x] a b [C]", False), ("a", False)):
+        assert bool(re.search(focus, name)) == found
 
 
 def test_an_empty_filter_is_left_out() -> None:
@@ -31,7 +41,7 @@ def test_the_image_names_are_read_from_the_tests(tmp_path: Path) -> None:
         "#!/bin/sh\necho 'I1125 a log line'\necho registry.example/pause:3\necho registry.example/a/b:1-2\n"
     )
     script.chmod(0o755)
-    assert ginkgo.images(Binaries(script, script)) == ["registry.example/a/b:1-2", "registry.example/pause:3"]
+    assert ginkgo.images(Binaries(script, script, script)) == ["registry.example/a/b:1-2", "registry.example/pause:3"]
 
 
 def test_progress_counts_what_ended_and_what_failed() -> None:

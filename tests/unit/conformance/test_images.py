@@ -46,6 +46,12 @@ def test_a_recipe_is_found_by_the_path_of_a_name_whatever_host_and_tag() -> None
     assert recipes.recipe_of("127.0.0.1:5000/e2e-test-images/agnhost:2.55") is recipes.agnhost
     assert recipes.recipe_of("registry.example/private/agnhost:2.6") is None
     assert recipes.recipe_of("registry.example/e2e-test-images/unheard-of:1") is None
+    assert recipes.recipe_of("registry.example/e2e-test-images/kitten:1.8") in recipes.FURTHER
+
+
+def test_a_picture_is_told_apart_by_its_name(programs: dict[str, Path]) -> None:
+    contents = [by_path(recipe(programs))["data.json"].content for recipe in (recipes.kitten, recipes.nautilus)]
+    assert [json.loads(content or b"")["image"] for content in contents] == ["kitten.jpg", "nautilus.jpg"]
 
 
 def test_an_image_is_assembled_once_and_again_when_what_goes_into_it_changes(

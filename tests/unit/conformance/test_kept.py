@@ -47,6 +47,7 @@ def test_another_selection_is_no_predecessor(tmp_path: Path) -> None:
         Selection("sig-node", "x", "v1.37.2"),
         Selection("sig-node", "", "v1.34.2"),
         Selection("", "", "v1.37.2"),
+        Selection("sig-node", "", "v1.37.2", ("a",), "further.txt"),
     ):
         assert kept.last(tmp_path, other, kept.new_run(tmp_path, other)) is None
 

@@ -1,6 +1,7 @@
 """The run for CI: nothing of the environment chooses its tests, and broken off it ends them as a person would."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,15 @@ def test_the_exit_status_is_that_of_the_tests() -> None:
 def test_what_would_choose_other_tests_is_left_out() -> None:
     given = {"LABELS": "x", "FOCUS": "y", "PROCS": "1", "PATH": "/bin", "VKCRI_INSTANCE": "e2e-71"}
     assert own.chosen(given) == {"PATH": "/bin", "VKCRI_INSTANCE": "e2e-71"}
+
+
+def test_the_node_has_the_port_that_tests_ask_a_kubelet_at_unless_another_has_it() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert own.kubelet_port(port) == {}
+    wait_for("the port is free", lambda: own.kubelet_port(port) == {"KUBELET_PORT": str(port)})
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])

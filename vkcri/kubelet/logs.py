@@ -17,7 +17,7 @@ from vkcri.errors import Invalid, NotFound
 BLOCK = 256 * 1024
 RECORD_LIMIT = 16 * 1024 * 1024  # runtimes split at 16 KiB; a longer record is no log, and is dropped
 _TAIL_BLOCK = 64 * 1024
-_FULL_RECORD = re.compile(rb"\n[0-9]{4}-[0-9T:.Z+-]{15,30} std(?:out|err) F ")  # a prefix, with the newline before it
+_FULL_RECORD = re.compile(rb"(?m)^[0-9T:.Z+-]{20,35}+ std(?:out|err) F (.*+\n)")  # its content, with the newline
 _STAMPED_RECORD = re.compile(  # its parts: time, stream
     rb"\n([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})) (stdout|stderr) F "
 )
@@ -71,12 +71,11 @@ class Renderer:
         count = records.count(b"\n")
         if not self._plain:
             return self._chosen_lines(_STAMPED_RECORD.split(b"\n" + records[:-1]), count)
-        parts = _FULL_RECORD.split(b"\n" + records[:-1])
-        if len(parts) != count + 1 or parts[0]:
+        lines = _FULL_RECORD.findall(records)
+        if len(lines) != count:
             return None
-        parts.append(b"")
         self._line_start = True
-        return b"\n".join(parts[1:])
+        return b"".join(lines)
 
     def _chosen_lines(self, parts: list[bytes], count: int) -> bytes | None:
         """For `parts` as nothing, then time, stream and content of each line; None where they are not, or where the

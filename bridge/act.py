@@ -95,10 +95,10 @@ class Actor:
             raise Failure(None, f"network is not ready: {error}", 1.0)
         self._prepare(pod)
         with self._start_slot(scope):
-            guest.metrics.started_pods.add()
+            guest.metrics.starts.pods.add()
             self._userns_fails = pods.spec(pod).get("hostUsers") is False
             if self._userns_fails:
-                guest.metrics.started_userns_pods.add()
+                guest.metrics.starts.userns_pods.add()
             self._make_sandbox(desired, action.attempt)
 
     @contextlib.contextmanager
@@ -127,7 +127,7 @@ class Actor:
     def _make_sandbox(self, desired: Desired, attempt: int) -> None:
         pod, guest = desired.pod, self._guest
         try:
-            with guest.metrics.cgroup_seconds.time("create"):
+            with guest.metrics.resources.cgroup_seconds.time("create"):
                 cgroup = guest.cgroups.ensure_pod(pod)
             context = self._context(desired, (), cgroup_parent=cgroup)
             config = sandbox_config(pod, context, attempt)
@@ -136,12 +136,12 @@ class Actor:
             handler = guest.cluster.runtime_handler(pods.runtime_class(pod))
             guest.making.add(self._uid)
             request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
-            with guest.metrics.running_sandbox(handler):
+            with guest.metrics.runtime.running_sandbox(handler):
                 guest.owners[self._runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid
         except NotHeardOf as error:
             raise Failure(None, str(error)) from error
         except (VkcriError, OSError) as error:
-            guest.metrics.failed_pods.add()
+            guest.metrics.starts.failed_pods.add()
             self._userns_failed()
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             raise Failure(None, str(error)) from error
@@ -173,12 +173,12 @@ class Actor:
     @contextlib.contextmanager
     def _counted(self, container_type: str) -> Iterator[None]:
         """Around the start of a container: it counts, and so does its failure by the reason that the status shows."""
-        self._guest.metrics.started_containers.add(container_type)
+        self._guest.metrics.starts.containers.add(container_type)
         try:
             yield
         except Failure as failure:
             if failure.problem is not None:
-                self._guest.metrics.failed_containers.add(container_type, failure.problem.reason)
+                self._guest.metrics.starts.failed_containers.add(container_type, failure.problem.reason)
                 self._userns_failed()
             raise
 
@@ -186,7 +186,7 @@ class Actor:
         """A user namespace may fail at any point of a start: the kubelet counts one failure a sandbox."""
         if self._userns_fails:
             self._userns_fails = False
-            self._guest.metrics.failed_userns_pods.add()
+            self._guest.metrics.starts.failed_userns_pods.add()
 
     def _image(self, pod: Mapping[str, Any], container: dict[str, Any]) -> ImageRef:
         guest, own = self._guest, dict(pod)
@@ -414,7 +414,7 @@ class Actor:
             raise
         self._volumes = None
         self._guest.volumes.teardown(self._uid, scope.progress)
-        with self._guest.metrics.cgroup_seconds.time("destroy"):
+        with self._guest.metrics.resources.cgroup_seconds.time("destroy"):
             self._guest.cgroups.remove_pod(self._uid)
 
     def remove_all(self, action: RemoveAll) -> None:

@@ -61,7 +61,7 @@ class Bridge:
         self.metrics = Metrics()
         self.metrics.count_process()
         self._counts = KubeletMetrics(self.metrics)
-        self.runtime = Runtime(settings.runtime_endpoint, self._counts.runtime_call)
+        self.runtime = Runtime(settings.runtime_endpoint, self._counts.runtime.called)
         self.scheduler = Scheduler()
         self.cluster = Cluster(
             settings,
@@ -133,7 +133,7 @@ class Bridge:
             self._settings.instance.cri_label,
             lambda changed, found: self.roster.runtime_changed(changed, found),
             events=lambda: self.hints.live,
-            observe=self._counts.relisted,
+            observe=self._counts.runtime.relisted,
         )
 
     def _make_prober(self) -> Prober:
@@ -156,7 +156,7 @@ class Bridge:
                 self.cluster.object,
                 self.cluster.token,
                 node=self.cluster.node,
-                observe=self._counts.volume_mounted,
+                observe=self._counts.resources.volume_mounted,
             ),
             cgroups=Cgroups(settings),
             images=Images(
@@ -177,7 +177,7 @@ class Bridge:
 
     def _pulled(self, uid: str, size: int, seconds: float) -> None:
         """An image was pulled for that pod in the seconds before now."""
-        self._counts.image_pulled(size, seconds)
+        self._counts.resources.image_pulled(size, seconds)
         if (worker := self.roster.worker(uid)) is not None:
             now = self.guest.clock()
             worker.startup.pulled(now - seconds, now)
@@ -198,7 +198,7 @@ class Bridge:
             preemption.MESSAGE, inf, disrupts=True, reason=preemption.REASON, disruption=preemption.DISRUPTION
         )
         if self.roster.evict(uid, eviction):
-            self._counts.preemptions.add(resource)
+            self._counts.node.preemptions.add(resource)
 
     def _make_stats(self) -> Stats:
         return Stats(
@@ -217,7 +217,7 @@ class Bridge:
         return Evictor(
             self.roster.workers,
             self.stats.gatherer,
-            self._counts.evictions.add,
+            self._counts.node.evictions.add,
             self._node_event,
             thresholds=limits,
             transition=settings.eviction_pressure_transition_period,
@@ -238,7 +238,7 @@ class Bridge:
                 settings.image_maximum_gc_age,
             ),
             self._node_event,
-            self._counts.removed_images.add,
+            self._counts.resources.removed_images.add,
         )
 
     def _node_event(self, reason: str, message: str) -> None:
@@ -265,7 +265,7 @@ class Bridge:
         publisher.serve("configz", lambda _body, _left: kubelet_configuration(settings, self.cluster.dns()))
         publisher.serve("probe-metrics", lambda _body, _left: {"text": self.prober.metrics.text()})
         publisher.set_metrics(self.metrics.text)
-        self._counts.describe_node(
+        self._counts.node.describe(
             settings.node_name,
             self.guest.cgroups.facts.version,
             lambda: self.relist.listing,

@@ -77,7 +77,7 @@ class Resizer:
             )
             self._guest.runtime.update_pod_sandbox_resources(request)
         wanted = {"shares": Limits(shares=step.value), "quota": Limits(quota=step.value)}
-        with self._guest.metrics.cgroup_seconds.time("update"):
+        with self._guest.metrics.resources.cgroup_seconds.time("update"):
             self._guest.cgroups.resize(self._pod, wanted.get(step.amount, Limits(memory=step.value)))
 
     def _change(self, step: ContainerStep) -> None:

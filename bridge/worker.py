@@ -124,7 +124,7 @@ class Worker:
         if not echo:
             self.wake()
         if (started := self.startup.seen(pod, self._guest.clock())) is not None:
-            self._guest.metrics.pod_started(started)
+            self._guest.metrics.starts.pod_started(started)
 
     def wake(self) -> None:
         self._scheduler.wake(self)
@@ -175,10 +175,10 @@ class Worker:
         metrics = self._guest.metrics
         if not self._began:
             self._began = True
-            metrics.worker_starts.observe(self._guest.clock() - self._seen)
-            metrics.containers_per_pod.observe(len(pods.spec(self.pod).get("containers") or ()))
+            metrics.starts.worker_seconds.observe(self._guest.clock() - self._seen)
+            metrics.node.containers_per_pod.observe(len(pods.spec(self.pod).get("containers") or ()))
         try:
-            with metrics.steps.time("sync"):
+            with metrics.node.steps.time("sync"):
                 self._step()
             self._failures = 0
         except VkcriError as error:
@@ -254,7 +254,7 @@ class Worker:
                 return False
             refusal = self._admission.verdict(self.uid)
             if refusal is not None:
-                self._guest.metrics.rejections.add(refusal.reason)
+                self._guest.metrics.node.rejections.add(refusal.reason)
                 self._guest.event(desired.pod, WARNING, refusal.reason, refusal.message)
                 with self._lock:
                     prior = self._memory.prior()
@@ -270,8 +270,8 @@ class Worker:
         status = dict(prior.status) if _was_rejected(prior.status) else report.report(desired, prior, observed, now)
         finished = report.finished(desired, prior, observed, status)
         if status.get("phase") == "Running" and prior.status.get("phase") in (None, "Pending"):
-            self._guest.metrics.pod_starts.observe(now - self._seen)
-        self._guest.metrics.reported(prior.status, status)
+            self._guest.metrics.starts.seconds.observe(now - self._seen)
+        self._guest.metrics.node.reported(prior.status, status)
         self._tell_deadline(desired, prior, now)
         with self._lock:
             self._memory.status = status

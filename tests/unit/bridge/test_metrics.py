@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from bridge.kubelet_metrics import KubeletMetrics, containers_by_state, operation_type, running_pods
+from bridge.kubelet_metrics import KubeletMetrics
+from bridge.kubelet_metrics.node import containers_by_state, running_pods
+from bridge.kubelet_metrics.runtime import operation_type
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Box, Listing
 from bridge.startup import Started
@@ -73,7 +75,7 @@ def test_gauges_tell_pods_and_containers_by_state() -> None:
     assert containers_by_state(listing()) == {("running",): 1, ("exited",): 1}
     metrics = Metrics()
     counts = KubeletMetrics(metrics)
-    counts.describe_node("n1", 2, listing, lambda: 1700000000.5, lambda: {False: 3, True: 1})
+    counts.node.describe("n1", 2, listing, lambda: 1700000000.5, lambda: {False: 3, True: 1})
     page = metrics.text()
     assert value(page, 'kubelet_node_name{node="n1"}') == 1
     assert value(page, "kubelet_running_pods") == 1
@@ -86,11 +88,11 @@ def test_gauges_tell_pods_and_containers_by_state() -> None:
 def test_runtime_calls_relists_and_starts_are_counted() -> None:
     metrics = Metrics()
     counts = KubeletMetrics(metrics)
-    counts.runtime_call("ListContainers", 0.003, False)
-    counts.runtime_call("ListContainers", 0.1, True)
-    counts.relisted(10.0, 0.02)
-    counts.relisted(11.0, 0.02)
-    counts.started_containers.add("container")
+    counts.runtime.called("ListContainers", 0.003, False)
+    counts.runtime.called("ListContainers", 0.1, True)
+    counts.runtime.relisted(10.0, 0.02)
+    counts.runtime.relisted(11.0, 0.02)
+    counts.starts.containers.add("container")
     page = metrics.text()
     assert value(page, 'kubelet_runtime_operations_total{operation_type="list_containers"}') == 2
     assert value(page, 'kubelet_runtime_operations_errors_total{operation_type="list_containers"}') == 1
@@ -104,12 +106,12 @@ def test_pulls_set_ups_and_sandboxes_are_counted_under_the_kubelets_labels() -> 
     metrics = Metrics()
     counts = KubeletMetrics(metrics)
     for size in (0, 10 * 1024**2 - 1, 10 * 1024**2, 200 * 1024**3):
-        counts.image_pulled(size, 2.0)
-    counts.volume_mounted("kubernetes.io/configmap", 0.2, False)
-    counts.volume_mounted("kubernetes.io/configmap", 0.2, True)
-    with counts.running_sandbox("kata"):
+        counts.resources.image_pulled(size, 2.0)
+    counts.resources.volume_mounted("kubernetes.io/configmap", 0.2, False)
+    counts.resources.volume_mounted("kubernetes.io/configmap", 0.2, True)
+    with counts.runtime.running_sandbox("kata"):
         pass
-    with pytest.raises(Unavailable), counts.running_sandbox("kata"):
+    with pytest.raises(Unavailable), counts.runtime.running_sandbox("kata"):
         raise Unavailable("no")
     page = metrics.text()
     for label, count in (("0-10MB", 2), ("10MB-100MB", 1), ("GT100GB", 1)):
@@ -133,7 +135,7 @@ def test_starts_are_told_whole_and_without_pulls_and_the_first_networked_one_for
         Started(7.0, 2.0, False),
         Started(6.0, 1.0, False),
     ):
-        counts.pod_started(started)
+        counts.starts.pod_started(started)
     page = metrics.text()
     assert value(page, "kubelet_pod_start_total_duration_seconds_sum") == 30
     assert value(page, "kubelet_pod_start_sli_duration_seconds_count") == 3
@@ -148,10 +150,12 @@ def test_a_container_that_ends_counts_once_by_its_exit_code_and_reason() -> None
     crashed = {"terminated": {"exitCode": 139, "reason": "Error"}}
     metrics = Metrics()
     counts = KubeletMetrics(metrics)
-    counts.reported({}, {"initContainerStatuses": [{"name": "init", "state": {"terminated": {"reason": "Completed"}}}]})
-    counts.reported(status(a=running), status(a=crashed, b=running))
-    counts.reported(status(a=crashed, b=running), status(a=crashed, b=crashed))
-    counts.reported(status(a=crashed, b=crashed), status(a=running, b=crashed))
+    counts.node.reported(
+        {}, {"initContainerStatuses": [{"name": "init", "state": {"terminated": {"reason": "Completed"}}}]}
+    )
+    counts.node.reported(status(a=running), status(a=crashed, b=running))
+    counts.node.reported(status(a=crashed, b=running), status(a=crashed, b=crashed))
+    counts.node.reported(status(a=crashed, b=crashed), status(a=running, b=crashed))
     page = metrics.text()
     ended = "kubelet_terminated_containers_total"
     assert value(page, f'{ended}{{container_type="init_container",exit_code="0",reason="Completed"}}') == 1

@@ -47,7 +47,7 @@ def _config(pod: pods.Pod, container: dict[str, Any], ctx: PodContext, attempt: 
         stdin=bool(container.get("stdin")),
         stdin_once=bool(container.get("stdinOnce")),
         tty=bool(container.get("tty")),
-        stop_signal=_stop_signal(container),  # looked for in the runtime's answer: bridge.act
+        stop_signal=_stop_signal(container),  # looked for in the runtime's answer: bridge.launch
         linux=api_pb2.LinuxContainerConfig(
             resources=resources.container_resources(pod, container, ctx),
             security_context=security.container_security(pod, container, ctx),

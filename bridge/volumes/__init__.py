@@ -153,7 +153,7 @@ class Volumes:
                 path = _PLAIN[kind].prepare(name, volume.get(kind) or {}, around)
             elif kind == "image":
                 failed = False
-                return Prepared("", kind, read_only=True)  # the runtime mounts it: bridge.act
+                return Prepared("", kind, read_only=True)  # the runtime mounts it: bridge.launch
             else:
                 raise Refused(f"volumes of kind {kind} are not supported by this node")
             failed = False

@@ -4,7 +4,7 @@ instance, config, errors, lifecycle   what every process shares: names and setti
 backoff, metrics, selfwatch           what it counts, and an end to one that is stuck
 api/        pure: quantities, selectors, pod accessors, CRI's log line
 queue/      state between processes over Unix sockets: the contract that a provider speaks (ARCHITECTURE.md)
-httpd, http1, splice                  HTTPS for many slow clients, HTTP/1.1's words, bytes after an upgrade
+httpd, connection, http1, splice      HTTPS for many slow clients, HTTP/1.1's words, bytes after an upgrade
 certs, signing                        keys and certificates; those that a cluster's CA signs, and their renewal
 kube/       the only user of the kubernetes package: client and reflector
 watcher/    api-watcher: everything said to and heard from the API server; it alone holds credentials for it, got by TLS

@@ -26,7 +26,7 @@ from vkcri.farewell import farewell
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    from vkcri.httpd import Connection
+    from vkcri.connection import Connection
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0

@@ -359,7 +359,7 @@ def _resident() -> int:
 def test_slow_heads_and_silent_clients_are_cut(
     start: Callable[..., httpd.Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(httpd, "HEAD_SECONDS", 2.0)
+    monkeypatch.setattr("vkcri.connection.HEAD_SECONDS", 2.0)
     server = start()
     with _connect(server) as silent, _connect(server) as drip:
         drip.settimeout(0.02)

@@ -1,7 +1,8 @@
 """vkcri: one Linux guest as a Kubernetes node. This package is the Kubernetes half; `bridge` is the runtime half.
 
-instance, config, errors, lifecycle   what every process shares: names and settings, errors, the skeleton of a process,
-backoff, metrics, selfwatch           what it counts, and an end to one that is stuck
+instance, config, setting, errors     what every process shares: names and settings, errors,
+lifecycle, metrics                    the skeleton of a process and what it counts,
+selfwatch, backoff                    an end to one that is stuck, and how long to wait before the next try
 api/        pure: quantities, selectors, pod accessors, CRI's log line
 queue/      state between processes over Unix sockets: the contract that a provider speaks (ARCHITECTURE.md)
 httpd, connection, http1, splice      HTTPS for many slow clients, HTTP/1.1's words, bytes after an upgrade

@@ -1,47 +1,25 @@
-"""The settings of each process, in a frozen dataclass of its own.
+"""The settings of each process, in a frozen dataclass of its own, and how they are loaded.
 
-A setting comes from, first match wins: the environment (the documented names), the TOML file
-(`/etc/<instance's folder name>/config.toml`, or VKCRI_CONFIG), the default. A variable that is set and empty counts as
-unset, unless empty is a value of its own (`empty_is_value`). A relative path starts at the process' current folder, or
-at the TOML file's where it stands in one. An unknown TOML key is an error, since a misspelt setting that is ignored
-costs an afternoon. Nothing here is reloaded: a restart is cheap.
+Where a setting's value comes from, vkcri.setting says; the TOML file is `/etc/<instance's folder name>/config.toml`, or
+what VKCRI_CONFIG names. Nothing here is reloaded: a restart is cheap.
 """
 
-import dataclasses
 import ipaddress
 import os
 import re
 import socket
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TypeVar
 
 from vkcri.api import quantities
 from vkcri.errors import ConfigError, Invalid
 from vkcri.instance import Instance
+from vkcri.setting import absolute, given, read_toml, setting, settings_of
 
 _HANDLER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _C = TypeVar("_C", bound="Settings")
-
-
-def setting(
-    default: Any,
-    doc: str,
-    *,
-    env: tuple[str, ...] = (),
-    empty_is_value: bool = False,
-    is_path: bool = False,
-    instead: tuple[str, ...] = (),
-) -> Any:
-    """A dataclass field with its documentation and the environment variables that set it, first one set wins.
-
-    empty_is_value: a variable that is set to nothing wins over the TOML file too. is_path: one path, or several joined
-    by ':'; `load` makes them absolute. instead: variables of another setting which, set to whatever, win over this
-    one's value in the TOML file, since the two say one thing."""
-    metadata = {"doc": doc, "env": env, "empty_is_value": empty_is_value, "is_path": is_path, "instead": instead}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -331,38 +309,13 @@ def load(kind: type[_C], environ: Mapping[str, str] = os.environ) -> _C:
     """The settings of one process. Raises ConfigError, with the file or variable and the cure, on anything wrong."""
     instance = Instance.from_environ(environ)
     path = Path(absolute(environ.get("VKCRI_CONFIG") or str(instance.config_file)))
-    table = _read_toml(path, explicit=bool(environ.get("VKCRI_CONFIG")))
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for item in dataclasses.fields(kind):
-        if "env" not in item.metadata:
-            continue
-        folder = None
-        variable = _variable(item, environ)
-        if variable is not None:
-            value = _parse(environ[variable], hints[item.name], variable)
-        elif item.name in table and not any(name in environ for name in item.metadata["instead"]):
-            value, folder = table[item.name], path.parent
-            if type(value) is not hints[item.name]:
-                raise ConfigError(f"{path}: {item.name} wants {hints[item.name].__name__}, not {value!r}")
-        else:
-            continue
-        values[item.name] = absolute(value, folder) if item.metadata["is_path"] else value
-    return kind(instance=instance, **values)
-
-
-def absolute(paths: str, folder: Path | None = None) -> str:
-    """A path, or several joined by ':' as in KUBECONFIG, each from `folder` (default: the current one) where it is
-    relative. Symbolic links stay, since what they point to may be replaced."""
-    parts = [Path(os.path.expanduser(part)) for part in paths.split(os.pathsep) if part]
-    return (
-        os.pathsep.join(str(part if part.is_absolute() else (folder or Path.cwd()) / part) for part in parts) or paths
-    )
+    table = read_toml(path, documented(), explicit=bool(environ.get("VKCRI_CONFIG")))
+    return kind(instance=instance, **given(kind, environ, path, table))
 
 
 def absolute_paths(environ: Mapping[str, str], folder: Path | None = None) -> dict[str, str]:
     """The environment with its documented paths absolute, for a process whose current folder is another one."""
-    items = [item for kind in ALL_SETTINGS for item in dataclasses.fields(kind) if item.metadata.get("is_path")]
+    items = [item for kind in ALL_SETTINGS for item in settings_of(kind) if item.metadata["is_path"]]
     names = {"VKCRI_CONFIG", *(name for item in items for name in item.metadata["env"])}
     return {name: absolute(value, folder) if name in names else value for name, value in environ.items()}
 
@@ -383,50 +336,9 @@ def documented() -> dict[str, tuple[str, str]]:
     """Each setting's TOML key -> (its environment variables joined by ' or ', its documentation), for README's test."""
     rows: dict[str, tuple[str, str]] = {}
     for kind in ALL_SETTINGS:
-        for item in dataclasses.fields(kind):
-            if "doc" in item.metadata:
-                rows[item.name] = (" or ".join(item.metadata["env"]), item.metadata["doc"])
+        for item in settings_of(kind):
+            rows[item.name] = (" or ".join(item.metadata["env"]), item.metadata["doc"])
     return rows
-
-
-def _read_toml(path: Path, *, explicit: bool) -> dict[str, Any]:
-    """The file's table; empty where the default file does not exist."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if explicit:
-            raise ConfigError(f"{path}: no such file (VKCRI_CONFIG)") from error
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    unknown = sorted(set(table) - set(documented()))
-    if unknown:
-        raise ConfigError(f"{path}: unknown setting {unknown[0]!r}; known: {', '.join(sorted(documented()))}")
-    return table
-
-
-def _variable(item: "dataclasses.Field[Any]", environ: Mapping[str, str]) -> str | None:
-    """The variable that sets this field, None where none does."""
-    empty_is_value = item.metadata["empty_is_value"]
-    return next(
-        (name for name in item.metadata["env"] if environ.get(name) or (empty_is_value and name in environ)), None
-    )
-
-
-def _parse(text: str, wanted: type, variable: str) -> Any:
-    """An environment variable's text as the setting's type."""
-    if wanted is bool:
-        if text.lower() in ("1", "true", "yes", "on"):
-            return True
-        if text.lower() in ("0", "false", "no", "off"):
-            return False
-        raise ConfigError(f"{variable}={text!r}: true or false")
-    if wanted is int:
-        try:
-            return int(text)
-        except ValueError as error:
-            raise ConfigError(f"{variable}={text!r}: a number") from error
-    return text
 
 
 def _default_port(settings: Settings, name: str, default: int) -> None:

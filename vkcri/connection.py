@@ -5,10 +5,13 @@ each have a deadline, and what a verified client certificate said must still hol
 vkcri.http1's.
 """
 
+import fcntl
 import logging
 import math
 import socket
 import ssl
+import struct
+import termios
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug import exceptions
 from werkzeug.serving import WSGIRequestHandler
 
-from vkcri.http1 import Answer, Body, Head, Wire, parse_head
+from vkcri.http1 import WRITE_SECONDS, Answer, Body, Head, Wire, parse_head
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -82,12 +85,26 @@ class Connection(WSGIRequestHandler):
                 self.connection.settimeout(LINGER_SECONDS if self._taken else 0)
                 _unwrap(self.connection)
             self.connection.shutdown(socket.SHUT_WR)
-            end = time.monotonic() + LINGER_SECONDS
-            while self._linger and (left := end - time.monotonic()) > 0:
-                self.connection.settimeout(left)
-                self._linger = bool(self.connection.recv(65536))
+            if self._linger or self._taken:
+                self._hear_out()
         except OSError as error:
             LOG.debug("%s is gone already: %s", self.client_address[0], error)
+
+    def _hear_out(self) -> None:
+        """Drop what the client still sends, until it closes or LINGER_SECONDS are over; of an upgraded connection they
+        begin once the client has all that it was sent. A socket closed earlier answers the next ping of a client that
+        reads slowly with a reset, and what still waits for it is lost."""
+        last = time.monotonic() + WRITE_SECONDS
+        end = time.monotonic() + LINGER_SECONDS
+        while (now := time.monotonic()) < end:
+            self.connection.settimeout(end - now)
+            try:
+                if not self.connection.recv(65536):
+                    return
+            except TimeoutError:
+                LOG.debug("%s has nothing to say", self.client_address[0])
+            if self._taken and now < last and not self.server.closing.is_set() and _undelivered(self.connection):
+                end = time.monotonic() + LINGER_SECONDS
 
     def _read_head(self) -> Head | None:
         """The next request's head; None when the client is done or no further one is taken."""
@@ -214,6 +231,11 @@ def _certificate_end(connection: socket.socket) -> float:
     """Unix seconds after which the verified client certificate says nothing any more; infinite where there is none."""
     found = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
     return ssl.cert_time_to_seconds(str(found["notAfter"])) if found else math.inf
+
+
+def _undelivered(connection: socket.socket) -> int:
+    """Bytes sent that the peer's kernel has not acknowledged, its FIN included."""
+    return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0])
 
 
 def _unwrap(connection: ssl.SSLSocket) -> None:

@@ -3,7 +3,8 @@
 One thread a connection runs `splice`; both sockets are non-blocking and nobody else touches them meanwhile (two threads
 on one SSLSocket corrupt it). At most BUFFER bytes are held a direction, so a slow end slows the other down. It must not
 change the bytes, and closes neither socket: the caller does. What they mean only a `Farewell` knows, which hears them
-pass for the one case that `stop` cuts a session in its middle.
+pass for the one case that `stop` cuts a session in its middle. A backend that fails has often just ended, with bytes
+of the client's unread: what it said before is delivered like any other.
 """
 
 import select
@@ -31,6 +32,7 @@ class _End:
         self.waiting = bytearray(waiting)
         self.finished = False  # it has sent its last byte
         self.shut = False  # it has been told that it gets no more
+        self.failed = False  # it takes nothing any more
         self.sent = 0
         self.read_wants_write = False
         self.write_wants_read = False
@@ -44,8 +46,16 @@ class _End:
         """Whether decrypted bytes wait where poll cannot see them."""
         return isinstance(self.connection, ssl.SSLSocket) and self.connection.pending() > 0
 
+    def fail(self) -> None:
+        """Nothing can be sent to it; a plain socket may still hold what it had said."""
+        self.failed = True
+        self.finished = self.finished or self.secure
+        self.read_wants_write = False
+        self.waiting.clear()
+
     def receive(self, into: bytearray) -> bool:
-        """Read what is there, as far as there is room; whether anything came. Sets `finished` at the end of file."""
+        """Read what is there, as far as there is room; whether anything came. Sets `finished` at the end of file, and
+        where the socket fails: behind a reset nothing comes."""
         self.read_wants_write = False
         came = False
         while len(into) < BUFFER:
@@ -56,6 +66,9 @@ class _End:
                 break
             except (ssl.SSLWantReadError, BlockingIOError):
                 break
+            except OSError:
+                self.fail()
+                data = b""
             if not data:
                 self.finished = True
                 break
@@ -77,6 +90,9 @@ class _End:
                 self.write_wants_read = True
                 break
             except (ssl.SSLWantWriteError, BlockingIOError):
+                break
+            except OSError:
+                self.fail()
                 break
             del self.waiting[:count]
             went += count
@@ -107,7 +123,8 @@ def splice(
 
     `to_client` and `to_backend` go first. Between two plain sockets the end of one direction is passed on and the other
     goes on; TLS has no half close, so there the end of one is the end of both, once what waits is sent. Returns the
-    bytes sent to client and backend. An end that fails ends it: no error is raised for it.
+    bytes sent to client and backend. A client that fails ends it at once, a backend once all that it said is sent: no
+    error is raised for it.
 
     What `stop` cuts has the last words of `farewell`, which has heard neither `to_client` nor `to_backend`.
     """
@@ -163,7 +180,7 @@ def _step(ends: tuple[_End, _End], seconds: float) -> bool:
     moved = False
     for end, other in ((first, second), (second, first)):
         if found.get(end.connection.fileno(), 0) & _HANGUP and end.finished:
-            raise ConnectionError("an end is gone")
+            end.fail()
         if not end.finished and (end.pending() or found.get(end.connection.fileno())):
             moved = end.receive(other.waiting) or moved
         moved = other.send() or moved
@@ -173,7 +190,12 @@ def _step(ends: tuple[_End, _End], seconds: float) -> bool:
 
 def _over(ends: tuple[_End, _End]) -> bool:
     """Pass the end of a direction on; whether both are through."""
-    half = not (ends[0].secure or ends[1].secure)
+    client, backend = ends
+    if client.failed:
+        return True
+    if backend.failed:
+        return backend.finished and not client.waiting
+    half = not (client.secure or backend.secure)
     for end, other in (ends, ends[::-1]):
         if end.finished and not other.waiting and not other.shut:
             if not half:

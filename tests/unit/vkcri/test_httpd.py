@@ -21,9 +21,13 @@ from werkzeug import exceptions
 
 from tests.waiting import PATIENCE, until
 from vkcri import certs, http1, httpd
+from vkcri import connection as one_client
 from vkcri.errors import Unavailable
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
+
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+POURED = 100_000  # bytes: more than the client's small buffer takes, less than the server's
 
 
 class App:
@@ -32,6 +36,7 @@ class App:
     def __init__(self) -> None:
         self.release = threading.Event()
         self.gone = threading.Event()
+        self.poured = threading.Event()
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
         path = environ["PATH_INFO"]
@@ -56,6 +61,8 @@ class App:
             raise FileNotFoundError("a bug that is an OSError")
         if path == "/upgrade":
             return self._upgrade(environ)
+        if path == "/pour":
+            return self._pour(environ)
         start("200 OK", [])
         return {"/chunks": self._chunks, "/late-bug": self._late_bug, "/idle": self._idle}[path](environ)
 
@@ -84,6 +91,15 @@ class App:
         while data := connection.recv(65536):
             connection.sendall(data)
         return [b"never sent"]
+
+    def _pour(self, environ: dict[str, Any]) -> list[bytes]:
+        """An upgrade whose end lies in the kernel, as far as the client does not read it."""
+        connection, _ = environ["vkcri.connection"].take_over()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * POURED)
+        connection.settimeout(PATIENCE)
+        connection.sendall(SWITCHING + bytes(POURED))
+        self.poured.set()
+        return []
 
 
 @pytest.fixture
@@ -586,6 +602,46 @@ def test_upgraded_connection_belongs_to_the_application(
         assert received == head + b"early"
         connection.sendall(b"late")
         assert connection.recv(1000) == b"late"
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_the_end_of_an_upgraded_connection_reaches_a_slow_client_that_pings(
+    start: Callable[..., httpd.Server],
+    app: App,
+    authority: certs.CertificateAuthority,
+    context: ssl.SSLContext,
+    secure: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To a ping that comes when all has been said a closed socket answers with a reset, which drops what is under
+    way. As kubectl is one, whose output goes into a pager: it pings every five seconds."""
+    waited: list[int] = []
+    look = one_client._undelivered
+
+    def seen(connection: socket.socket) -> int:
+        waited.append(look(connection))
+        return waited[-1]
+
+    monkeypatch.setattr(one_client, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(one_client, "_undelivered", seen)
+    server = start(ssl_context=context if secure else None)
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.settimeout(PATIENCE)
+    plain.connect(("127.0.0.1", server.port))
+    client = _trust(authority).wrap_socket(plain, server_hostname="localhost") if secure else plain
+    with client:
+        client.sendall(b"GET /pour HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert app.poured.wait(PATIENCE)
+        for looks in (4, 8):
+            client.sendall(b"ping")
+            until(lambda looks=looks: len(waited) > looks)
+        assert min(waited) > 0
+        received = b""
+        while more := client.recv(65536):
+            received += more
+        assert received == SWITCHING + bytes(POURED)
+    until(lambda: server.connections() == 0)
 
 
 def test_close_ends_idle_connections_and_lets_streams_end(server: httpd.Server, app: App) -> None:

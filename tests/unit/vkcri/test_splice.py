@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import select
 import socket
 import ssl
 import threading
@@ -194,6 +195,32 @@ def test_last_bytes_before_a_close_are_delivered(make: Callable[[], Pair], lines
     thread.start()
     assert _read(line.client, len(data) + 1) == data
     thread.join(PATIENCE)
+
+
+def _reset() -> socket.socket:
+    """The near end of a line whose other end had its last say and then closed with something unread: a reset."""
+    far, end = _plain()
+    far.sendall(b"unread")
+    assert end.recv(6, socket.MSG_PEEK | socket.MSG_WAITALL) == b"unread"
+    end.sendall(b"the last line\n")
+    end.close()
+    gone = select.poll()
+    gone.register(far, 0)
+    assert gone.poll(1000 * PATIENCE)
+    return far
+
+
+@pytest.mark.parametrize(("waiting", "pinged"), [(b"", b""), (b"a line\n", b""), (b"a line\n", b"ping")])
+def test_what_a_backend_said_before_its_reset_is_delivered(
+    make: Callable[[], Pair], waiting: bytes, pinged: bytes
+) -> None:
+    """So ends a runtime's stream server that has not read the client's last ping, whoever notices it first: who reads
+    there, or who passes the next ping on."""
+    client, near = make()
+    with client, near, _reset() as far:
+        splice.splice(near, far, to_client=waiting, to_backend=pinged)
+        near.close()
+        assert _read(client, SIZE) == waiting + b"the last line\n"
 
 
 def test_reader_that_stops_holds_a_bounded_amount(lines: list[Line]) -> None:

@@ -4,14 +4,18 @@ A pod is offered when it is first heard of; its worker asks before its first act
 was created before, so that the order in which workers happen to run decides nothing. Pods that already have a sandbox
 are counted first and never refused.
 
-A critical pod for which there is no room ends others (bridge.preemption), as the kubelet has it.
+A critical pod for which there is no room ends others (bridge.preemption), as the kubelet has it. Their room is given
+away at once, so that the order of the verdicts stays, and is used once they have ended: `room`. The kubelet takes no
+pod at all meanwhile; here only those wait that do not fit beside the ones that end.
 
 What a pod was granted (bridge.allocation) stays when it asks for other resources, until these fit beside what the
 others were granted. Resizes that wait are looked at in the kubelet's order each time one is asked for or room is made.
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -25,11 +29,20 @@ from vkcri.api import pods, resources
 Pod = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Leaving:
+    """A pod that ends for a critical one, with what it was granted; until when others wait for it, by the clock."""
+
+    pod: Pod
+    until: float
+
+
 class Admission:
     """The one register of admitted pods. Thread-safe. allocatable() and node(): as `admit` takes them; strict_groups()
-    too, and it is asked only for a pod that wants them, since it may raise Unavailable. on_granted(uid): a resize that
-    had waited was granted; called on the thread that made the room. on_preempted(uid, resource): the pod must end for
-    a critical one that lacks the resource first of all; called on the thread that asked for that one."""
+    too, and it is asked only for a pod that wants them, since it may raise Unavailable. on_granted(uid): what the pod
+    had waited for may be there, a resize or its room; called on the thread that made the room. on_preempted(uid,
+    resource): the pod must end for a critical one that lacks the resource first of all; called on the thread that asked
+    for that one. clock(): seconds since the epoch."""
 
     def __init__(
         self,
@@ -40,7 +53,9 @@ class Admission:
         *,
         on_preempted: Callable[[str, str], None] = lambda _uid, _resource: None,
         pressures: Callable[[], Collection[str]] = tuple,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._clock = clock
         self._pressures = pressures
         self._strict_groups = strict_groups
         self._allocatable = allocatable
@@ -55,6 +70,8 @@ class Admission:
         self._granted: dict[str, Allocation] = {}
         self._deferred: dict[str, str] = {}  # since when, RFC 3339
         self._preempted: list[tuple[str, str]] = []  # not told yet
+        self._leaving: dict[str, _Leaving] = {}
+        self._waiting: set[str] = set()  # of the admitted, for the end of some that leave
         self._requests: dict[str, tuple[Pod, resources.Amounts]] = {}  # of the newest copy that was asked about
 
     def offer(self, uid: str, pod: Pod) -> None:
@@ -89,6 +106,17 @@ class Admission:
             self._on_preempted(other, resource)
         return refusal
 
+    def room(self, uid: str) -> float | None:
+        """None where a pod that was taken may begin. Else others that still end hold its room: when to ask again at the
+        latest, by the clock. on_granted(uid) is called once one of them has ended."""
+        with self._lock:
+            now = self._clock()
+            left = [leaving for leaving in self._leaving.values() if leaving.until > now]
+            if uid in self._waiting and left and not self._fits_beside(uid, left):
+                return min(leaving.until for leaving in left)
+            self._waiting.discard(uid)
+            return None
+
     def resize(self, uid: str, pod: Pod, since: str) -> tuple[Allocation, Refusal | None]:
         """What the pod is granted, and why that is not what it asks for now, None where it is. since: when it first
         asked for it, RFC 3339."""
@@ -111,10 +139,11 @@ class Admission:
         """The pod has ended: what it was granted is free, until it is forgotten."""
         with self._lock:
             self._released.add(uid)
-            held = self._admitted.pop(uid, None)
+            held = self._admitted.pop(uid, None) or self._leaving.pop(uid, None)
+            self._waiting.discard(uid)
             for table in (self._offered, self._deferred, self._requests):
                 table.pop(uid, None)
-            granted = self._settle_resizes()[1] if held is not None else set()
+            granted = self._settle_resizes()[1] | self._waiting if held is not None else set()
         for other in granted:
             self._on_granted(other)
 
@@ -137,6 +166,8 @@ class Admission:
             if refusal is None:
                 self._admitted[uid] = pod
                 self._granted[uid] = allocation_of(pod)
+                if self._leaving and not self._fits_beside(uid, self._leaving.values()):
+                    self._waiting.add(uid)
             else:
                 self._refused[uid] = refusal
 
@@ -164,14 +195,22 @@ class Admission:
         if found is None:
             return preemption_failed(preemption.unmet(admitted, pod, missing))
         for uid in found:
+            self._leaving[uid] = _Leaving(admitted[uid], self._clock() + preemption.patience(admitted[uid]))
             del self._admitted[uid]
             self._deferred.pop(uid, None)
+            self._waiting.discard(uid)
             self._released.add(uid)  # what it was granted is free, and it is not judged again
             self._preempted.append((uid, next(iter(missing))))
         return None
 
-    def _others(self, uid: str) -> list[Pod]:
-        return [applied(held, self._granted[other]) for other, held in self._admitted.items() if other != uid]
+    def _fits_beside(self, uid: str, left: Iterable[_Leaving]) -> bool:
+        """Whether there is room for a pod that was taken beside those that have begun and these. The lock is held."""
+        holders = self._others(uid, *self._waiting) + [leaving.pod for leaving in left]
+        pod = applied(self._admitted[uid], self._granted[uid])
+        return fits(pod, holders, self._allocatable(), self._node(), self._requests_of) is None
+
+    def _others(self, *without: str) -> list[Pod]:
+        return [applied(held, self._granted[uid]) for uid, held in self._admitted.items() if uid not in without]
 
     def _requests_of(self, pod: Pod) -> resources.Amounts:
         """What a pod that was taken requests, summed up once for each copy of it: else a burst of pods would do it
@@ -186,10 +225,11 @@ class Admission:
         """Grant what fits of the resizes that are asked for: (who is refused and why, who was granted)."""
         asking = [(uid, self._admitted[uid]) for uid in self._deferred]
         asking.sort(key=lambda item: order(item[1], self._granted[item[0]], self._deferred[item[0]]))
+        left = [leaving.pod for leaving in self._leaving.values()]
         refusals: dict[str, Refusal] = {}
         granted: set[str] = set()
         for uid, pod in asking:
-            refusal = fits(pod, self._others(uid), self._allocatable(), self._node(), self._requests_of)
+            refusal = fits(pod, self._others(uid) + left, self._allocatable(), self._node(), self._requests_of)
             if refusal is None:
                 self._granted[uid] = allocation_of(pod)
                 del self._deferred[uid]

@@ -17,6 +17,8 @@ from vkcri.api import pods, times
 EVICTED = "Evicted"
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
+GRACE_EXCEEDED = "ExceededGracePeriod"
+GRACE_MESSAGE = "Container runtime did not kill the pod within specified grace period."
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Which pods must make room for a critical one: victims(...) -> UIDs, or None where not even all of them would. Pure.
 
 Source: pkg/kubelet/preemption. The least harm comes first: guaranteed pods are spared before burstable ones, these
-before those of best effort; among equals as few as possible, and of two that do as well the smaller one.
+before those of best effort; among equals as few as possible, and of two that do as well the smaller one. Who preempts
+waits for their end, but not for ever (`patience`).
 """
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 from vkcri.api import pods, resources
@@ -15,6 +17,7 @@ Needs = dict[str, Fraction]  # resource -> how much is missing; "pods" counts po
 REASON = "Preempting"
 MESSAGE = "Preempted in order to admit critical pod"
 DISRUPTION = "Pod was preempted by Kubelet to accommodate a critical pod."
+LEAST_PATIENCE = 10.0
 
 
 def victims(preemptor: Pod, admitted: Mapping[str, Pod], missing: Needs) -> list[str] | None:
@@ -31,6 +34,14 @@ def victims(preemptor: Pod, admitted: Mapping[str, Pod], missing: Needs) -> list
     middle = _fewest(burstable, _left(missing, [*best_effort, *hard], requests), requests)
     light = _fewest(best_effort, _left(missing, [*middle, *hard], requests), requests)
     return [*light, *middle, *hard]
+
+
+def patience(pod: Pod, most: float = inf) -> float:
+    """Seconds that the node waits for a pod that it ends by its own grace, or by `most` seconds (killPodNow): half as
+    long again, for what the runtime takes, and ten at least."""
+    own = pods.spec(pod).get("terminationGracePeriodSeconds")
+    grace = min(float(pods.DEFAULT_GRACE if own is None else own), most)
+    return max(LEAST_PATIENCE, grace + grace // 2)
 
 
 def preemptable(preemptor: Pod, preemptee: Pod) -> bool:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from bridge import outcome, report
+from bridge import outcome, preemption, report
 from bridge.act import Actor
 from bridge.actions import Action, BackOff, CancelStarts, Desired, Eviction, Forget, Prior, Problem, ResizePod, Wait
 from bridge.admission import Admission
@@ -79,6 +79,7 @@ class Worker:
         self._failures = 0
         self._admitted = False
         self._late = False
+        self._overdue: float | None = None
         self._finished = False
         self._forgotten = False
         self._seen = guest.clock()
@@ -165,6 +166,7 @@ class Worker:
             if over or (eviction.reason == EVICTED and pods.is_critical(pod)):
                 return False
             self._memory.eviction = eviction
+            self._overdue = self._guest.clock() + preemption.patience(pod, eviction.grace)
         log.info("pod %s: %s: %s", self.name, eviction.reason, eviction.message)
         self._guest.recorder.event(pod_reference(dict(pod)), WARNING, eviction.reason, eviction.message, eviction.notes)
         self.wake()
@@ -245,10 +247,12 @@ class Worker:
             self.wake()
 
     def _admit(self, desired: Desired, observed: Observed, now: float) -> bool:
-        """Whether the pod may go on. A refusal becomes its final status; one that cannot be judged yet waits."""
+        """Whether the pod may go on. A refusal becomes its final status; one that cannot be judged yet waits, and so
+        does one whose room others still hold."""
         if self._admitted:
             return True
         over = ending(desired) or pods.is_terminal(self._memory.status) or pods.is_terminal(pods.status(desired.pod))
+        over = over or self._memory.eviction is not None
         if not over and not observed.sandboxes:
             if not desired.may_create:
                 return False
@@ -259,6 +263,9 @@ class Worker:
                 with self._lock:
                     prior = self._memory.prior()
                     self._memory.status = report.rejected(desired, prior, refusal.reason, refusal.message, now)
+            elif (until := self._admission.room(self.uid)) is not None:
+                self._scheduler.wake_at(self, until)
+                return False
         self._admitted = True
         return True
 
@@ -273,6 +280,7 @@ class Worker:
             self._guest.metrics.starts.seconds.observe(now - self._seen)
         self._guest.metrics.node.reported(prior.status, status)
         self._tell_deadline(desired, prior, now)
+        self._tell_overdue(desired, observed, now)
         with self._lock:
             self._memory.status = status
             self._finished = finished
@@ -287,6 +295,17 @@ class Worker:
             return
         self._late = True
         self._guest.event(desired.pod, NORMAL, outcome.DEADLINE_EXCEEDED, outcome.DEADLINE_MESSAGE)
+
+    def _tell_overdue(self, desired: Desired, observed: Observed, now: float) -> None:
+        """An event, once, when what the node ends has not ended within its time (killPodNow)."""
+        due = self._overdue
+        if due is None or not observed.alive:
+            return
+        if due > now:
+            self._scheduler.wake_at(self, due)
+            return
+        self._overdue = None
+        self._guest.event(desired.pod, WARNING, outcome.GRACE_EXCEEDED, outcome.GRACE_MESSAGE)
 
     def _show_prober(self, desired: Desired, prior: Prior, observed: Observed, now: float) -> None:
         """Tell the prober how the pod is, where that is news to it."""

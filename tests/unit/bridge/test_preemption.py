@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.admission import Admission
-from bridge.preemption import preemptable, victims
+from bridge.preemption import patience, preemptable, victims
 from tests.unit.bridge.building import a_pod, spec
 
 STATIC = {"kubernetes.io/config.source": "file"}
@@ -77,12 +77,18 @@ def made(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class House:
-    """An admission whose preempted pods are noted."""
+    """An admission whose preempted pods are noted, and who is woken. now: its clock."""
 
     def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
+        self.woken: list[str] = []
+        self.now = 1000.0
         self.admission = Admission(
-            lambda: ROOM, dict, on_preempted=lambda uid, resource: self.ended.append((uid, resource))
+            lambda: ROOM,
+            dict,
+            on_granted=self.woken.append,
+            on_preempted=lambda uid, resource: self.ended.append((uid, resource)),
+            clock=lambda: self.now,
         )
 
     def offer(self, uid: str, pod: dict[str, Any], created: str) -> str:
@@ -130,3 +136,88 @@ def test_a_critical_pod_that_may_not_be_here_ends_nobody() -> None:
     pod["spec"]["nodeSelector"] = {"a": "b"}
     assert house.offer("astray", pod, "2026-02") == "NodeAffinity"
     assert house.ended == []
+
+
+@pytest.mark.parametrize(
+    ("grace", "most", "seconds"), [(0, 99, 10), (7, 99, 10), (30, 99, 45), (31, 99, 46), (600, 1, 10)]
+)
+def test_a_pods_end_is_waited_for_half_as_long_again_as_its_grace(grace: int, most: float, seconds: float) -> None:
+    assert patience(a_pod(terminationGracePeriodSeconds=grace), most) == seconds
+
+
+def crowded() -> House:
+    """Two pods of 60 and 30 that have begun, of 100, and `static` of 60 that has preempted the first."""
+    house = House()
+    for uid, memory, created in (("large", "60", "2026-01"), ("small", "30", "2026-02")):
+        assert house.offer(uid, a_burstable(memory), created) == ""
+        assert house.admission.room(uid) is None
+    assert house.offer("static", critical(a_burstable("60")), "2026-03") == ""
+    assert house.ended == [("large", "memory")]
+    return house
+
+
+def test_who_preempts_begins_once_its_victim_has_ended() -> None:
+    house = crowded()
+    assert house.admission.room("static") == 1045.0
+    house.admission.release("large")
+    assert house.woken == ["static"]
+    assert house.admission.room("static") is None
+
+
+def test_a_victim_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    house = crowded()
+    house.now = 1044.0
+    assert house.admission.room("static") == 1045.0
+    house.now = 1045.0
+    assert house.admission.room("static") is None
+
+
+def test_who_fits_beside_the_pods_that_end_waits_for_none_of_them() -> None:
+    house = crowded()
+    assert house.offer("fits", a_burstable("10"), "2026-04") == ""
+    assert house.admission.room("fits") is None
+    house.admission.release("large")
+    assert house.admission.room("static") is None
+
+
+def test_who_is_given_what_is_left_of_a_victims_room_waits_for_it_too() -> None:
+    house = House()
+    assert house.offer("large", a_burstable("90"), "2026-01") == ""
+    assert house.offer("static", critical(a_burstable("40")), "2026-02") == ""
+    assert house.offer("next", a_burstable("50"), "2026-03") == ""
+    assert [house.admission.room(uid) for uid in ("static", "next")] == [1045.0, 1045.0]
+    house.admission.forget("large")
+    assert sorted(house.woken) == ["next", "static"]
+    assert [house.admission.room(uid) for uid in ("static", "next")] == [None, None]
+
+
+def test_a_resize_waits_for_a_victims_end() -> None:
+    house = House()
+    assert house.offer("large", a_burstable("50"), "2026-01") == ""
+    assert house.offer("grows", a_burstable("30"), "2026-02") == ""
+    assert house.offer("static", critical(a_burstable("40")), "2026-03") == ""
+    assert house.ended == [("grows", "memory")]
+    larger = a_burstable("55")
+    larger["metadata"].update(uid="large", name="large")
+    assert house.admission.resize("large", larger, "2026-04-01T00:00:00Z")[1] is not None
+    house.admission.release("grows")
+    assert sorted(house.woken) == ["large", "static"]
+    assert house.admission.resize("large", larger, "2026-04-01T00:00:00Z")[1] is None
+
+
+def of_priority(priority: int, memory: str) -> dict[str, Any]:
+    pod = a_burstable(memory)
+    pod["spec"]["priority"] = priority
+    return pod
+
+
+def test_a_critical_pod_that_is_preempted_while_it_waits_holds_up_its_preemptor_no_longer_than_the_others() -> None:
+    house = House()
+    assert house.offer("large", a_burstable("60"), "2026-01") == ""
+    assert house.offer("waits", of_priority(2_000_000_000, "60"), "2026-02") == ""
+    assert house.offer("highest", of_priority(2_000_001_000, "70"), "2026-03") == ""
+    assert house.ended == [("large", "memory"), ("waits", "memory")]
+    house.admission.release("waits")
+    assert house.admission.room("highest") == 1045.0
+    house.admission.release("large")
+    assert house.admission.room("highest") is None

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from bridge import memory as memory_module
+from bridge import preemption
 from bridge import worker as worker_module
 from bridge.actions import SANDBOX, START, Eviction
 from bridge.assembly import Bridge
 from bridge.cgroups import Cgroups
+from bridge.cluster import Cluster
 from bridge.decide import decide
 from bridge.events import EXITED, STARTED, Hint
 from bridge.observe import Observed
@@ -139,7 +141,7 @@ def test_a_pod_comes_and_goes_with_one_start_a_container(node: Node) -> None:
     node.remove(spec)
     wait_for("nothing", lambda: not node.fake.sandboxes and not node.fake.containers)
     wait_for("no status", lambda: node.bridge.publisher.get("pod-status", uid) is None)
-    assert node.bridge.roster.workers() == []
+    wait_for("no worker", lambda: not node.bridge.roster.workers())
 
 
 def test_a_pod_is_evicted_once_and_not_started_again_and_a_critical_one_never(node: Node) -> None:
@@ -557,6 +559,47 @@ def test_a_static_pod_takes_the_room_of_an_ordinary_one(node: Node) -> None:
     assert node.events(uid)["Preempting"] == "Preempted in order to admit critical pod"
     wait_for("only the static pod's container runs", lambda: len(node.live()) == 1)
     assert 'kubelet_preemptions{preemption_signal="memory"} 1' in node.bridge.metrics.text()
+
+
+def test_a_pod_that_preempts_begins_once_its_victim_has_ended_and_holds_up_no_other(node: Node) -> None:
+    node.fake.fail_next("StopContainer", "it is busy", times=1000)
+    most = {"requests": {"memory": str(int(quantities.parse(node.bridge.node.allocatable["memory"]) * 6 / 10))}}
+    ordinary = pod("ordinary", containers=[container("main", "x", resources=most)], terminationGracePeriodSeconds=600)
+    uid = node.put(ordinary)
+    node.running(uid)
+    (item,) = node.live()
+    fixed = pod("fixed", containers=[container("main", "x", resources=most)])
+    key = str(fixed["metadata"]["uid"])
+    node.watcher.put("pods", key, json.dumps(fixed).encode(), source="file")
+    wait_for("the preemption", lambda: "Preempting" in node.events(uid))
+    node.running(node.put(pod("beside")))
+    assert (node.fake.count("RunPodSandbox"), node.status(key)) == (2, {})
+    node.fake.exit(item.id, 143)
+    node.running(key)
+    assert node.status(uid)["reason"] == "Preempting"
+
+
+def test_a_pod_that_outlasts_its_eviction_is_told_of(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preemption, "LEAST_PATIENCE", 0.1)
+    node.fake.fail_next("StopContainer", "it is busy", times=1000)
+    uid = node.put(pod("stubborn"))
+    node.running(uid)
+    (item,) = node.live()
+    worker = wait_for("its worker", lambda: node.bridge.roster.worker(uid))
+    assert worker.evict(Eviction("It took too much. ", 0.0))
+    told = wait_for("its event", lambda: node.events(uid).get("ExceededGracePeriod"))
+    assert told == "Container runtime did not kill the pod within specified grace period."
+    node.fake.exit(item.id, 143)
+    node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")
+
+
+def test_a_pod_that_waits_for_the_cluster_can_be_evicted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cluster, "ready", False)
+    uid = node.put(pod("early"))
+    worker = wait_for("its worker", lambda: node.bridge.roster.worker(uid))
+    assert worker.evict(Eviction("Its room is wanted. ", 1.0))
+    assert node.wait(uid, "Failed", lambda status: status["phase"] == "Failed")["reason"] == "Evicted"
+    assert node.fake.count("RunPodSandbox") == 0
 
 
 def test_an_oom_kill_that_shows_late_is_reported(node: Node) -> None:

@@ -63,14 +63,17 @@ class Actor:
         if trouble:
             guest.event(pod, WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {trouble}")
             raise Failure(None, trouble)
-        error = "" if pods.host_network(pod) else guest.network_error()
-        if error:
-            guest.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
-            raise Failure(None, f"network is not ready: {error}", 1.0)
+        self._check_network(pod)
         self._hands.volumes(pod)
         with self._hands.start_slot(scope):
             self._hands.starting(pod)
             self._make_sandbox(desired, action.attempt)
+
+    def _check_network(self, pod: Mapping[str, Any]) -> None:
+        error = "" if pods.host_network(pod) else self._guest.network_error()
+        if error:
+            self._guest.event(pod, WARNING, "NetworkNotReady", f"network is not ready: {error}")
+            raise Failure(None, f"network is not ready: {error}", 1.0)
 
     def _make_sandbox(self, desired: Desired, attempt: int) -> None:
         pod, guest = desired.pod, self._guest
@@ -83,6 +86,7 @@ class Actor:
             names.log_directory(pod, guest.settings.instance).mkdir(parents=True, exist_ok=True, mode=0o755)
             handler = guest.cluster.runtime_handler(pods.runtime_class(pod))
             guest.making.add(self._uid)
+            self._check_network(pod)  # again: from here on who changes it sees this sandbox
             request = api_pb2.RunPodSandboxRequest(config=config, runtime_handler=handler)
             with guest.metrics.runtime.running_sandbox(handler):
                 guest.owners[guest.runtime.run_pod_sandbox(request).pod_sandbox_id] = self._uid

@@ -69,7 +69,9 @@ class Bridge:
             lambda key: self.roster.object_changed(key),
             lambda: self.preparation.node_changed(),
         )
-        self.preparation = Preparation(settings, self.runtime, self.cluster.node, self._prepared)
+        self.preparation = Preparation(
+            settings, self.runtime, self.cluster.node, self._prepared, lambda: bool(self.guest.making)
+        )
         self.relist = self._make_relist()
         self.hints = Hints(self.runtime, self._hint, wanted=settings.runtime_events)
         self.node = NodeStatus(

@@ -31,21 +31,39 @@ _SUFFIXES = (".conf", ".conflist", ".json")  # what CNI reads
 DEFAULT_CNI_DIR = "/etc/cni/net.d"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCBRDELBR, _IFF_UP = 0x8913, 0x8914, 0x89A1, 1
 _PORTS_SECONDS = 3.0
+_FORGET_SECONDS = 3.0
+"""How long the runtime is given to notice that it has no network any more."""
 log = logging.getLogger(__name__)
 
 
-def ensure_network(runtime: Runtime, settings: RuntimeSettings, subnet: IPv4Network) -> bool:
+def ensure_network(
+    runtime: Runtime,
+    settings: RuntimeSettings,
+    subnet: IPv4Network,
+    *,
+    making: Callable[[], bool] = lambda: False,
+    hold: Callable[[], object] = lambda: None,
+) -> bool:
     """Install the default network where the runtime has none. Whether pods get their addresses as they should: of this
-    range, or by a user's configuration; False while pods still use another range, which is kept for them. Raises
-    Refused with the cure where this guest cannot have one, Unavailable where the folder cannot be written or the
-    runtime is away."""
+    range, or by a user's configuration; False while pods still use another range, which is kept for them. making():
+    whether a sandbox is being made, which may be one of these; hold(): no other is begun from then on. Raises Refused
+    with the cure where this guest cannot have one, Unavailable where the folder cannot be written or the runtime is
+    away."""
     folder = cni_dir(runtime)
     foreign = foreign_files(folder, settings.instance)
     if foreign:
         log.debug("the CNI configuration %s in %s serves", foreign[0], folder)
         return True
     try:
-        return _install(file_in(folder, settings.instance), settings.instance, subnet)
+        path, text = file_in(folder, settings.instance), _text(settings.instance, subnet)
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if before == text:
+            return True
+        if before and not _let_go(runtime, path, settings.instance, making, hold):
+            return False
+        _install(path, settings.instance, text)
+        log.info("no CNI configuration in %s: installed the default network %s as %s", folder, subnet, path.name)
+        return True
     except OSError as error:
         raise Unavailable(f"{folder}: {error.strerror or error}") from error
 
@@ -139,21 +157,32 @@ def delete_bridge(name: str) -> bool:
     return True
 
 
-def _install(path: Path, instance: Instance, subnet: IPv4Network) -> bool:
-    """Write the file unless it stands there. False where running pods still use another range: that is kept."""
-    text = json.dumps(conflist(instance, subnet, firewall=_forward_drops()), indent=2) + "\n"
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    if before == text:
-        return True
-    if before and _ports(instance.bridge_name):
-        return False
+def _text(instance: Instance, subnet: IPv4Network) -> str:
+    return json.dumps(conflist(instance, subnet, firewall=_forward_drops()), indent=2) + "\n"
+
+
+def _let_go(
+    runtime: Runtime, path: Path, instance: Instance, making: Callable[[], bool], hold: Callable[[], object]
+) -> bool:
+    """Take the old network away, once the runtime uses it for nobody: a sandbox that it made by the old file would
+    bring the old gateway back, beside which none of the new range starts. False where pods have it."""
+    for step in (lambda: None, hold):
+        step()
+        if making() or _ports(instance.bridge_name):
+            return False
+    path.unlink()
+    deadline = time.monotonic() + _FORGET_SECONDS
+    while not_ready(runtime) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return True
+
+
+def _install(path: Path, instance: Instance, text: str) -> None:
     delete_bridge(instance.bridge_name)  # it may carry another range's gateway address
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".new")  # a suffix that CNI does not read
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
-    log.info("no CNI configuration in %s: installed the default network %s as %s", path.parent, subnet, path.name)
-    return True
 
 
 def _forward_drops() -> bool:

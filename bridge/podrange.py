@@ -3,10 +3,12 @@
 Some clusters give each Node a range (spec.podCIDR), a moment after it was registered; others never do, and nothing that
 a node may read tells which of the two it has joined. So a Node without a range is given time for one, and meanwhile
 there is no network, as a CNI plugin that waits for a range has it; then the instance's own range serves. The time is
-what a controller manager takes that has to wait for the end of its predecessor's leadership. The embedded API server
-gives the instance's range with the Node, or none, so that there nothing is waited for.
+what a controller manager takes that has to wait for the end of its predecessor's leadership. No Node at all is waited
+for as long: with the API server away static pods start all the same, of the instance's own range, which then stays
+until they are gone. A Node that comes later has time for its range again. The embedded API server gives the instance's
+range with the Node, or none, so that there nothing is waited for.
 
-    no Node ──▶ range        Node without a range ── range, or GRACE_SECONDS ──▶ range
+    no Node ── Node, or GRACE_SECONDS ──▶ range        Node without a range ── range, or GRACE_SECONDS ──▶ range
 """
 
 from collections.abc import Mapping
@@ -43,24 +45,20 @@ class PodRange:
     def __init__(self, own: IPv4Network, *, late: bool) -> None:
         self._own = own
         self._late = late
-        self._seen: tuple[str, float] = ("", 0.0)
+        self._seen: tuple[str | None, float] | None = None  # which Node, None for no Node, and since when
 
     def look(self, node: Mapping[str, Any], *, stands: bool, now: float, wall: float) -> Known | Pending:
         """The range as of this Node, {} for none. stands: our network is there, of an earlier life; then a Node that is
         old by the wall clock has had its time before we began. now: monotonic seconds; wall: since the epoch."""
-        if not node and not self._late:
-            return Known(self._own, given=False)  # what that server gives, too: static pods need not wait for it
-        if not node:
-            return Pending("the Node is not registered yet", GRACE_SECONDS)
         given = cidrs(node)
         if given or not self._late:
             return self._of(given)
-        uid = str((node.get("metadata") or {}).get("uid") or "")
-        if self._seen[0] != uid or not self._seen[1]:
-            self._seen = (uid, now)
-        left = GRACE_SECONDS - max(now - self._seen[1], _age(node, wall) if stands else 0.0)
+        which = str((node.get("metadata") or {}).get("uid") or "") if node else None
+        if self._seen is None or self._seen[0] != which:
+            self._seen = (which, now)
+        left = GRACE_SECONDS - max(now - self._seen[1], _age(node, wall) if stands and node else 0.0)
         if left > 0:
-            return Pending("the Node has no podCIDR yet", left)
+            return Pending("the Node has no podCIDR yet" if node else "the Node is not registered yet", left)
         return Known(self._own, given=False)
 
     def _of(self, given: tuple[str, ...]) -> Known:

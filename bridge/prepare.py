@@ -3,7 +3,7 @@
 Asked of the runtime, never assumed: a runtime that has a network and its images is only read. What fails is tried again
 and stands in the node's Ready condition meanwhile: `network_trouble`, which pods of the host's network do not mind, and
 `trouble`. The first network is written once the pods' range is known (bridge.podrange): no pod has an address of
-another one.
+another one. Where the API server is away that is the instance's own after a while, so that static pods run.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Preparation:
     """Prepares the runtime, again whenever it has lost its network or its pause image or the node's pod range has
     changed. node(): the Node, empty while there is none. on_ready() is called when pods can be started that could not
-    before."""
+    before. making(): whether a sandbox is being made."""
 
     def __init__(
         self,
@@ -38,11 +38,13 @@ class Preparation:
         runtime: Runtime,
         node: Callable[[], Mapping[str, Any]],
         on_ready: Callable[[], None],
+        making: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._runtime = runtime
         self._node = node
         self._on_ready = on_ready
+        self._making = making
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._trouble = "the runtime is not prepared yet"
@@ -50,6 +52,7 @@ class Preparation:
         self._range = PodRange(settings.instance.pod_subnet, late=not settings.embedded)
         self._cidrs: tuple[str, ...] | None = None
         self._told: tuple[Known, bool] | None = None
+        self._provisional = False  # whether the network was made for want of a Node: the next pod waits for its range
         self._due = LOOK
         self._pause = ""
 
@@ -60,6 +63,8 @@ class Preparation:
 
     def network_trouble(self) -> str:
         """Why no sandbox with a network of its own can be started; empty when it can, as far as we know."""
+        if self._provisional and self._node():
+            return "the Node was not there yet when the network was made"
         with self._lock:
             return self._network_trouble
 
@@ -136,11 +141,19 @@ class Preparation:
         if not network.foreign_files(folder, instance) and (node or not stands):
             found = self._range.look(node, stands=stands, now=time.monotonic(), wall=time.time())
             if isinstance(found, Pending):
+                self._provisional = False
                 return found, False
-            settled = network.ensure_network(self._runtime, self._settings, found.subnet)
+            settled = network.ensure_network(
+                self._runtime, self._settings, found.subnet, making=self._making, hold=self._hold
+            )
             self._tell(found, settled=settled)
+            self._provisional = not node and not self._settings.embedded
         network.wait_ready(self._runtime, process.wait)
         return None, settled
+
+    def _hold(self) -> None:
+        """No sandbox with a network of its own is begun until the other range is there."""
+        self._set_network("the pod network gets another range", level=logging.INFO)
 
     def _tell(self, found: Known, *, settled: bool) -> None:
         """Once, and again where it is another one."""
@@ -152,8 +165,8 @@ class Preparation:
             log.warning("pods use the bridge %s: new ones get addresses of %s once they are gone", bridge, found.subnet)
         elif not found.given and not self._settings.embedded:
             log.warning(
-                "the cluster has given the node no range of pod addresses: %s serves, which other nodes have no route "
-                "to; a podCIDR that comes later is taken once no pod runs",
+                "nobody has given the node a range of pod addresses: %s serves, which other nodes have no route to; a "
+                "podCIDR that comes later is taken once no pod runs",
                 found.subnet,
             )
 

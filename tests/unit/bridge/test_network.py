@@ -78,7 +78,15 @@ def test_another_range_replaces_it_unless_pods_use_it(
     assert not network.ensure_network(runtime, SETTINGS, other)
     assert "10.9.8.0/24" in path.read_text()
     monkeypatch.setattr(network, "_ports", lambda _: [])
+    without: list[bool] = []
+
+    def forgets(_: Runtime) -> str | None:
+        without.append(not path.exists())
+        return "cni plugin not initialized" if len(without) > 1 else None
+
+    monkeypatch.setattr(network, "not_ready", forgets)
     assert network.ensure_network(runtime, SETTINGS, other)
+    assert without == [True, True], "the runtime has forgotten the old one before the new one is there"
     assert "10.9.9.0/24" in path.read_text()
 
 

@@ -29,9 +29,21 @@ def test_a_cluster_of_ipv6_alone_leaves_our_own() -> None:
     assert look(PodRange(OWN, late=True), node(podCIDRs=["fd00::/64"]), 100.0) == Known(OWN, given=False)
 
 
-def test_without_a_node_nothing_is_known_of_a_cluster() -> None:
+def test_no_node_at_all_is_given_time_too_and_then_our_own_serves() -> None:
+    """With the API server away static pods start."""
     found = PodRange(OWN, late=True)
-    assert [type(look(found, {}, now)) for now in (0.0, 1e6)] == [Pending, Pending]
+    assert look(found, {}, 100.0) == Pending("the Node is not registered yet", GRACE_SECONDS)
+    assert look(found, {}, 100.0 + GRACE_SECONDS - 5) == Pending("the Node is not registered yet", 5.0)
+    assert look(found, {}, 100.0 + GRACE_SECONDS) == Known(OWN, given=False)
+
+
+def test_a_node_that_comes_late_has_time_for_its_range_again() -> None:
+    found = PodRange(OWN, late=True)
+    late = 100.0 + GRACE_SECONDS
+    assert look(found, {}, 100.0) != look(found, {}, late) == Known(OWN, given=False)
+    assert look(found, node(), late, stands=True) == Pending("the Node has no podCIDR yet", GRACE_SECONDS)
+    assert look(found, node(podCIDR="10.9.7.0/24"), late + 1, stands=True) == GIVEN
+    assert look(found, {}, late + 2) == Pending("the Node is not registered yet", GRACE_SECONDS)
 
 
 def test_a_node_without_a_range_is_given_time_from_when_it_was_first_seen() -> None:

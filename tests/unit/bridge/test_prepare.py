@@ -36,10 +36,13 @@ class House:
         self.node: Mapping[str, Any] = NODE
         self.ready = 0
         self.settings = RuntimeSettings(instance=INSTANCE, runtime_endpoint=fake.endpoint, node_name="n")
+        self.making = False
         self._prepare()
 
     def _prepare(self) -> None:
-        self.preparation = Preparation(self.settings, self.runtime, lambda: self.node, self.on_ready)
+        self.preparation = Preparation(
+            self.settings, self.runtime, lambda: self.node, self.on_ready, lambda: self.making
+        )
 
     def join(self) -> None:
         """From here on a cluster is joined."""
@@ -71,6 +74,7 @@ def house(fake: FakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     info = {"config": {"sandboxImage": PAUSE}, "cniconfig": {"PluginConfDir": str(tmp_path)}}
     monkeypatch.setattr(images_local, "status_info", lambda _: info)
     monkeypatch.setattr(network, "status_info", lambda _: info)
+    monkeypatch.setattr(network, "_FORGET_SECONDS", 0.0)  # the fake has a network whatever lies in that folder
     fake.registry.add(PAUSE)
     house = House(fake, tmp_path)
     yield house
@@ -131,7 +135,23 @@ def test_a_cluster_that_gives_no_range_is_waited_for_and_then_our_own_serves(
     house.process.wait(0.1)
     assert house.once()
     assert (house.preparation.network_trouble(), house.network()) == ("", str(INSTANCE.pod_subnet))
-    assert caplog.text.count("the cluster has given the node no range") == 1
+    assert caplog.text.count("nobody has given the node a range") == 1
+
+
+def test_with_the_api_server_away_static_pods_get_a_network_and_a_range_that_comes_later_is_taken(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(podrange, "GRACE_SECONDS", 0.2)
+    house.join()
+    house.node = {}
+    assert house.once()
+    assert (house.preparation.network_trouble(), house.network()) == ("the Node is not registered yet", None)
+    wait_for("a network", lambda: house.once() and house.network() == str(INSTANCE.pod_subnet))
+    assert (house.preparation.network_trouble(), house.ready) == ("", 2)
+    house.node = NODE
+    assert house.preparation.network_trouble() == "the Node was not there yet when the network was made"
+    assert house.once()
+    assert (house.preparation.network_trouble(), house.network(), house.ready) == ("", "10.9.7.0/24", 3)
 
 
 def test_a_range_that_comes_while_pods_run_is_taken_once_they_are_gone(
@@ -150,6 +170,27 @@ def test_a_range_that_comes_while_pods_run_is_taken_once_they_are_gone(
     monkeypatch.setattr(network, "_ports", lambda _: [])
     assert house.once()
     assert house.network() == "10.9.7.0/24"
+
+
+def test_a_sandbox_that_is_being_made_keeps_the_range_and_none_begins_while_it_changes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert house.once()
+    house.node = {**NODE, "spec": {"podCIDR": "10.9.8.0/24"}}
+    house.making = True
+    assert house.once()
+    assert (house.preparation.network_trouble(), house.network()) == ("", "10.9.7.0/24")
+    told: list[str] = []
+
+    def seen(_: object) -> list[str]:
+        told.append(house.preparation.network_trouble())
+        return []
+
+    monkeypatch.setattr(network, "_ports", seen)
+    house.making = False
+    assert house.once()
+    assert told == ["", "the pod network gets another range"]
+    assert (house.preparation.network_trouble(), house.network()) == ("", "10.9.8.0/24")
 
 
 def test_a_network_of_the_embedded_server_waits_for_no_node(house: House) -> None:
@@ -187,7 +228,7 @@ def test_a_range_that_comes_is_taken_at_once(house: House) -> None:
 def test_a_network_that_fails_leaves_the_rest_ready(
     house: House, fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise Refused("iptables is not there")
 
     monkeypatch.setattr(network, "ensure_network", refuse)

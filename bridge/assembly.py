@@ -5,9 +5,10 @@ are called. Nothing calls before `start`.
 """
 
 import threading
+from datetime import UTC, datetime
 from math import inf
 
-from bridge import preemption
+from bridge import oom, preemption
 from bridge.actions import Eviction
 from bridge.admission import Admission
 from bridge.answers import Answers
@@ -23,6 +24,7 @@ from bridge.guest import WARNING, Guest
 from bridge.imagegc import ImageCollector, Policy
 from bridge.images import Images
 from bridge.images_local import SHELL_IMAGE
+from bridge.kernellog import KernelLog
 from bridge.kubelet_metrics import KubeletMetrics
 from bridge.logrotation import LogRotation
 from bridge.node import NodeStatus
@@ -44,7 +46,7 @@ from vkcri.config import RuntimeSettings
 from vkcri.lifecycle import Process
 from vkcri.metrics import Metrics
 from vkcri.queue import Publisher, Subscription
-from vkcri.queue.events import EventRecorder, node_reference
+from vkcri.queue.events import EventRecorder
 
 TOPICS = ("pod-status", "node-status", "events")
 
@@ -105,6 +107,7 @@ class Bridge:
         self.image_collector = self._make_image_collector()
         self.collector = self._make_collector()
         self.evictor = self._make_evictor(limits)
+        self.kernel_log = KernelLog(self._system_oom)
         self._serve()
 
     def start(self) -> None:
@@ -125,6 +128,7 @@ class Bridge:
             self.image_collector,
             self.evictor,
             self.rotation,
+            self.kernel_log,
         ):
             part.start(process)
         process.start_thread("announce", self._announce, may_end=True)
@@ -220,7 +224,7 @@ class Bridge:
             self.roster.workers,
             self.stats.gatherer,
             self._counts.node.evictions.add,
-            self._node_event,
+            self.guest.node_event,
             thresholds=limits,
             transition=settings.eviction_pressure_transition_period,
             most_grace=settings.eviction_max_pod_grace_period,
@@ -239,13 +243,12 @@ class Bridge:
                 settings.image_minimum_gc_age,
                 settings.image_maximum_gc_age,
             ),
-            self._node_event,
+            self.guest.node_event,
             self._counts.resources.removed_images.add,
         )
 
-    def _node_event(self, reason: str, message: str) -> None:
-        """A warning about the node."""
-        self.guest.recorder.event(node_reference(self._settings.node_name), WARNING, reason, message)
+    def _system_oom(self, message: str, when: float) -> None:
+        self.guest.node_event(oom.SYSTEM_OOM, message, datetime.fromtimestamp(when, UTC))
 
     def _make_collector(self) -> Collector:
         guest = self.guest

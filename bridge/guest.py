@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from bridge.actions import Problem
@@ -24,7 +25,7 @@ from bridge.volumes import Volumes
 from vkcri.api import pods
 from vkcri.config import RuntimeSettings
 from vkcri.metrics import Metrics
-from vkcri.queue.events import EventRecorder, pod_reference
+from vkcri.queue.events import EventRecorder, node_reference, pod_reference
 
 NORMAL, WARNING = "Normal", "Warning"
 
@@ -115,6 +116,13 @@ class Guest:
         reference = pod_reference(dict(pod), container, field)
         self.recorder.event(reference, type_, reason, message)
 
+    def node_event(self, reason: str, message: str, at: datetime | None = None) -> None:
+        """Record a warning about the node. at: when it was, if not now."""
+        self.recorder.event(node_reference(self.settings.node_name), WARNING, reason, message, at=at)
+
     def findings(self, pod: Mapping[str, Any], found: Sequence[Finding], container: str | None = None) -> None:
         for item in found:
-            self.event(pod, item.type, item.reason, item.message, container)
+            if item.of_node:
+                self.node_event(item.reason, item.message)
+            else:
+                self.event(pod, item.type, item.reason, item.message, container)

@@ -102,11 +102,13 @@ class Features:
 
 @dataclass(frozen=True)
 class Finding:
-    """An event to record about the pod: its type (Normal, Warning), reason and message."""
+    """An event to record about the pod: its type (Normal, Warning), reason and message. of_node: about the node, a
+    Warning."""
 
     type: str
     reason: str
     message: str
+    of_node: bool = False
 
 
 def _no_file(volume: str, path: str) -> Iterator[bytes]:

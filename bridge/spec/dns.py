@@ -45,13 +45,14 @@ def dns_config(pod: pods.Pod, ctx: PodContext) -> api_pb2.DNSConfig:
 
 
 def findings(pod: pods.Pod, ctx: PodContext) -> tuple[Finding, ...]:
-    """The events that go with dns_config: MissingClusterDNS, DNSConfigForming."""
+    """The events that go with dns_config: MissingClusterDNS, of node and pod, and DNSConfigForming."""
     found = []
     if _is_cluster(pod) and not ctx.cluster_dns:
         message = (
             'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
             'Falling back to "Default" policy.'
         )
+        found.append(Finding("Warning", "MissingClusterDNS", message, of_node=True))
         found.append(Finding("Warning", "MissingClusterDNS", f'pod: "{names.describe(pod)}". {message}'))
     formed = _formed(pod, ctx)
     servers, searches = _fitted(formed)

@@ -49,10 +49,13 @@ class EventRecorder:
         reason: str,
         message: str,
         annotations: Mapping[str, str] | None = None,
+        at: datetime | None = None,
     ) -> None:
         """One more time. involved: an ObjectReference; type_: Normal or Warning; reason: a word in CamelCase;
-        annotations: of the Event that this becomes."""
+        annotations: of the Event that this becomes; at: when it was, if not now: who tells the same again after a
+        restart tells the same Event."""
         now = self._clock()
+        when = at or now
         message, key = _cut(message), event_key(involved, type_, reason, _cut(message))
         group = event_key({**involved, "fieldPath": ""}, type_, reason, COMBINED)
         with self._lock:
@@ -60,11 +63,11 @@ class EventRecorder:
                 message, key = _cut(COMBINED + message), group
             entry = self._entries.get(key)
             if entry is None:
-                entry = self._new(involved, type_, reason, message, now)
+                entry = self._new(involved, type_, reason, message, when)
             if annotations:
                 entry["annotations"] = dict(annotations)
             entry["count"] += 1
-            entry |= {"lastTimestamp": _format(now), "message": message}
+            entry |= {"lastTimestamp": _format(when), "message": message}
             self._entries[key] = entry
             self._entries.move_to_end(key)
             self._seen[key] = now

@@ -201,6 +201,13 @@ def test_starts_and_the_deadline_are_told_in_the_kubelets_words(node: Node) -> N
     }
 
 
+def test_a_cluster_dns_server_that_is_missing_is_told_of_pod_and_node(node: Node) -> None:
+    uid = node.put(pod("dns", dnsPolicy="ClusterFirst"))
+    node.running(uid)
+    of_pod, of_node = (node.events(who)["MissingClusterDNS"] for who in (uid, NODE))
+    assert of_pod == f'pod: "dns_default({uid})". {of_node}'
+
+
 def test_an_operation_for_which_there_is_no_thread_is_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     real, refused = Process.start_thread, list[str]()
 

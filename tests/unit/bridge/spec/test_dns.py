@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.spec import ResolvConf, dns, sandbox_findings
+from bridge.spec import Finding, ResolvConf, dns, sandbox_findings
 from tests.unit.bridge.spec.make import context, pod
 
 NODE = ResolvConf(("1.1.1.1",), ("corp.example",), ("timeout:2",))
@@ -54,12 +54,13 @@ def test_policy_none_has_only_the_pods_own() -> None:
 
 def test_without_cluster_dns_the_node_is_asked_and_an_event_says_so() -> None:
     assert formed(cluster_dns=()) == NODE
-    (finding,) = sandbox_findings(pod(), context(resolv_conf=NODE))
-    assert (finding.type, finding.reason) == ("Warning", "MissingClusterDNS")
-    assert finding.message == (
-        'pod: "web_shop(u-1)". kubelet does not have ClusterDNS IP configured and cannot create Pod using '
-        '"ClusterFirst" policy. Falling back to "Default" policy.'
+    of_node, of_pod = sandbox_findings(pod(), context(resolv_conf=NODE))
+    message = (
+        'kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. '
+        'Falling back to "Default" policy.'
     )
+    assert of_node == Finding("Warning", "MissingClusterDNS", message, of_node=True)
+    assert of_pod == Finding("Warning", "MissingClusterDNS", f'pod: "web_shop(u-1)". {message}')
 
 
 @pytest.mark.parametrize("spec", [{"dnsPolicy": "Default"}, {"dnsPolicy": "None"}, {"hostNetwork": True}])

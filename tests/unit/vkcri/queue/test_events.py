@@ -140,3 +140,15 @@ def test_the_message_of_many_is_cut_too(publisher: Publisher, recorder: EventRec
     message = list(entries(publisher).values())[-1]["message"]
     assert message.startswith("(combined from similar events): 999")
     assert len(message) == 1024
+
+
+def test_what_was_before_has_its_own_time_and_is_kept_from_now_on(
+    publisher: Publisher, recorder: EventRecorder, clock: Clock
+) -> None:
+    for _ in range(2):
+        recorder.event(pod_reference(POD), "Warning", "SystemOOM", "m", at=clock.now - timedelta(minutes=50))
+    clock.now += timedelta(minutes=30)
+    recorder.collect()
+    (value,) = entries(publisher).values()
+    assert (value["count"], value["firstTimestamp"]) == (2, "2026-11-23T11:10:00Z")
+    assert value["lastTimestamp"] == value["firstTimestamp"]

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from vkcri.apiserver import (
     admission,
+    apparmor,
     defaults,
     deletion,
     labelkeys,
@@ -57,6 +58,7 @@ def prepare_create(resource: Resource, obj: Mapping[str, Any], ctx: RequestConte
     defaults.apply(resource, new)
     if resource.key == "/pods":
         labelkeys.apply(new)
+        ctx.warnings.extend(apparmor.apply(new))
     admission.admit_create(resource, new, ctx)
     if resource.key in _WITH_GENERATION:
         new["metadata"]["generation"] = 1

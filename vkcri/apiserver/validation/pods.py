@@ -8,9 +8,17 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from vkcri.api import pods
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import containers, environment, fields, resources, scheduling, security, volumes
+from vkcri.apiserver.validation import (
+    containers,
+    environment,
+    fields,
+    pods_annotations,
+    resources,
+    scheduling,
+    security,
+    volumes,
+)
 
 Errors = Iterator[FieldError]
 _RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
@@ -38,7 +46,7 @@ def validate(pod: Mapping[str, Any]) -> Errors:
     yield from security.validate_pod(spec)
     yield from _dns(spec)
     yield from _host(spec)
-    yield from _mirror(pod)
+    yield from pods_annotations.validate(pod)
 
 
 def validate_policies(spec: Mapping[str, Any]) -> Errors:
@@ -126,13 +134,3 @@ def _host(spec: Mapping[str, Any]) -> Errors:
         for field, told in (("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")):
             if spec.get(field):
                 yield fields.forbidden(f"spec.{told}", "when `hostUsers` is false")
-
-
-def _mirror(pod: Mapping[str, Any]) -> Errors:
-    if pods.is_mirror(pod) and not pods.spec(pod).get("nodeName"):
-        path = f"metadata.annotations[{pods.MIRROR_ANNOTATION}]"
-        yield fields.invalid(
-            path,
-            pods.annotations(pod)[pods.MIRROR_ANNOTATION],
-            "must set spec.nodeName if mirror pod annotation is set",
-        )

@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from vkcri.api import pods, restarts
+from vkcri.api import restarts
 from vkcri.apiserver.status import FieldError
-from vkcri.apiserver.validation import fields, scheduling
+from vkcri.apiserver.validation import fields, pods_annotations, scheduling
 
 Errors = Iterator[FieldError]
 _MUTABLE: Final = (
@@ -24,7 +24,7 @@ _LISTS: Final = ("containers", "initContainers")
 
 def validate(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
     """An update of a pod itself."""
-    yield from _mirror_annotation(new, old)
+    yield from pods_annotations.validate_update(new, old)
     spec, before = new.get("spec") or {}, old.get("spec") or {}
     for field in _LISTS:
         if len(spec.get(field) or []) != len(before.get(field) or []):
@@ -37,17 +37,6 @@ def validate(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
     allowed = _with_allowed_changes(spec, before)
     if allowed != before:
         yield fields.forbidden("spec", f"{_MUTABLE}\n{difference(allowed, before)}")
-
-
-def _mirror_annotation(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
-    """What it says of which static pod a mirror pod shows, and whether it is one, stays
-    (ValidatePodSpecificAnnotationUpdates)."""
-    said, before = (pods.annotations(pod).get(pods.MIRROR_ANNOTATION) for pod in (new, old))
-    if said != before:
-        text = (
-            "may not add mirror pod annotation" if before is None else "may not remove or update mirror pod annotation"
-        )
-        yield fields.forbidden(f"metadata.annotations[{pods.MIRROR_ANNOTATION}]", text)
 
 
 def _images(spec: Mapping[str, Any]) -> Errors:
@@ -138,7 +127,7 @@ def _text(value: Any) -> str:
 def validate_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> Errors:
     """Addresses at most one of each family; a status never brings a container that has ended back to life where
     nothing restarts it."""
-    yield from _mirror_annotation(new, old)
+    yield from pods_annotations.validate_update(new, old)
     yield from _addresses(new.get("status") or {})
     spec = old.get("spec") or {}
     if restarts.may_restart_all(spec):

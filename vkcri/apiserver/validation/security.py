@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from vkcri.apiserver import apparmor
 from vkcri.apiserver.status import FieldError
 from vkcri.apiserver.validation import fields
 
@@ -69,8 +70,12 @@ def _common(path: str, context: Mapping[str, Any]) -> Errors:
         if profile is None:
             continue
         where, kind = f"{path}.{name}", profile.get("type") or ""
-        yield from fields.one_of(f"{where}.type", kind, _PROFILES)
+        if not kind:
+            yield fields.required(f"{where}.type", f"type is required when {name} is set")
+        yield from fields.one_of(f"{where}.type", kind, _PROFILES, optional=True)
         local = profile.get("localhostProfile")
+        if name == "appArmorProfile" and kind not in _PROFILES:
+            continue
         if kind == "Localhost" and not local:
             yield fields.required(f"{where}.localhostProfile", f"must be set when {told} type is Localhost")
         elif kind != "Localhost" and local is not None:
@@ -79,6 +84,16 @@ def _common(path: str, context: Mapping[str, Any]) -> Errors:
             yield fields.invalid(f"{where}.localhostProfile", given if name == "seccompProfile" else local, text)
         elif local and name == "seccompProfile":
             yield from fields.local_path(f"{where}.localhostProfile", local)
+        elif local:
+            yield from _apparmor_name(f"{where}.localhostProfile", local)
+
+
+def _apparmor_name(path: str, name: str) -> Errors:
+    """Of a profile that the node has."""
+    if name != name.strip():
+        yield fields.invalid(path, name, "must not be padded with whitespace")
+    if len(name.encode()) > apparmor.LONGEST_PROFILE:
+        yield fields.too_long(path, apparmor.LONGEST_PROFILE)
 
 
 def _identity(path: str, value: int) -> Errors:

@@ -336,6 +336,26 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         f"{MAIN}.securityContext.seccompProfile.localhostProfile",
         "Required value",
     ),
+    (
+        main(securityContext={"seccompProfile": {}}),
+        f"{MAIN}.securityContext.seccompProfile.type",
+        "Required value: type is required when seccompProfile is set",
+    ),
+    (
+        main(securityContext={"appArmorProfile": {"localhostProfile": "x"}}),
+        f"{MAIN}.securityContext.appArmorProfile.type",
+        "Required value: type is required when appArmorProfile is set",
+    ),
+    (
+        main(securityContext={"appArmorProfile": {"type": "Localhost", "localhostProfile": " x"}}),
+        f"{MAIN}.securityContext.appArmorProfile.localhostProfile",
+        "must not be padded with whitespace",
+    ),
+    (
+        pod(securityContext={"appArmorProfile": {"type": "Localhost", "localhostProfile": "x" * 4096}}),
+        "spec.securityContext.appArmorProfile.localhostProfile",
+        "may not be more than 4095 bytes",
+    ),
     # placement
     (pod(nodeSelector={"a": "b c"}), "spec.nodeSelector", "a valid label"),
     (pod(tolerations=[{"operator": "Equal"}]), "spec.tolerations[0].operator", "operator must be Exists when `key`"),

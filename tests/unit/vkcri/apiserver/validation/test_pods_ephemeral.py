@@ -9,6 +9,7 @@ from tests.unit.vkcri.apiserver.house import NODE, House, container
 from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
+RULE = {"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}
 
 
 def debugger(name: str = "debugger", **fields: Any) -> Object:
@@ -89,8 +90,12 @@ def test_one_that_is_there_neither_changes_nor_goes(house: House) -> None:
         ({"targetContainerName": "debugger"}, "targetContainerName", "Not found"),
         ({"ports": [{"containerPort": 80}]}, "ports", "cannot be set"),
         ({"resources": {"limits": {"cpu": "1"}}}, "resources", "cannot be set"),
+        ({"resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]}, "resizePolicy", "cannot be set"),
         ({"restartPolicy": "Always"}, "restartPolicy", "cannot be set"),
+        ({"restartPolicyRules": [RULE]}, "restartPolicyRules", "cannot be set"),
         ({"livenessProbe": {"exec": {"command": ["x"]}}}, "livenessProbe", "cannot be set"),
+        ({"readinessProbe": {"tcpSocket": {"port": 80}}}, "readinessProbe", "cannot be set"),
+        ({"startupProbe": {}}, "startupProbe", "cannot be set"),
         ({"lifecycle": {}}, "lifecycle", "cannot be set"),
     ],
 )

@@ -24,6 +24,7 @@ from bridge.admit import Refusal, admit, fits, place, wants_strict_groups
 from bridge.allocation import Allocation, allocation_of, applied, order, remembered
 from bridge.eviction import pressure
 from bridge.outcome import EVICTED
+from bridge.spec.sysctls import SAFE, Allowlist
 from vkcri.api import pods, resources
 
 Pod = Mapping[str, Any]
@@ -42,7 +43,8 @@ class Admission:
     too, and it is asked only for a pod that wants them, since it may raise Unavailable. on_granted(uid): what the pod
     had waited for may be there, a resize or its room; called on the thread that made the room. on_preempted(uid,
     resource): the pod must end for a critical one that lacks the resource first of all; called on the thread that asked
-    for that one. clock(): seconds since the epoch."""
+    for that one. pressures(): what the node is short of; allowed_sysctls: as `admit` takes them; clock(): seconds since
+    the epoch."""
 
     def __init__(
         self,
@@ -54,7 +56,9 @@ class Admission:
         on_preempted: Callable[[str, str], None] = lambda _uid, _resource: None,
         pressures: Callable[[], Collection[str]] = tuple,
         clock: Callable[[], float] = time.time,
+        allowed_sysctls: Allowlist = SAFE,
     ) -> None:
+        self._sysctls = allowed_sysctls
         self._clock = clock
         self._pressures = pressures
         self._strict_groups = strict_groups
@@ -178,7 +182,13 @@ class Admission:
             return Refusal(EVICTED, short)
         strict = wants_strict_groups(pod) and self._strict_groups()
         refusal = admit(
-            pod, self._others(uid), self._allocatable(), self._node(), strict_groups=strict, requests=self._requests_of
+            pod,
+            self._others(uid),
+            self._allocatable(),
+            self._node(),
+            strict_groups=strict,
+            allowed_sysctls=self._sysctls,
+            requests=self._requests_of,
         )
         return self._preempt(pod, refusal) if refusal is not None and pods.is_critical(pod) else refusal
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from bridge import unsupported
-from bridge.spec import names, security
+from bridge.spec import names, sysctls
 from vkcri.api import pods, quantities, resources, selectors
 from vkcri.errors import Invalid
 
@@ -43,11 +43,13 @@ def admit(
     node: Mapping[str, Any],
     *,
     strict_groups: bool = False,
+    allowed_sysctls: sysctls.Allowlist = sysctls.SAFE,
     requests: Callable[[Pod], resources.Amounts] = resources.pod_requests,
 ) -> Refusal | None:
     """None if the node takes the pod beside those admitted. allocatable: amounts by resource name; node: the Node;
-    strict_groups: whether the runtime can leave out the groups that an image gives its user; requests: `pod_requests`,
-    or what remembers its answers for the pods admitted."""
+    strict_groups: whether the runtime can leave out the groups that an image gives its user; allowed_sysctls: the
+    kernel parameters that a pod may set; requests: `pod_requests`, or what remembers its answers for the pods
+    admitted."""
     try:
         names.check_names(pod)
         _check_mounts(pod)
@@ -62,7 +64,7 @@ def admit(
     if wants_strict_groups(pod) and not strict_groups:
         message = "SupplementalGroupsPolicy=Strict is not supported in this node"
         return Refusal("SupplementalGroupsPolicyNotSupported", message)
-    sysctl = security.forbidden_sysctl(pod)
+    sysctl = sysctls.forbidden(pod, allowed_sysctls)
     if sysctl is not None:
         return Refusal("SysctlForbidden", sysctl)
     return fits(pod, admitted, allocatable, node, requests)

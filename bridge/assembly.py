@@ -35,6 +35,7 @@ from bridge.relist import Relist
 from bridge.roster import Roster
 from bridge.runtime import Runtime
 from bridge.schedule import Scheduler
+from bridge.spec.sysctls import allowlist
 from bridge.stats.assembly import Stats
 from bridge.userns import UserNamespaces
 from bridge.volumes import Volumes
@@ -196,6 +197,7 @@ class Bridge:
             on_granted=lambda uid: self.roster.wake(uid),
             on_preempted=self._preempt,
             pressures=lambda: self.evictor.conditions,
+            allowed_sysctls=allowlist(self._settings.allowed_unsafe_sysctls),
         )
 
     def _preempt(self, uid: str, resource: str) -> None:

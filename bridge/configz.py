@@ -10,7 +10,9 @@ from vkcri.config import RuntimeSettings
 
 def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict[str, Any]:
     """dns: the pods' name servers as of now. Names and units are kubelet.config.k8s.io/v1beta1's."""
+    unsafe = [part.strip() for part in settings.allowed_unsafe_sysctls.split(",") if part.strip()]
     return {
+        **({"allowedUnsafeSysctls": unsafe} if unsafe else {}),
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": True,
         "cgroupRoot": settings.instance.cgroup_root,

@@ -17,6 +17,7 @@ from bridge.cgroup_driver import refuse_systemd
 from bridge.eviction.thresholds import settings_thresholds
 from bridge.rival import refuse_rival
 from bridge.runtime import Runtime
+from bridge.spec.sysctls import allowlist
 from vkcri.config import RuntimeSettings, load
 from vkcri.errors import ConfigError, Refused, Unavailable
 from vkcri.lifecycle import Process, program_main
@@ -37,6 +38,7 @@ def run(process: Process, settings: RuntimeSettings) -> None:
 def check(settings: RuntimeSettings) -> str:
     """What --check says besides the settings."""
     settings_thresholds(settings)
+    allowlist(settings.allowed_unsafe_sysctls)
     if settings.provider:
         _provider(settings.provider)
         return f"provider {settings.provider}"

@@ -178,6 +178,9 @@ class RuntimeSettings(ClusterSettings):
     pod_pids_limit: int = setting(
         -1, "processes that a pod may have; -1: no limit of its own, as the kubelet's default"
     )
+    allowed_unsafe_sysctls: str = setting(
+        "", "kernel parameters that pods may set beside the safe ones: NAME or PREFIX*, by comma"
+    )
     runtime_handlers: str = setting(
         "",
         "further handlers of our own containerd, for RuntimeClasses: NAME or NAME=/PATH/OF/AN/OCI/RUNTIME, by comma",

@@ -5,7 +5,7 @@ annotation, and no port mapping for a hostNetwork pod (there is nothing to map).
 """
 
 from bridge.pb.runtime.v1 import api_pb2
-from bridge.spec import dns, names, resources, security
+from bridge.spec import dns, names, resources, security, sysctls
 from bridge.spec.context import Finding, PodContext
 from vkcri.api import pods
 from vkcri.errors import Invalid
@@ -29,7 +29,7 @@ def sandbox_config(pod: pods.Pod, ctx: PodContext, attempt: int) -> api_pb2.PodS
         linux=api_pb2.LinuxPodSandboxConfig(
             cgroup_parent=ctx.cgroup_parent,
             security_context=security.sandbox_security(pod, ctx),
-            sysctls=security.sysctls(pod),
+            sysctls=sysctls.set_by(pod),
             overhead=resources.overhead_resources(pod),
             resources=resources.sandbox_resources(pod),
         ),

@@ -4,7 +4,7 @@ Pure.
 A request that this runtime does not vouch for is refused here, never dropped.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2
@@ -29,22 +29,6 @@ MASKED_PATHS = (
     "/sys/devices/virtual/powercap",
 )
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-SAFE_SYSCTLS = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_wmem",
-    }
-)
 _APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 _MOST_ID = 2**31 - 1
 USER_IDS = 65536  # of a pod with users of its own, from 0 on
@@ -166,36 +150,6 @@ def no_user_namespaces(features: Features) -> str:
     """Why hostUsers: false cannot be had, in the kubelet's words."""
     who = f'RuntimeClass handler "{features.handler}"' if features.handler else "runtime"
     return f"can't set `spec.hostUsers: false`, {who} does not support user namespaces"
-
-
-def sysctls(pod: pods.Pod) -> dict[str, str]:
-    """The pod's sysctls, with dots as separators."""
-    return {normal_sysctl(str(item["name"])): str(item["value"]) for item in _pod_context(pod).get("sysctls") or []}
-
-
-def normal_sysctl(name: str) -> str:
-    """`net/ipv4/conf/eth0.100/x` and `net.ipv4.x` as one spelling: the first separator decides, as in sysctl(8)."""
-    slash, dot = name.find("/"), name.find(".")
-    if slash < 0 or (0 <= dot < slash):
-        return name
-    return name.translate(str.maketrans("/.", "./"))
-
-
-def forbidden_sysctl(pod: pods.Pod, allowed: Collection[str] = ()) -> str | None:
-    """The message of a SysctlForbidden refusal, or None: only safe sysctls and `allowed` (names or PREFIX*) may be set,
-    and none of a namespace that the pod shares with the node."""
-    for name in sysctls(pod):
-        if name not in SAFE_SYSCTLS and not any(_allows(pattern, name) for pattern in allowed):
-            return f'forbidden sysctl: "{name}" not allowlisted'
-        if name.startswith("net.") and pods.spec(pod).get("hostNetwork"):
-            return f'forbidden sysctl: "{name}" not allowed with host net enabled'
-        if name.startswith(("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")) and pods.spec(pod).get("hostIPC"):
-            return f'forbidden sysctl: "{name}" not allowed with host ipc enabled'
-    return None
-
-
-def _allows(pattern: str, name: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 def _pod_context(pod: pods.Pod) -> Context:

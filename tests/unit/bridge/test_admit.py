@@ -8,6 +8,7 @@ import pytest
 from bridge.admission import Admission
 from bridge.admit import Refusal, admit
 from bridge.allocation import allocation_of
+from bridge.spec.sysctls import allowlist
 from bridge.unsupported import unsupported
 from tests.unit.bridge.building import a_pod, spec
 from vkcri.api import pods, resources
@@ -113,6 +114,10 @@ class TestPlace:
 def test_unsafe_sysctls_are_forbidden() -> None:
     pod = a_pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]})
     assert (admit(pod, [], ROOM, {}) or Refusal("", "")).reason == "SysctlForbidden"
+    assert admit(pod, [], ROOM, {}, allowed_sysctls=allowlist("kernel.msg*")) is None
+    admission = Admission(lambda: ROOM, dict, allowed_sysctls=allowlist("kernel.msgmax"))
+    admission.offer("a", pod)
+    assert admission.verdict("a") is None
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
-from bridge.spec import Features, ImageRef, Prepared, container_config, sandbox_config
-from bridge.spec.security import MASKED_PATHS, READONLY_PATHS, forbidden_sysctl, normal_sysctl
+from bridge.spec import Features, ImageRef, Prepared, container_config, sandbox_config, sysctls
+from bridge.spec.security import MASKED_PATHS, READONLY_PATHS
 from tests.unit.bridge.spec.make import container, context, pod
-from vkcri.errors import Invalid
+from vkcri.errors import ConfigError, Invalid
 
 
 def made(
@@ -225,23 +225,37 @@ def test_the_sandbox_runs_as_the_pod_says_and_with_the_runtimes_seccomp() -> Non
     ],
 )
 def test_sysctls_have_one_spelling(written: str, normal: str) -> None:
-    assert normal_sysctl(written) == normal
+    assert sysctls.normal(written) == normal
 
 
 @pytest.mark.parametrize(
     ("name", "spec", "allowed", "forbidden"),
     [
-        ("kernel.shm_rmid_forced", {}, (), False),
-        ("net/ipv4/tcp_syncookies", {}, (), False),
-        ("net.core.somaxconn", {}, (), True),
-        ("net.core.somaxconn", {}, ("net.core.*",), False),
-        ("net.core.somaxconn", {}, ("net.core.somaxconn",), False),
-        ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, (), True),
-        ("kernel.shm_rmid_forced", {"hostIPC": True}, (), True),
+        ("kernel.shm_rmid_forced", {}, "", ""),
+        ("net.ipv4.tcp_syncookies", {}, "", ""),
+        ("net.ipv4.tcp_notsent_lowat", {}, "", ""),
+        ("net.core.somaxconn", {}, "", "not allowlisted"),
+        ("net.core.somaxconn", {}, "net.core.*", ""),
+        ("net.core.somaxconn", {}, "kernel.msg*, net/core/somaxconn", ""),
+        ("net.core.somaxconn", {"hostNetwork": True}, "net.core.*", "not allowed with host Net enabled"),
+        ("net.ipv4.tcp_syncookies", {"hostNetwork": True}, "", "not allowed with host Net enabled"),
+        ("kernel.shm_rmid_forced", {"hostIPC": True}, "", "not allowed with host IPC enabled"),
+        ("kernel.shm_next_id", {"hostIPC": True}, "kernel.shm*", "not allowed with host IPC enabled"),
+        ("kernel.shm_next_id", {}, "kernel.shm*", ""),
+        ("kernel.domainname", {"hostNetwork": True}, "kernel.domainname", ""),
+        ("user.max_pid_namespaces", {}, "user.*", "not allowed with host User enabled"),
+        ("user.max_pid_namespaces", {"hostUsers": False}, "user.*", ""),
     ],
 )
 def test_only_safe_or_allowed_sysctls_of_the_pods_own_namespaces(
-    name: str, spec: dict[str, Any], allowed: tuple[str, ...], forbidden: bool
+    name: str, spec: dict[str, Any], allowed: str, forbidden: str
 ) -> None:
     found = pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec)
-    assert (forbidden_sysctl(found, allowed) is not None) is forbidden
+    told = sysctls.forbidden(found, sysctls.allowlist(allowed))
+    assert told == (f'forbidden sysctl: "{name}" {forbidden}' if forbidden else None)
+
+
+@pytest.mark.parametrize("setting", ["net.core.*,kernel.pid_max", "vm.*", "Net.core", "net.*.x", "net. core", "*"])
+def test_a_parameter_without_a_namespace_is_allowed_to_nobody(setting: str) -> None:
+    with pytest.raises(ConfigError, match="allowed_unsafe_sysctls"):
+        sysctls.allowlist(setting)

@@ -196,7 +196,7 @@ class Admission:
         """Make room for a critical pod that lacks nothing but that. The lock is held."""
         if not refusal.missing:
             return refusal
-        elsewhere = place(pod, self._node())
+        elsewhere = place(pod, self._others(), self._node())
         if elsewhere is not None:
             return elsewhere
         missing = dict(refusal.missing)

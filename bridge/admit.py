@@ -12,7 +12,7 @@ from typing import Any
 
 from bridge import unsupported
 from bridge.spec import names, sysctls
-from vkcri.api import pods, quantities, resources, selectors
+from vkcri.api import placement, pods, quantities, resources, selectors
 from vkcri.errors import Invalid
 
 Pod = Mapping[str, Any]
@@ -79,10 +79,11 @@ def fits(
 ) -> Refusal | None:
     """None if there is room for the pod and it may be on this node: what a pod that runs is judged by when it asks for
     other resources. Whether it may run at all was settled when it was taken, perhaps by another version."""
-    used = [requests(other) for other in admitted]
+    others = list(admitted)
+    used = [requests(other) for other in others]
     room = {**_advertised(node), **allocatable}
     wanted = {name: amount for name, amount in resources.pod_requests(pod).items() if _is_counted(name, room)}
-    return _resources(wanted, used, room) or place(pod, node)
+    return _resources(wanted, used, room) or place(pod, others, node)
 
 
 def wants_strict_groups(pod: Pod) -> bool:
@@ -142,10 +143,27 @@ def _out_of(name: str, asked: Fraction, used: Fraction, capacity: Fraction) -> R
     return Refusal(_OUT_OF.get(name, f"OutOf{name}"), message)
 
 
-def place(pod: Pod, node: Mapping[str, Any]) -> Refusal | None:
-    """nodeSelector and required node affinity, which a pod bound by hand may not meet."""
+def place(pod: Pod, others: Iterable[Pod], node: Mapping[str, Any]) -> Refusal | None:
+    """Everything but room that a pod bound by hand may not meet: node affinity, the ports of the node that others have,
+    and taints, of which a kubelet is interested in NoExecute, and for static pods in none."""
+    if not _matches(pod, node):
+        return _predicate("NodeAffinity", placement.NOT_MATCHED)
+    if placement.ports_clash(pod, others):
+        return _predicate("NodePorts", placement.PORTS_TAKEN)
+    taints = [taint for taint in (node.get("spec") or {}).get("taints") or [] if taint.get("effect") == "NoExecute"]
+    if not pods.is_static(pod) and not all(placement.tolerates(pod, taint) for taint in taints):
+        return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+    return None
+
+
+def _predicate(name: str, why: str) -> Refusal:
+    return Refusal(name, f"Predicate {name} failed: {why}")
+
+
+def _matches(pod: Pod, node: Mapping[str, Any]) -> bool:
+    """By nodeSelector and required node affinity. Without a Node there is nothing to match."""
     if not node:
-        return None
+        return True
     labels = (node.get("metadata") or {}).get("labels") or {}
     name = (node.get("metadata") or {}).get("name", "")
     wanted = pods.spec(pod).get("nodeSelector") or {}
@@ -155,7 +173,7 @@ def place(pod: Pod, node: Mapping[str, Any]) -> Refusal | None:
     fits = all(labels.get(key) == value for key, value in wanted.items())
     if fits and affinity is not None:
         fits = any(_term(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
-    return None if fits else Refusal("NodeAffinity", "Predicate NodeAffinity failed")
+    return fits
 
 
 def _term(term: Mapping[str, Any], labels: Mapping[str, str], name: str) -> bool:

@@ -82,7 +82,9 @@ def test_limits_count_where_there_are_no_requests() -> None:
 
 class TestPlace:
     node: ClassVar[dict[str, Any]] = {"metadata": {"name": "me", "labels": {"zone": "a", "cores": "8"}}}
-    refusal = Refusal("NodeAffinity", "Predicate NodeAffinity failed")
+    refusal = Refusal(
+        "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    )
 
     def test_a_node_selector_must_match(self) -> None:
         assert admit(a_pod(nodeSelector={"zone": "a"}), [], ROOM, self.node) is None
@@ -109,6 +111,47 @@ class TestPlace:
 
     def test_without_a_node_there_is_nothing_to_match(self) -> None:
         assert admit(a_pod(nodeSelector={"zone": "b"}), [], ROOM, {}) is None
+
+
+def with_port(number: int = 80, address: str = "", protocol: str = "TCP", **fields: Any) -> dict[str, Any]:
+    port = {"containerPort": 1, "hostPort": number, "hostIP": address, "protocol": protocol}
+    return a_pod(spec(ports=[port]), **fields)
+
+
+@pytest.mark.parametrize(
+    ("pod", "free"),
+    [
+        (with_port(), False),
+        (with_port(address="192.0.2.1"), False),
+        (with_port(81), True),
+        (with_port(protocol="UDP"), True),
+        (with_port(0), True),
+    ],
+)
+def test_a_port_of_the_node_is_one_pods(pod: dict[str, Any], free: bool) -> None:
+    message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+    assert admit(pod, [a_pod(), with_port()], ROOM, {}) == (None if free else Refusal("NodePorts", message))
+    assert admit(with_port(address="192.0.2.2"), [with_port(address="192.0.2.1")], ROOM, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("taint", "tolerations", "taken"),
+    [
+        ({"key": "a", "effect": "NoExecute"}, [], False),
+        ({"key": "a", "effect": "NoSchedule"}, [], True),
+        ({"key": "a", "effect": "NoExecute"}, [{"key": "a", "operator": "Exists"}], True),
+        ({"key": "a", "effect": "NoExecute", "value": "b"}, [{"key": "a", "value": "c"}], False),
+    ],
+)
+def test_a_taint_that_executes_keeps_pods_out_but_for_static_ones(
+    taint: dict[str, Any], tolerations: list[dict[str, Any]], taken: bool
+) -> None:
+    message = "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+    node = {"metadata": {"name": "n"}, "spec": {"taints": [taint]}}
+    pod = a_pod(tolerations=tolerations)
+    assert admit(pod, [], ROOM, node) == (None if taken else Refusal("TaintToleration", message))
+    pod["metadata"]["annotations"] = {pods.SOURCE_ANNOTATION: "file"}
+    assert admit(pod, [], ROOM, node) is None
 
 
 def test_unsafe_sysctls_are_forbidden() -> None:

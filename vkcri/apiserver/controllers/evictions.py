@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from vkcri.api import pods
+from vkcri.api import placement, pods
 from vkcri.apiserver import internal, pod_actions
 from vkcri.apiserver.context import RequestContext
-from vkcri.apiserver.controllers import events, fit
+from vkcri.apiserver.controllers import events
 from vkcri.apiserver.controllers.loop import KeysOf
 from vkcri.apiserver.status import StatusError
 
@@ -118,7 +118,7 @@ def no_execute(node: Mapping[str, Any]) -> list[Object]:
 
 def tolerated_for(pod: Mapping[str, Any], taints: Sequence[Mapping[str, Any]]) -> float | None:
     """How many seconds the pod stands them all; None: for ever."""
-    used = [fit.toleration_of(pod, taint) for taint in taints]
+    used = [placement.toleration_of(pod, taint) for taint in taints]
     if any(toleration is None for toleration in used):
         return 0.0
     limits = [item["tolerationSeconds"] for item in used if item and item.get("tolerationSeconds") is not None]

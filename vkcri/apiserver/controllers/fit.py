@@ -4,11 +4,12 @@ The filters are those of kube-scheduler's default plugins that mean something on
 selector and affinity, pod affinity, spread, host ports, resources. Preemption is not among them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
 from vkcri.api import pods, quantities, selectors
+from vkcri.api.placement import NOT_MATCHED, PORTS_TAKEN, ports_clash, tolerates
 from vkcri.api.selectors import LabelSelector, Requirement
 
 Object = Mapping[str, Any]
@@ -138,24 +139,6 @@ def _untolerated(taint: Mapping[str, Any]) -> str:
     return f"node(s) had untolerated taint {{{taint.get('key')}: {taint.get('value') or ''}}}"
 
 
-def tolerates(pod: Object, taint: Mapping[str, Any]) -> bool:
-    """Whether one of the pod's tolerations covers the taint."""
-    return toleration_of(pod, taint) is not None
-
-
-def toleration_of(pod: Object, taint: Mapping[str, Any]) -> Object | None:
-    """The first of the pod's tolerations that covers the taint; None where none does."""
-    for toleration in pods.spec(pod).get("tolerations") or []:
-        if toleration.get("effect") not in (None, "", taint.get("effect")):
-            continue
-        if toleration.get("key") not in (None, "", taint.get("key")):
-            continue
-        if toleration.get("operator") == "Exists" or (toleration.get("value") or "") == (taint.get("value") or ""):
-            found: Object = toleration
-            return found
-    return None
-
-
 def _affinity(pod: Object, node: Object) -> list[str]:
     spec = pods.spec(pod)
     labels = node["metadata"].get("labels") or {}
@@ -163,7 +146,7 @@ def _affinity(pod: Object, node: Object) -> list[str]:
     required = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(_REQUIRED)
     if fits and required is not None:
         fits = any(_term_matches(term, node) for term in required.get("nodeSelectorTerms") or [])
-    return [] if fits else ["node(s) didn't match Pod's node affinity/selector"]
+    return [] if fits else [NOT_MATCHED]
 
 
 _OPERATORS: Final = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
@@ -187,24 +170,7 @@ def _all_match(expressions: Sequence[Object], labels: Mapping[str, str]) -> bool
 
 
 def _host_ports(pod: Object, here: Sequence[Object]) -> list[str]:
-    wanted = list(host_ports(pod))
-    taken = [port for item in here for port in host_ports(item)]
-    for protocol, address, number in wanted:
-        for other_protocol, other_address, other_number in taken:
-            same_place = address == other_address or "0.0.0.0" in (address, other_address)
-            if (protocol, number) == (other_protocol, other_number) and same_place:
-                return ["node(s) didn't have free ports for the requested pod ports"]
-    return []
-
-
-def host_ports(pod: Object) -> Iterator[tuple[str, str, int]]:
-    """(protocol, host address, port) of every host port of a pod."""
-    for kind, container in pods.all_containers(pod):
-        if kind == "init" and not pods.is_sidecar(container):
-            continue
-        for port in container.get("ports") or []:
-            if port.get("hostPort"):
-                yield port.get("protocol") or "TCP", port.get("hostIP") or "0.0.0.0", port["hostPort"]
+    return [PORTS_TAKEN] if ports_clash(pod, here) else []
 
 
 def _resources(pod: Object, node: Object, here: Sequence[Object]) -> list[str]:

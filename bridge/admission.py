@@ -6,7 +6,8 @@ are counted first and never refused.
 
 A critical pod for which there is no room ends others (bridge.preemption), as the kubelet has it. Their room is given
 away at once, so that the order of the verdicts stays, and is used once they have ended: `room`. The kubelet takes no
-pod at all meanwhile; here only those wait that do not fit beside the ones that end.
+pod at all meanwhile; here only those wait that do not fit beside the ones that end. So it is with a pod whose object is
+gone before it has ended (a forced delete, a manifest that was removed): nobody is refused for its sake.
 
 What a pod was granted (bridge.allocation) stays when it asks for other resources, until these fit beside what the
 others were granted. Resizes that wait are looked at in the kubelet's order each time one is asked for or room is made.
@@ -32,7 +33,8 @@ Pod = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Leaving:
-    """A pod that ends for a critical one, with what it was granted; until when others wait for it, by the clock."""
+    """A pod that ends and whose room is given away, with what it was granted; until when others wait for it, by the
+    clock."""
 
     pod: Pod
     until: float
@@ -84,7 +86,7 @@ class Admission:
         with self._lock:
             if uid in self._released:
                 return
-            if uid in self._admitted:
+            if self._leaving.pop(uid, None) is not None or uid in self._admitted:
                 self._admitted[uid] = pod
             elif uid not in self._refused:
                 self._offered[uid] = pod
@@ -120,6 +122,13 @@ class Admission:
                 return min(leaving.until for leaving in left)
             self._waiting.discard(uid)
             return None
+
+    def leave(self, uid: str) -> None:
+        """The pod's object is gone, and the pod is to end."""
+        with self._lock:
+            self._offered.pop(uid, None)
+            if uid in self._admitted:
+                self._leaves(uid)
 
     def resize(self, uid: str, pod: Pod, since: str) -> tuple[Allocation, Refusal | None]:
         """What the pod is granted, and why that is not what it asks for now, None where it is. since: when it first
@@ -205,13 +214,17 @@ class Admission:
         if found is None:
             return preemption_failed(preemption.unmet(admitted, pod, missing))
         for uid in found:
-            self._leaving[uid] = _Leaving(admitted[uid], self._clock() + preemption.patience(admitted[uid]))
-            del self._admitted[uid]
-            self._deferred.pop(uid, None)
-            self._waiting.discard(uid)
-            self._released.add(uid)  # what it was granted is free, and it is not judged again
+            self._leaves(uid)
+            self._released.add(uid)  # it is not judged again
             self._preempted.append((uid, next(iter(missing))))
         return None
+
+    def _leaves(self, uid: str) -> None:
+        """Its room may be given away, and is free once it has ended. The lock is held."""
+        pod = applied(self._admitted.pop(uid), self._granted[uid])
+        self._leaving[uid] = _Leaving(pod, self._clock() + preemption.patience(pod))
+        self._deferred.pop(uid, None)
+        self._waiting.discard(uid)
 
     def _fits_beside(self, uid: str, left: Iterable[_Leaving]) -> bool:
         """Whether there is room for a pod that was taken beside those that have begun and these. The lock is held."""

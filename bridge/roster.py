@@ -60,6 +60,7 @@ class Roster:
                 with self._lock:
                     self._owed.pop(change.key, None)
             elif pod is not None:
+                self._admission.leave(change.key)
                 worker.put(pod, gone=True)
             return
         pod = pods.from_source(json.loads(change.value), change.source)

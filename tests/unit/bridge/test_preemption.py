@@ -205,6 +205,39 @@ def test_a_resize_waits_for_a_victims_end() -> None:
     assert house.admission.resize("large", larger, "2026-04-01T00:00:00Z")[1] is None
 
 
+def test_nobody_is_refused_for_a_pod_whose_object_is_gone_but_waits_for_its_end() -> None:
+    house = House()
+    assert house.offer("gone", a_burstable("90"), "2026-01") == ""
+    house.admission.leave("gone")
+    assert house.offer("small", a_burstable("10"), "2026-02") == ""
+    assert house.offer("next", a_burstable("90"), "2026-03") == ""
+    assert [house.admission.room(uid) for uid in ("small", "next")] == [None, 1045.0]
+    house.admission.release("gone")
+    assert house.woken == ["next"]
+    assert house.admission.room("next") is None
+    assert house.ended == []
+
+
+def test_a_port_of_the_node_is_free_once_who_had_it_has_ended() -> None:
+    house = House()
+    ports = [{"containerPort": 80, "hostPort": 80}]
+    assert house.offer("gone", a_pod(spec(ports=ports)), "2026-01") == ""
+    assert house.offer("refused", a_pod(spec(ports=ports)), "2026-02") == "NodePorts"
+    house.admission.leave("gone")
+    assert house.offer("next", a_pod(spec(ports=ports)), "2026-03") == ""
+    assert house.admission.room("next") == 1045.0
+    house.admission.forget("gone")
+    assert house.admission.room("next") is None
+
+
+def test_a_pod_that_is_there_again_before_it_has_ended_has_its_room_again() -> None:
+    house = House()
+    assert house.offer("back", a_burstable("90"), "2026-01") == ""
+    house.admission.leave("back")
+    assert house.offer("back", a_burstable("90"), "2026-01") == ""
+    assert house.offer("next", a_burstable("20"), "2026-02") == "OutOfmemory"
+
+
 def of_priority(priority: int, memory: str) -> dict[str, Any]:
     pod = a_burstable(memory)
     pod["spec"]["priority"] = priority

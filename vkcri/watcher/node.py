@@ -84,6 +84,7 @@ class Node:
         self._beaten: float | None = None
         self._unkept: frozenset[str] = frozenset()
         self._said = ""
+        self._cordoned = False
         self._listening_since = time.monotonic()
         self._reported_at: float | None = None
         self.reports = Subscription(process.instance.queue_socket("provider"), "node-status", self._reported)
@@ -190,10 +191,11 @@ class Node:
         except NotFound:
             self._forget()
             return
+        self._tell_schedulable(node)
         self._publisher.replace(TOPIC, {self._identity.name: json.dumps(node, separators=(",", ":")).encode()})
         if not self._began:
             self._began = True
-            self._recorder.event(node_reference(self._identity.name), "Normal", "Starting", "Starting vkcri.")
+            self._event("Normal", "Starting", "Starting vkcri.")
             self._process.start_thread("watch-node", lambda: self.reflector.run(self._process))
             self._registered()
 
@@ -236,7 +238,11 @@ class Node:
         return Report(value, time.monotonic() - since, _age((value or {}).get("relisted")))
 
     def _tell(self, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        """Events for conditions that changed, with the kubelet's reasons."""
+        """Events for conditions that changed and for a reboot, with the kubelet's reasons."""
+        name = self._identity.name
+        booted, boot = ((status.get("nodeInfo") or {}).get("bootID") or "" for status in (held, wanted))
+        if booted and boot and booted != boot:
+            self._event("Warning", "Rebooted", f"Node {name} has been rebooted, boot id: {boot}")
         before = {item.get("type"): item.get("status") for item in held.get("conditions") or []}
         for condition in wanted["conditions"]:
             kind, status = condition["type"], condition["status"]
@@ -244,12 +250,20 @@ class Node:
                 continue
             well = (status == "True") == (kind == "Ready")
             reason = _EVENTS[kind][0 if well else 1]
-            message = f"Node {self._identity.name} status is now: {reason}"
-            self._recorder.event(node_reference(self._identity.name), "Normal", reason, message)
+            self._event("Normal", reason, f"Node {name} status is now: {reason}")
             if kind == "Ready":
-                log.info(
-                    "node %s is %s: %s", self._identity.name, "Ready" if well else "not Ready", condition["message"]
-                )
+                log.info("node %s is %s: %s", name, "Ready" if well else "not Ready", condition["message"])
+
+    def _tell_schedulable(self, node: Mapping[str, Any]) -> None:
+        """An event once somebody has cordoned the node, or taken that back."""
+        cordoned = bool((node.get("spec") or {}).get("unschedulable"))
+        if cordoned != self._cordoned:
+            self._cordoned = cordoned
+            reason = "NodeNotSchedulable" if cordoned else "NodeSchedulable"
+            self._event("Normal", reason, f"Node {self._identity.name} status is now: {reason}")
+
+    def _event(self, type_: str, reason: str, message: str) -> None:
+        self._recorder.event(node_reference(self._identity.name), type_, reason, message)
 
 
 def _age(stamp: Any) -> float | None:

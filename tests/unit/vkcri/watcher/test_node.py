@@ -96,6 +96,26 @@ def test_it_registers_before_the_provider_speaks_and_is_ready_once_it_does(aroun
     assert {"Starting", "NodeReady", "NodeHasSufficientMemory", "NodeHasNoDiskPressure"} <= reasons
 
 
+def told(around: Surroundings) -> dict[str, str]:
+    """Reason -> message of the events so far."""
+    found = [json.loads(raw) for raw in around.publisher.items("events").values()]
+    return {item["reason"]: item["message"] for item in found}
+
+
+def test_a_cordon_and_a_reboot_are_told_in_the_kubelets_words(around: Surroundings) -> None:
+    agent = Agent(around).start()
+    report(around, nodeInfo={"machineID": "m", "bootID": "one"})
+    until(lambda: around.api.objects.get(NODE, {}).get("status", {}).get("nodeInfo", {}).get("bootID") == "one")
+    until(agent.registered.is_set)
+    around.api.change(NODE, lambda node: node["spec"].update(unschedulable=True))
+    until(lambda: told(around).get("NodeNotSchedulable") == "Node n1 status is now: NodeNotSchedulable")
+    assert not {"NodeSchedulable", "Rebooted"} & set(told(around))
+    around.api.change(NODE, lambda node: node["spec"].pop("unschedulable"))
+    until(lambda: told(around).get("NodeSchedulable") == "Node n1 status is now: NodeSchedulable")
+    report(around, nodeInfo={"machineID": "m", "bootID": "two"})
+    until(lambda: told(around).get("Rebooted") == "Node n1 has been rebooted, boot id: two")
+
+
 def test_it_keeps_a_lease_whose_owner_is_the_node(around: Surroundings) -> None:
     Agent(around).start()
     until(lambda: LEASE in around.api.objects)

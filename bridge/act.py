@@ -77,9 +77,8 @@ class Actor:
 
     def _make_sandbox(self, desired: Desired, attempt: int) -> None:
         pod, guest = desired.pod, self._guest
+        cgroup = self._make_cgroup(pod)
         try:
-            with guest.metrics.resources.cgroup_seconds.time("create"):
-                cgroup = guest.cgroups.ensure_pod(pod)
             context = self._hands.context(desired, (), cgroup_parent=cgroup)
             config = sandbox_config(pod, context, attempt)
             guest.findings(pod, sandbox_findings(pod, context))
@@ -99,6 +98,17 @@ class Actor:
             raise Failure(None, str(error)) from error
         finally:
             guest.making.discard(self._uid)
+
+    def _make_cgroup(self, pod: Mapping[str, Any]) -> str:
+        """The pod's, with its limits."""
+        guest = self._guest
+        try:
+            with guest.metrics.resources.cgroup_seconds.time("create"):
+                return guest.cgroups.ensure_pod(pod)
+        except (VkcriError, OSError) as error:
+            message = f"unable to ensure pod container exists: {error}"
+            guest.event(pod, WARNING, "FailedCreatePodContainer", message)
+            raise Failure(None, message) from error
 
     def start_container(self, desired: Desired, action: StartContainer, observed: Observed, scope: Scope) -> None:
         """The container runs, and its postStart hook has been run."""

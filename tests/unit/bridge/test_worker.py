@@ -208,6 +208,23 @@ def test_a_cluster_dns_server_that_is_missing_is_told_of_pod_and_node(node: Node
     assert of_pod == f'pod: "dns_default({uid})". {of_node}'
 
 
+def test_a_cgroup_that_cannot_be_made_is_told_and_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    cgroups, failures = node.bridge.guest.cgroups, [Unavailable("no space left on device")]
+    ensure = cgroups.ensure_pod
+
+    def fail_once(spec: Any) -> str:
+        if failures:
+            raise failures.pop()
+        return ensure(spec)
+
+    monkeypatch.setattr(cgroups, "ensure_pod", fail_once)
+    uid = node.put(pod("narrow"))
+    node.running(uid)
+    told = node.events(uid)["FailedCreatePodContainer"]
+    assert told == "unable to ensure pod container exists: no space left on device"
+    assert "FailedCreatePodSandBox" not in node.events(uid)
+
+
 def test_an_operation_for_which_there_is_no_thread_is_tried_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     real, refused = Process.start_thread, list[str]()
 

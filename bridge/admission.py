@@ -9,6 +9,9 @@ away at once, so that the order of the verdicts stays, and is used once they hav
 pod at all meanwhile; here only those wait that do not fit beside the ones that end. So it is with a pod whose object is
 gone before it has ended (a forced delete, a manifest that was removed): nobody is refused for its sake.
 
+A pod that does not match the Node's labels may have come before the Node's newest copy, by a watch of its own: it is
+judged again for some seconds. The kubelet asks the API server for the Node then.
+
 What a pod was granted (bridge.allocation) stays when it asks for other resources, until these fit beside what the
 others were granted. Resizes that wait are looked at in the kubelet's order each time one is asked for or room is made.
 """
@@ -21,7 +24,7 @@ from fractions import Fraction
 from typing import Any
 
 from bridge import preemption
-from bridge.admit import Refusal, admit, fits, place, wants_strict_groups
+from bridge.admit import NODE_AFFINITY, Refusal, admit, fits, place, wants_strict_groups
 from bridge.allocation import Allocation, allocation_of, applied, order, remembered
 from bridge.eviction import pressure
 from bridge.outcome import EVICTED
@@ -29,6 +32,9 @@ from bridge.spec.sysctls import SAFE, Allowlist
 from vkcri.api import pods, resources
 
 Pod = Mapping[str, Any]
+NODE_SECONDS = 5.0
+"""How long a pod that does not match the Node waits for another copy of it."""
+NODE_LOOK = 0.25
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Admission:
         self._preempted: list[tuple[str, str]] = []  # not told yet
         self._leaving: dict[str, _Leaving] = {}
         self._waiting: set[str] = set()  # of the admitted, for the end of some that leave
+        self._doubted: dict[str, float] = {}  # of the offered, since when the Node does not match
         self._requests: dict[str, tuple[Pod, resources.Amounts]] = {}  # of the newest copy that was asked about
 
     def offer(self, uid: str, pod: Pod) -> None:
@@ -102,7 +109,7 @@ class Admission:
                     self._refused.pop(uid, None)
 
     def verdict(self, uid: str) -> Refusal | None:
-        """None if the pod is taken; it must have been offered."""
+        """None if the pod is taken, or not judged yet, which `room` tells; it must have been offered."""
         with self._lock:
             if uid in self._offered:
                 self._settle(self._offered[uid])
@@ -113,10 +120,12 @@ class Admission:
         return refusal
 
     def room(self, uid: str) -> float | None:
-        """None where a pod that was taken may begin. Else others that still end hold its room: when to ask again at the
-        latest, by the clock. on_granted(uid) is called once one of them has ended."""
+        """None where a pod that was not refused may begin. Else when to ask for the verdict again, by the clock: the
+        Node may be old, or others that still end hold the pod's room; on_granted(uid) is called once one has ended."""
         with self._lock:
             now = self._clock()
+            if uid in self._offered:
+                return now + NODE_LOOK
             left = [leaving for leaving in self._leaving.values() if leaving.until > now]
             if uid in self._waiting and left and not self._fits_beside(uid, left):
                 return min(leaving.until for leaving in left)
@@ -154,7 +163,7 @@ class Admission:
             self._released.add(uid)
             held = self._admitted.pop(uid, None) or self._leaving.pop(uid, None)
             self._waiting.discard(uid)
-            for table in (self._offered, self._deferred, self._requests):
+            for table in (self._offered, self._deferred, self._requests, self._doubted):
                 table.pop(uid, None)
             granted = self._settle_resizes()[1] | self._waiting if held is not None else set()
         for other in granted:
@@ -175,6 +184,8 @@ class Admission:
             if _order(pod) > until:
                 return
             refusal = self._admit(uid, pod)
+            if refusal is not None and self._is_doubtful(uid, refusal):
+                continue
             del self._offered[uid]
             if refusal is None:
                 self._admitted[uid] = pod
@@ -183,6 +194,11 @@ class Admission:
                     self._waiting.add(uid)
             else:
                 self._refused[uid] = refusal
+
+    def _is_doubtful(self, uid: str, refusal: Refusal) -> bool:
+        """Whether another copy of the Node may be under way that the pod matches."""
+        now = self._clock()
+        return refusal.reason == NODE_AFFINITY and now < self._doubted.setdefault(uid, now) + NODE_SECONDS
 
     def _admit(self, uid: str, pod: Pod) -> Refusal | None:
         """Judge the pod beside the others that were taken, as they were granted. The lock is held."""

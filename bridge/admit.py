@@ -22,6 +22,7 @@ _OUT_OF = {
     "memory": "OutOfmemory",
     "ephemeral-storage": "OutOfephemeral-storage",
 }
+NODE_AFFINITY = "NodeAffinity"
 _OS_LABEL, _SYSTEM = "kubernetes.io/os", "linux"
 _OPERATORS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": ">", "Lt": "<"}
 
@@ -147,7 +148,7 @@ def place(pod: Pod, others: Iterable[Pod], node: Mapping[str, Any]) -> Refusal |
     """Everything but room that a pod bound by hand may not meet: node affinity, the ports of the node that others have,
     and taints, of which a kubelet is interested in NoExecute, and for static pods in none."""
     if not _matches(pod, node):
-        return _predicate("NodeAffinity", placement.NOT_MATCHED)
+        return _predicate(NODE_AFFINITY, placement.NOT_MATCHED)
     if placement.ports_clash(pod, others):
         return _predicate("NodePorts", placement.PORTS_TAKEN)
     taints = [taint for taint in (node.get("spec") or {}).get("taints") or [] if taint.get("effect") == "NoExecute"]

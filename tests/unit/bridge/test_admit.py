@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from bridge.admission import Admission
+from bridge.admission import NODE_LOOK, NODE_SECONDS, Admission
 from bridge.admit import Refusal, admit
 from bridge.allocation import allocation_of
 from bridge.spec.sysctls import allowlist
@@ -313,6 +313,21 @@ class TestAdmission:
         admission.forget("a")
         admission.offer("a", self.pod("a", "2026-01", "3"))
         assert admission.verdict("a") is not None
+
+    def test_a_pod_that_the_node_does_not_match_is_judged_by_a_newer_node(self) -> None:
+        labels, now = {"zone": "b"}, [1000.0]
+        admission = Admission(lambda: ROOM, lambda: {"metadata": {"labels": labels}}, clock=lambda: now[0])
+        for uid in ("early", "astray"):
+            admission.offer(uid, a_pod(nodeSelector={"zone": uid}))
+            assert (admission.verdict(uid), admission.room(uid)) == (None, 1000.0 + NODE_LOOK)
+        labels["zone"] = "early"
+        now[0] += NODE_LOOK
+        assert (admission.verdict("early"), admission.room("early")) == (None, None)
+        assert (admission.verdict("astray"), admission.room("astray")) == (None, now[0] + NODE_LOOK)
+        now[0] = 1000.0 + NODE_SECONDS
+        assert (admission.verdict("astray") or Refusal("", "")).reason == "NodeAffinity"
+        admission.forget("astray")
+        assert admission.room("astray") is None
 
     def test_a_resize_is_judged_by_room_and_place_only(self) -> None:
         def silent() -> bool:

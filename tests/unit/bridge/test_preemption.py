@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.admission import Admission
+from bridge.admission import NODE_SECONDS, Admission
 from bridge.preemption import patience, preemptable, victims
 from tests.unit.bridge.building import a_pod, spec
 
@@ -130,11 +130,17 @@ def test_a_critical_pod_that_may_not_be_here_ends_nobody() -> None:
         lambda: ROOM,
         lambda: {"metadata": {"name": "n", "labels": {}}},
         on_preempted=lambda uid, resource: house.ended.append((uid, resource)),
+        clock=lambda: house.now,
     )
     assert house.offer("a", a_burstable("60"), "2026-01") == ""
     pod = critical(a_burstable("80"))
     pod["spec"]["nodeSelector"] = {"a": "b"}
-    assert house.offer("astray", pod, "2026-02") == "NodeAffinity"
+    assert house.offer("astray", pod, "2026-02") == ""
+    assert house.admission.room("astray") is not None, "the Node may be an old one"
+    house.now += NODE_SECONDS
+    refusal = house.admission.verdict("astray")
+    assert refusal is not None
+    assert refusal.reason == "NodeAffinity"
     assert house.ended == []
 
 

@@ -5,6 +5,8 @@ Runs on the threads of the queue's connections. Tokens are never logged. Nothing
 long it may believe a review, and cri-bridge how long a token lasts.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +18,7 @@ from vkcri.watcher import certificates
 
 _AUTHENTICATION = "/apis/authentication.k8s.io/v1/tokenreviews"
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+_BINDING_PAUSES = (0.05, 0.1, 0.2, 0.4)
 _MOST_REQUEST = 64 * 1024
 _CLIENT_CA = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 
@@ -23,8 +26,9 @@ _CLIENT_CA = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-auth
 class Requests:
     """Answers token, token-review, access-review, client-ca and certificate-signing."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, wait: Callable[[float], object] = time.sleep) -> None:
         self._client = client
+        self._wait = wait
 
     def serve(self, publisher: Publisher) -> None:
         publisher.serve("token", self.token)
@@ -49,10 +53,25 @@ class Requests:
             spec["expirationSeconds"] = int(body["expirationSeconds"])
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         about = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        status = self._client.create(path, about, timeout=min(left, TIMEOUT)).get("status") or {}
+        status = self._token_status(path, about, min(left, TIMEOUT))
         if not status.get("token"):
             raise Unavailable(f"{path}: the API server gave no token")
         return {"token": status["token"], "expirationTimestamp": status.get("expirationTimestamp", "")}
+
+    def _token_status(self, path: str, about: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """The answer to a TokenRequest. One that is refused is asked again for a moment: kube-apiserver's Node
+        authorizer may learn of a pod's binding after those who watch the pod."""
+        end = time.monotonic() + seconds
+        pauses = iter(_BINDING_PAUSES)
+        while True:
+            left = max(end - time.monotonic(), 0.1)
+            try:
+                return dict(self._client.create(path, about, timeout=left).get("status") or {})
+            except Refused as error:
+                pause = next(pauses, None)
+                if pause is None or pause >= left or isinstance(error, Unauthenticated):
+                    raise
+            self._wait(pause)
 
     def token_review(self, body: dict[str, Any], left: float) -> dict[str, Any]:
         """{"authenticated", "user": {"username", "uid", "groups", "extra"}} of a bearer token."""

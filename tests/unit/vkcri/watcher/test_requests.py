@@ -24,7 +24,7 @@ TOKEN = {
 
 @pytest.fixture
 def ask(around: Surroundings) -> Any:
-    Requests(around.client).serve(around.publisher)
+    Requests(around.client, wait=lambda _: None).serve(around.publisher)
     socket: Path = around.publisher.path
     return lambda name, body: request(socket, name, body, timeout=PATIENCE)
 
@@ -44,13 +44,23 @@ def test_a_tokens_refusals_reach_the_asker(around: Surroundings, ask: Any) -> No
     around.api.refuse("POST", path, 404)
     with pytest.raises(NotFound):
         ask("token", TOKEN)
-    around.api.refuse("POST", path, 403)
+    around.api.refuse("POST", path, 403, times=5)
     with pytest.raises(Refused):
         ask("token", TOKEN)
+    assert len(around.api.calls("POST", path)) == 6
     with pytest.raises(Invalid, match="podUID"):
         ask("token", {**TOKEN, "podUID": ""})
     with pytest.raises(Invalid, match="namespace"):
         ask("token", {**TOKEN, "namespace": "../nodes"})
+
+
+def test_a_token_is_asked_for_again_where_the_authorizer_does_not_know_the_binding_yet(
+    around: Surroundings, ask: Any
+) -> None:
+    path = "/api/v1/namespaces/shop/serviceaccounts/default/token"
+    around.api.refuse("POST", path, 403, times=2)
+    assert ask("token", TOKEN)["token"] == "t0ken"
+    assert len(around.api.calls("POST", path)) == 3
 
 
 def answer(around: Surroundings, status: dict[str, Any]) -> None:

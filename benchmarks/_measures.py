@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 
 from benchmarks._pods import PODS, WAIT_SECONDS, Contender, Pods
 from benchmarks._processes import cpu_seconds, pss
-from tests.flow.live import shell_pod, wait_for
+from tests.flow.live import shell_pod
+from tests.waiting import wait_for
 
 BURST = 60
 IDLE_PODS = 20

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.flow.live import is_ready, shell_pod, wait_for
+from tests.flow.live import is_ready, shell_pod
+from tests.waiting import wait_for
 from vkcri.kube.client import Client
 
 PODS = "/api/v1/namespaces/default/pods"

@@ -15,8 +15,9 @@ from typing import Any
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from tests.flow.live import SHELL_IMAGE, LiveNode, is_ready, live_node, shell_pod, wait_for
+from tests.flow.live import SHELL_IMAGE, LiveNode, is_ready, live_node, shell_pod
 from tests.flow.planes import EmbeddedPlane
+from tests.waiting import wait_for
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.control import Cluster
-from tests.flow.live import wait_for
+from tests.waiting import wait_for
 from vkcri import signing
 from vkcri.cli.bringup import notice_lines
 from vkcri.errors import VkcriError

@@ -6,7 +6,7 @@ measure the same, and who may ask what. What may differ is in `answer_difference
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,26 @@ from vkcri.errors import Conflict
 from vkcri.kube.client import Client
 
 pytestmark = [pytest.mark.rival, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+SAME_SETTINGS = (
+    "authentication",
+    "authorization",
+    "maxPods",
+    "containerLogMaxSize",
+    "containerLogMaxFiles",
+    "podPidsLimit",
+    "cpuCFSQuota",
+    "cpuCFSQuotaPeriod",
+    "crashLoopBackOff",
+    "imagePullCredentialsVerificationPolicy",
+    "memorySwap",
+    "seccompDefault",
+    "shutdownGracePeriod",
+    "nodeStatusReportFrequency",
+    "cgroupDriver",
+    "cgroupsPerQOS",
+    "nodeLeaseDurationSeconds",
+    "clusterDomain",
+)
 
 PODS = "/api/v1/namespaces/default/pods"
 ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default/token"
@@ -183,10 +203,7 @@ def test_configuration_is_told_in_the_kubelets_fields(sides: Sides) -> None:
     shapes = kinds(theirs), kinds(ours)
     left = {name: kind for name, kind in shapes[1].items() if shapes[0].get(name) != kind}
     assert {name: kind for name, kind in left.items() if not may(name.partition(".")[0], CONFIGURATION)} == {}
-    same = ("authentication", "authorization", "maxPods", "containerLogMaxSize", "containerLogMaxFiles", "podPidsLimit")
-    same += ("cpuCFSQuota", "cpuCFSQuotaPeriod", "crashLoopBackOff", "imagePullCredentialsVerificationPolicy")
-    same += ("memorySwap", "seccompDefault", "shutdownGracePeriod", "nodeStatusReportFrequency")
-    for name in (*same, "cgroupDriver", "cgroupsPerQOS", "nodeLeaseDurationSeconds", "clusterDomain"):
+    for name in SAME_SETTINGS:
         wanted = dict(theirs)
         wanted["authentication"] = {**theirs["authentication"], "x509": {}}  # here the cluster's own CA, without a file
         assert ours[name] == wanted[name], name
@@ -195,7 +212,10 @@ def test_configuration_is_told_in_the_kubelets_fields(sides: Sides) -> None:
 def test_health_has_the_same_checks(sides: Sides) -> None:
     theirs, ours = (answer.body.splitlines() for answer in sides.both("/healthz?verbose"))
     own, foreign = HEALTH_CHECKS
-    named = lambda lines, but: [line for line in lines if line[3:].partition(" ")[0] not in but]  # noqa: E731
+
+    def named(lines: list[str], but: Collection[str]) -> list[str]:
+        return [line for line in lines if line[3:].partition(" ")[0] not in but]
+
     assert named(ours, own) == named(theirs, foreign)
 
 

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.cluster import processes
 from tests.cluster.control import Cluster, claimed
-from tests.flow.live import wait_for
+from tests.waiting import wait_for
 from vkcri.errors import ConfigError, Refused, Unavailable
 from vkcri.kube.client import MERGE, Client
 from vkcri.kube.kubeconfig import Kubeconfig

@@ -17,9 +17,9 @@ import pytest
 
 from tests.cluster.control import Cluster, claimed
 from tests.cluster.joined import Guest
-from tests.flow.live import wait_for
 from tests.instances import claimed as instance_claimed
 from tests.unit.vkcri.apiserver.node_access import ROWS, VERBS, Row
+from tests.waiting import wait_for
 from vkcri import signing
 from vkcri.errors import NotFound, Unavailable, VkcriError
 from vkcri.kube.client import Client

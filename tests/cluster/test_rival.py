@@ -17,8 +17,9 @@ from tests.cluster import processes
 from tests.cluster.control import Cluster
 from tests.cluster.pki import DOMAIN
 from tests.cluster.rival import NODE, Rival
-from tests.flow.live import is_ready, shell_pod, wait_for
+from tests.flow.live import is_ready, shell_pod
 from tests.instances import RIVAL_NUMBERS
+from tests.waiting import wait_for
 from vkcri.errors import ConfigError
 
 pytestmark = [pytest.mark.rival, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]

@@ -13,7 +13,7 @@ from tests.cluster import debian, etcd
 from tests.cluster.control import claimed
 from tests.comparison.sides import Pair, Side
 from tests.flow.embedded import embedded_server
-from tests.flow.live import wait_for
+from tests.waiting import wait_for
 
 NAMESPACE = "same"
 
@@ -41,9 +41,9 @@ def sides() -> Iterator[Pair]:
             Side("real", cluster.admin_kubeconfig, partial(etcd.compact, cluster.place)),
         )
         for side in pair:
-            wait_for(f"{side.name}: readiness", lambda side=side: _ready(side), 30)
+            wait_for(f"{side.name}: readiness", partial(_ready, side), 30)
             side.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-            wait_for(f"{side.name}: what each pod is given", lambda side=side: _takes_pods(side), 30)
+            wait_for(f"{side.name}: what each pod is given", partial(_takes_pods, side), 30)
         try:
             yield pair
         finally:

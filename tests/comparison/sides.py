@@ -109,7 +109,7 @@ class Stream:
 
     def read(self, count: int) -> list[tuple[str, Any]]:
         """The next events, as (type, object), fewer where the server ends the watch."""
-        found = []
+        found: list[tuple[str, Any]] = []
         while len(found) < count and (line := self._answer.readline()):
             event = json.loads(line)
             found.append((event["type"], event["object"]))

@@ -53,7 +53,7 @@ def graces(side: Side) -> Steps:
         yield "now", delete(side, f"{PODS}/d-grace", {"gracePeriodSeconds": 0})
         yield "gone", remaining(side, f"{PODS}/d-grace")
         yield "once more", delete(side, f"{PODS}/d-grace", {"gracePeriodSeconds": 0})
-        found = []
+        found: list[tuple[str, Any]] = []
         while not found or found[-1][0] != "DELETED":
             found += stream.read(1)
         yield "events", [(kind, obj["metadata"].get("deletionGracePeriodSeconds")) for kind, obj in found]

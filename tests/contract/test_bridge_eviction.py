@@ -3,12 +3,14 @@ threshold that no disk can keep makes of any."""
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.bridge_node import NODE, BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import NODE, BridgeNode, container, pod
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 from vkcri.queue import request
 
@@ -58,6 +60,10 @@ def overfull() -> list[tuple[dict[str, Any], str]]:
     ]
 
 
+def has_no_volumes(node: BridgeNode, uid: str) -> bool:
+    return not list(node.instance.volumes_dir.glob(f"{uid}*"))
+
+
 def test_pods_over_a_limit_of_their_local_storage_are_evicted_and_others_stay(node: BridgeNode) -> None:
     within = limited("main", FILL.format(path="/data/x", size=1) + "sleep 1000", "50Mi")
     good = with_volume(pod("within", containers=[within]), sizeLimit="20Mi")
@@ -71,7 +77,7 @@ def test_pods_over_a_limit_of_their_local_storage_are_evicted_and_others_stay(no
         assert not any(item["type"] == "DisruptionTarget" for item in status["conditions"])
         assert node.told(spec, "Evicted") == message
         uid = spec["metadata"]["uid"]
-        wait_for("the end of its volumes", lambda uid=uid: not list(node.instance.volumes_dir.glob(f"{uid}*")))
+        wait_for("the end of its volumes", partial(has_no_volumes, node, uid))
     assert node.status(good)["phase"] == "Running"
     node.delete(good, 0)
     page = request(node.instance.queue_socket("provider"), "metrics", {}, timeout=30.0)["text"]
@@ -115,7 +121,7 @@ def test_a_node_that_is_short_of_disk_ends_pods_the_largest_first(node: BridgeNo
     def measured() -> bool:
         found = request(node.instance.queue_socket("provider"), "stats", {}, timeout=60.0)["pods"]
         sizes = {item["podRef"]["name"]: item["ephemeral-storage"].get("usedBytes", 0) >> 20 for item in found}
-        return sizes.get("large", 0) >= 9 and sizes.get("little", 0) >= 1 and sizes.get("vital", 0) >= 12
+        return bool(sizes.get("large", 0) >= 9 and sizes.get("little", 0) >= 1 and sizes.get("vital", 0) >= 12)
 
     wait_for("the runtime's measures", measured)
     assert condition(node, "DiskPressure") == ("False", "KubeletHasNoDiskPressure")

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from bridge import images_local
 from bridge.containerd_config import SEARCH_PATH
 from bridge.pb.runtime.v1 import api_pb2
-from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod
+from tests.waiting import wait_for
 from vkcri.api import loglines
 from vkcri.instance import Instance
 
@@ -44,6 +46,11 @@ def gone(node: BridgeNode, spec: dict[str, Any]) -> None:
 
 def conditions(status: dict[str, Any]) -> dict[str, str]:
     return {item["type"]: item["status"] for item in status["conditions"]}
+
+
+def is_up(node: BridgeNode, spec: dict[str, Any], container: str) -> bool:
+    """Whether that container's script has said so."""
+    return "up" in node.log(spec, container)
 
 
 def waiting(status: dict[str, Any], field: str = "containerStatuses") -> str:
@@ -389,7 +396,7 @@ def test_a_hook_that_sleeps_holds_up_the_next_start_and_the_signal(node: BridgeN
     uid = node.put(spec)
     node.wait_phase(spec, "Running")
     for name in ("main", "next"):
-        wait_for(f"{name}'s trap", lambda name=name: "up" in node.log(spec, name))
+        wait_for(f"{name}'s trap", partial(is_up, node, spec, name))
     made = {item.metadata.name: item for item in node.containers(uid)}
     asked = api_pb2.ContainerStatusRequest(container_id=made["main"].id)
     second = 1_000_000_000
@@ -417,7 +424,7 @@ def test_a_container_is_stopped_by_the_signal_that_its_image_names(node: BridgeN
     uid = node.put(spec)
     node.wait_phase(spec, "Running")
     for name in ("named", "default"):
-        wait_for(f"{name}'s traps", lambda name=name: "up" in node.log(spec, name))
+        wait_for(f"{name}'s traps", partial(is_up, node, spec, name))
     node.mark_deleted(spec)
     wait_for("finished", lambda: node.statuses[uid]["finished"])
     said = {name: node.log(spec, name).split()[-1] for name in ("named", "default")}

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2
-from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import BridgeNode, container, pod
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-probes")]
@@ -46,7 +47,7 @@ def shown(status: dict[str, Any], field: str = "containerStatuses") -> dict[str,
 
 
 def is_ready(status: dict[str, Any]) -> bool:
-    return {item["type"]: item["status"] for item in status["conditions"]}["Ready"] == "True"
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in status["conditions"])
 
 
 def messages(node: BridgeNode, spec: dict[str, Any], reason: str) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bridge.cgroupfs import mounted_hierarchies
-from tests.contract.bridge_node import BridgeNode, pod, wait_for
+from tests.contract.bridge_node import BridgeNode, pod
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-resources")]
@@ -122,7 +123,10 @@ def settled(spec: dict[str, Any]) -> Any:
 
 def kernel(node: BridgeNode, spec: dict[str, Any], container_id: str = "") -> dict[str, str]:
     """What the kernel has of the pod's cgroup, or a container's in it, in v1's words."""
-    folder = lambda name: cgroup(node, spec, name) / container_id  # noqa: E731
+
+    def folder(name: str) -> Path:
+        return cgroup(node, spec, name) / container_id
+
     if mounted_hierarchies().version == 2:
         quota = (folder("") / "cpu.max").read_text().split()[0]
         return {"memory": (folder("") / "memory.max").read_text().strip(), "quota": "-1" if quota == "max" else quota}

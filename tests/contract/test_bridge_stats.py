@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.bridge_node import BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import BridgeNode, container, pod
 from tests.unit.bridge.stats.test_summary import types, wrong
+from tests.waiting import wait_for
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
 from vkcri.instance import Instance
 from vkcri.queue import request
@@ -65,7 +66,7 @@ def summary(node: BridgeNode, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def settled(found: dict[str, Any]) -> bool:
-    main = next((item for item in found.get("containers", []) if item["name"] == "main"), {})
+    main: dict[str, Any] = next((item for item in found.get("containers", []) if item["name"] == "main"), {})
     sizes = (item["usedBytes"] for item in found.get("volume", []) if item["name"] == "scratch")
     layer = main.get("rootfs", {}).get("usedBytes", 0)  # containerd measures it every ten seconds
     return bool(main.get("cpu", {}).get("usageNanoCores")) and next(sizes, 0) >= 3 * MEBI and layer >= 5 * MEBI

@@ -8,7 +8,8 @@ import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.spec import names
-from tests.contract.bridge_node import SHELL, BridgeNode, container, pod, wait_for
+from tests.contract.bridge_node import SHELL, BridgeNode, container, pod
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 from vkcri.queue import request
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
-from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
 from tests.contract.fake_runtime import SHELL_IMAGE
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_for
 from vkcri.errors import Conflict, Invalid, NotFound, Unavailable, VkcriError
 
 

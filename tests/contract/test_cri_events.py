@@ -8,8 +8,8 @@ import pytest
 from bridge.events import CONNECTED, EXITED, STARTED, Hint, Hints
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
-from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused
 from vkcri.instance import Instance

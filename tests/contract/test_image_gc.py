@@ -9,8 +9,8 @@ from bridge.imagegc import ImageCollector, Policy
 from bridge.images_local import Entry, image_present
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.stats.disk import Filesystem
-from tests.contract.bridge_node import wait_for
 from tests.contract.conftest import Guest
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 
 FULL = Filesystem(1, 5, 100, 95, 1000, 500)

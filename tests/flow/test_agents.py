@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, is_ready, phase, shell_pod
 from tests.flow.planes import Place, Plane
 from tests.instances import FLOW_NUMBERS, claimed
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, container, identity, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, identity, shell_pod
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.cluster, pytest.mark.timeout(300)]
 

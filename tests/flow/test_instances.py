@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import LiveNode, container, identity, is_ready, shell_pod, wait_for
+from tests.flow.live import LiveNode, container, identity, is_ready, shell_pod
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600)]
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, live_node, phase, shell_pod, wait_for
+from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, live_node, phase, shell_pod
 from tests.flow.planes import Plane
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600), pytest.mark.xdist_group("kill")]
 

@@ -224,7 +224,8 @@ def test_get_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
     finally:
         watching.kill()
         watching.wait(PATIENCE)
-        watching.stdout.close()
+        if watching.stdout is not None:
+            watching.stdout.close()
 
 
 def test_changing_what_is_there(kubectl: Kubectl) -> None:

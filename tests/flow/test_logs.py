@@ -7,7 +7,8 @@ import pytest
 
 from tests.flow import kubectls
 from tests.flow.kubectls import Kubectl
-from tests.flow.live import LiveNode, container, phase, shell_pod, wait_for
+from tests.flow.live import LiveNode, container, phase, shell_pod
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.flow import kubectls
 from tests.flow.kubectls import Kubectl
-from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, phase, shell_pod, wait_for
-from tests.waiting import PATIENCE
+from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, phase, shell_pod
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
 
@@ -59,7 +59,7 @@ def test_a_failing_container_restarts_with_back_off_and_counts(node: LiveNode) -
     pod = node.wait_pod("crashing", lambda it: container(it).get("restartCount", 0) >= 1 and waiting(it))
     assert waiting(pod) == "CrashLoopBackOff"
     assert container(pod)["lastState"]["terminated"]["exitCode"] == 3
-    assert "BackOff" in wait_for("the event", lambda: "BackOff" in (text := events(node, "crashing")) and text)
+    assert "BackOff" in wait_for("the event", lambda: text if "BackOff" in (text := events(node, "crashing")) else "")
     assert node.kubectl("logs", "crashing", "--previous") == "run\n"
     node.kubectl("delete", "pod", "crashing", "--wait=true")
 
@@ -142,7 +142,9 @@ def test_a_page_is_fetched_through_the_cluster_ip_and_a_deleted_endpoint_gets_no
     node.wait_ready("client")
     seen = wait_for(
         "both endpoints answer",
-        lambda: {"web-one", "web-two"} <= set((text := node.kubectl("logs", "client", "--tail=60")).split()) and text,
+        lambda: (
+            text if {"web-one", "web-two"} <= set((text := node.kubectl("logs", "client", "--tail=60")).split()) else ""
+        ),
     )
     assert "web-one" in seen
     node.kubectl("delete", "pod", "web-one", "--wait=true")

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from bridge.pb.grpc.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from tests.flow.live import LiveNode, container, is_ready, shell_pod, wait_for
+from tests.flow.live import LiveNode, container, is_ready, shell_pod
 from tests.unit.bridge.wire.servers import health_server
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
 FAST = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 1}

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, container, is_ready, live_node, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, is_ready, live_node, shell_pod
 from tests.flow.planes import Plane
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("providers")]
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, container, live_node, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, live_node, shell_pod
 from tests.flow.planes import Plane
 from tests.flow.stalling_registry import Registry
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400)]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, live_node, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, live_node, shell_pod
 from tests.flow.planes import Plane
+from tests.waiting import wait_for
 from vkcri.cli.supervision import Supervisor
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("start")]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.flow.live import LiveNode, container, identity, is_ready, phase, read_until, shell_pod, wait_for
+from tests.flow.live import LiveNode, container, identity, is_ready, phase, read_until, shell_pod
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400)]
 
@@ -131,7 +132,7 @@ def test_a_bad_manifest_is_told_and_its_neighbour_runs(node: LiveNode, static: S
     static.write()
     bad.write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\nspec: {serviceAccountName: a, containers: []}\n")
     try:
-        told = wait_for("the notice", lambda: str(bad) in (text := status(node)) and text)
+        told = wait_for("the notice", lambda: text if str(bad) in (text := status(node)) else "")
         assert "spec.containers: Required value" in told
         static.wait()
     finally:

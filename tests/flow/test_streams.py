@@ -28,7 +28,8 @@ import pytest
 from tests.flow import kubectls
 from tests.flow.channels import ERROR, STDERR, STDIN, STDOUT, Channels
 from tests.flow.kubectls import Kubectl
-from tests.flow.live import BIN, LiveNode, container, phase, shell_pod, wait_for
+from tests.flow.live import BIN, LiveNode, container, phase, shell_pod
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
 

@@ -131,9 +131,9 @@ class Guest:
             {"type": kind, "status": ready, "lastTransitionTime": times.seconds(times.of(time.time()))}
             for kind in ("Initialized", "ContainersReady", "Ready")
         ]
-        state = {"running": {"startedAt": metadata["creationTimestamp"]}}
+        state: dict[str, Any] = {"running": {"startedAt": metadata["creationTimestamp"]}}
         if phase != "Running":
-            state = {"terminated": {"exitCode": 0, "reason": "Completed"}}  # type: ignore[dict-item]
+            state = {"terminated": {"exitCode": 0, "reason": "Completed"}}
         container = {"name": "c", "ready": phase == "Running", "restartCount": 0, "image": "x", "imageID": ""}
         status = {
             "phase": phase,

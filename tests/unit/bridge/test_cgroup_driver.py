@@ -11,8 +11,7 @@ from bridge.cgroup_driver import refuse_systemd, systemd_in
 from bridge.prepare import Preparation
 from bridge.runtime import Runtime
 from tests.conftest import remove_folders
-from tests.contract.bridge_node import wait_for
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError, Refused, VkcriError
 from vkcri.instance import Instance

@@ -8,8 +8,9 @@ import pytest
 
 from bridge.cluster import Cluster
 from bridge.spec.context import NotHeardOf
-from tests.contract.bridge_node import NODE, TOPICS, wait_for
+from tests.contract.bridge_node import NODE, TOPICS
 from tests.instances import own
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import NotFound
 from vkcri.lifecycle import Process

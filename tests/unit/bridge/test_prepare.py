@@ -11,9 +11,9 @@ import pytest
 from bridge import images_local, network, podrange
 from bridge.prepare import Preparation
 from bridge.runtime import Runtime
-from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused
 from vkcri.lifecycle import Process

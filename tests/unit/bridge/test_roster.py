@@ -18,10 +18,10 @@ from bridge.relist import Box, Listing
 from bridge.roster import Roster
 from bridge.spec import names
 from bridge.worker import Worker
-from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
 from tests.unit.bridge.building import NOW, UID, a_pod
+from tests.waiting import wait_for
 from vkcri.api import pods
 from vkcri.config import RuntimeSettings
 from vkcri.lifecycle import Process

@@ -23,10 +23,10 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.relist import listing
 from bridge.runtime import Runtime
 from bridge.spec import names
-from tests.contract.bridge_node import NODE, TOPICS, container, pod, wait_for
+from tests.contract.bridge_node import NODE, TOPICS, container, pod
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_for
 from vkcri.api import pods, quantities
 from vkcri.config import RuntimeSettings
 from vkcri.errors import NotFound, Unavailable

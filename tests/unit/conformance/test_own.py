@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import own
-from tests.flow.live import PROJECT, wait_for
-from tests.waiting import PATIENCE
+from tests.flow.live import PROJECT
+from tests.waiting import PATIENCE, wait_for
 
 BREAKS_OFF = """
 import signal, sys

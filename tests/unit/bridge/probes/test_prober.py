@@ -17,10 +17,10 @@ from bridge.probes.view import View
 from bridge.runtime import ExecEnd, Runtime
 from bridge.wire.client import Client
 from bridge.wire.loop import Loop
-from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
 from tests.unit.bridge.building import UID, a_pod, spec
 from tests.unit.bridge.wire.servers import answering, health_server, response, serving, unreachable
+from tests.waiting import wait_for
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 

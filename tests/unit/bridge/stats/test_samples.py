@@ -22,9 +22,8 @@ from bridge.stats.reading import ROOT, CgroupReader, boot_time
 from bridge.stats.samples import HISTORY, Samples
 from bridge.stats.summary import NodeUse
 from bridge.stats.usage import Memory, Usage
-from tests.contract.bridge_node import wait_for
 from tests.contract.fake_runtime import FakeRuntime
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_for
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
 
 SECOND = 1_000_000_000

@@ -15,7 +15,6 @@ from bridge.wire.client import LATE_BODY, LATE_HEAD, Client
 from bridge.wire.exchange import Answer, Broken
 from bridge.wire.http1 import Http1
 from bridge.wire.request import Get, of_action
-from tests.contract.bridge_node import wait_for
 from tests.unit.bridge.wire.servers import (
     answering,
     closed_port,
@@ -25,6 +24,7 @@ from tests.unit.bridge.wire.servers import (
     serving,
     unreachable,
 )
+from tests.waiting import wait_for
 from vkcri.errors import Unavailable
 
 

@@ -11,9 +11,8 @@ import pytest
 from bridge.pb.grpc.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bridge.wire.client import Client
 from bridge.wire.exchange import Health, Late
-from tests.contract.bridge_node import wait_for
 from tests.unit.bridge.wire.servers import answering, closed_port, health_server, response, serving
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_for
 
 
 def check(client: Client, port: int, service: str = "", seconds: float = 20.0, *, tls: bool = False) -> Health | Late:

@@ -8,7 +8,7 @@ import pytest
 from bridge.wire import lookups
 from bridge.wire.client import Client
 from bridge.wire.exchange import Broken
-from tests.contract.bridge_node import wait_for
+from tests.waiting import wait_for
 
 
 class Resolver:

@@ -12,6 +12,7 @@ TESTS ?= tests
 RUNTIMES := 1.6 1.7 2
 CONTROL_PLANE := kube-apiserver kube-controller-manager kube-scheduler
 CLIENT := kubectl
+OLD_CLIENTS := kubectl-1.20 kubectl-1.32
 END_TO_END := ginkgo agnhost nonewprivs e2e.test
 ON_RUNTIME = first=$$($(BIN)/python -m tests.runtimes $(RUNTIME)) && PATH="$${first:+$$first:}$$PATH" VKCRI_TEST_RUNTIME=$(RUNTIME)
 .DEFAULT_GOAL := help
@@ -56,6 +57,7 @@ protos: ## generate the code that is built and not committed
 test: ## all tests that need neither the emulated guest nor a real Kubernetes; RUNTIME=1.6|1.7|2: those that run containers, on that containerd
 	@sh install/packages.sh $(if $(RUNTIME),runtimes,test)
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
+	@$(if $(filter tests tests/flow%,$(TESTS)),$(BIN)/python -m tests.cluster fetch --try $(OLD_CLIENTS))
 	@$(if $(RUNTIME),$(ON_RUNTIME)) $(BIN)/pytest -n $(WORKERS) $(if $(RUNTIME),-m container) $(TESTS) --ignore tests/guest --ignore tests/cluster
 
 .PHONY: test-runtimes
@@ -71,6 +73,7 @@ test-cluster: ## the flow tests on a real Kubernetes control plane, and its own 
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(CLIENT)
+	@$(BIN)/python -m tests.cluster fetch --try
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real -m 'not rival' tests/flow tests/cluster tests/comparison
 
 .PHONY: test-skew
@@ -78,18 +81,21 @@ test-skew: ## the flow tests on another version's control plane (KUBERNETES=1.34
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build --kubernetes '$(or $(KUBERNETES),1.34)' $(CONTROL_PLANE) $(CLIENT)
+	@$(BIN)/python -m tests.cluster fetch --try $(OLD_CLIENTS) etcd
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real --kubernetes='$(or $(KUBERNETES),1.34)' tests/flow
 
 .PHONY: programs
-programs: ## build what test-cluster and test-conformance run and the cache lacks (needs go), so that it is there before a timed test
+programs: ## build or fetch what test, test-cluster and test-conformance run and the cache lacks (needs go), so that it is there before a timed test
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(CLIENT) $(END_TO_END)
+	@$(BIN)/python -m tests.cluster fetch
 
 test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first (needs go)
 	@sh install/packages.sh test
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) kubelet kube-proxy coredns
+	@$(BIN)/python -m tests.cluster fetch --try etcd
 	@$(BIN)/pytest tests/cluster -m rival
 
 test-conformance: ## the end-to-end tests that must pass (LIST=FILE: others), on a control plane and a node of their own; builds them first (needs go)

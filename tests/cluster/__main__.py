@@ -1,15 +1,19 @@
-"""`python -m tests.cluster start | stop | build`: what make cluster and make cluster-stop run."""
+"""`python -m tests.cluster start | stop | build | fetch | rival | rival-stop`: what make cluster, make programs and
+their like run."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from tests import command
-from tests.cluster import programs
+from tests.cluster import debian, etcd, programs
 from tests.cluster.control import Cluster
 from tests.cluster.rival import Rival
 from vkcri.config import ClusterSettings, load
+from vkcri.errors import VkcriError
 
 _NUMBER = click.option("--number", default=0, show_default=True, help="which cluster of this guest; tests have 1 to 29")
 _KUBERNETES = click.option(
@@ -92,6 +96,26 @@ def build(kubernetes: str, names: tuple[str, ...]) -> None:
     version = programs.resolve(kubernetes)
     for path in programs.ensure(version, names or programs.CONTROL_PLANE).values():
         print(path)
+
+
+FETCHED: dict[str, Callable[[], Path]] = {
+    **{name: partial(debian.ensure, name) for name in debian.PROGRAMS},
+    "etcd": etcd.ensure,
+}
+
+
+@main.command()
+@click.option("--try", "lenient", is_flag=True, help="what cannot be had is said and is no error: tests say it again")
+@click.argument("names", nargs=-1, type=click.Choice(list(FETCHED)))
+def fetch(lenient: bool, names: tuple[str, ...]) -> None:
+    """Fetch what of Debian's programs the cache folder lacks, and print where they are."""
+    for name in names or FETCHED:
+        try:
+            print(FETCHED[name]())
+        except VkcriError as error:
+            if not lenient:
+                raise
+            print(f"cluster: {name} could not be fetched, and what wants it cannot run: {error}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,24 @@
-"""kubectl of several ages, the oldest that Debian 12 has and the newest: none of them is installed."""
+"""kubectl of several ages, the oldest that Debian 12 has and the newest: none of them is installed, and make puts them
+into the cache before a test looks for one."""
 
 from pathlib import Path
 
 from tests.cluster import debian, programs
+from vkcri.errors import Unavailable
 
 VERSIONS = ("1.20", "1.32", "1.37")
-OF_DEBIAN = {"1.20": ("bookworm", "kubernetes-client"), "1.32": ("trixie", "kubectl")}
 
 
-def ensure(version: str) -> Path:
-    """The program: Debian's, or the one that is built with the pinned control plane (needs go where the cache lacks
-    it). Raises ConfigError or Unavailable with one line."""
-    if version in OF_DEBIAN:
-        suite, package = OF_DEBIAN[version]
-        return debian.program(suite, package, "usr/bin/kubectl")
-    return programs.ensure(programs.resolve(""), ["kubectl"])["kubectl"]
+def found(version: str) -> Path:
+    """The program: Debian's, or the one that is built with the pinned control plane. Raises Unavailable where it is
+    not here."""
+    name = f"kubectl-{version}"
+    return debian.found(name) if name in debian.PROGRAMS else built("")
+
+
+def built(kubernetes: str) -> Path:
+    """The one of a real cluster's release, as make builds it. Raises Unavailable where it is not here."""
+    program = programs.binary(programs.resolve(kubernetes), "kubectl")
+    if not program.exists():
+        raise Unavailable("the cluster's own kubectl is not built here: make programs")
+    return program

@@ -23,14 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/comparison/" in item.nodeid:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.timeout(400))  # the first one starts both servers, and may fetch an etcd
+            item.add_marker(pytest.mark.timeout(400))  # the first one starts both servers
             item.add_marker(pytest.mark.xdist_group("comparison"))
 
 
 @pytest.fixture(scope="session")
 def sides() -> Iterator[Pair]:
     """(embedded, real), both ready for pods in the namespaces `default` and `same`."""
-    newer = debian.program("trixie", "etcd-server", "usr/bin/etcd")
+    newer = debian.found("etcd-3.5")
     with claimed() as cluster, embedded_server("same") as server, pytest.MonkeyPatch.context() as patch:
         server.start()
         patch.setenv("PATH", str(newer.parent), prepend=os.pathsep)

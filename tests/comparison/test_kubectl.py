@@ -170,4 +170,4 @@ ALLOWED: dict[str, dict[tuple[str, str], str]] = {}
 
 @pytest.mark.parametrize("version", kubectls.VERSIONS)
 def test_what_is_typed_prints_the_same(sides: Pair, version: str) -> None:
-    same(sides, partial(session, kubectls.ensure(version)), ALLOWED.get(version))
+    same(sides, partial(session, kubectls.found(version)), ALLOWED.get(version))

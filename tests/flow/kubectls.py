@@ -1,8 +1,8 @@
 """kubectl in three ages: 1.20, which knows SPDY alone, 1.32, and a real cluster's release; the latter two ask for
 WebSockets first. And the guest's own, whatever its age.
 
-Nothing is installed: 1.20 and 1.32 are Debian's, unpacked into the cache, the newest is the one that `make programs`
-builds.
+Nothing is installed, fetched or built by a test: make has put 1.20 and 1.32, which are Debian's, into the cache before
+it begins, and `make programs` the newest.
 """
 
 import json
@@ -17,8 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.cluster import programs
-from tests.cluster.kubectls import ensure
+from tests.cluster.kubectls import built, found
 from tests.flow.live import LiveNode
 from vkcri.errors import VkcriError
 
@@ -39,37 +38,37 @@ def aged(age: str, kubernetes: str) -> str:
 
 
 def debian(version: str) -> str:
-    """A Debian's: out of the cache, or by apt; where apt gives none the tests that want it cannot run."""
+    """A Debian's, out of the cache."""
     try:
-        return str(ensure(version))
+        return str(found(version))
     except VkcriError as error:
-        cannot_run(f"kubectl {version} is not tried, Debian's could not be fetched: {error}")
+        cannot_run(f"kubectl {version} is not tried: {error}")
 
 
 def installed() -> str:
     """The one that leads PATH."""
-    found = shutil.which("kubectl")
-    if found is None:
+    program = shutil.which("kubectl")
+    if program is None:
         cannot_run("no kubectl is installed here")
-    return found
+    return program
 
 
 def that_debugs() -> str:
     """One whose `kubectl debug` speaks the API of today: the guest's own, or where that is too old the next Debian's,
     unpacked into the cache."""
-    found = installed()
-    shown = json.loads(subprocess.run([found, "version", "--client", "-o", "json"], capture_output=True).stdout)
+    program = installed()
+    shown = json.loads(subprocess.run([program, "version", "--client", "-o", "json"], capture_output=True).stdout)
     if int(re.sub(r"\D", "", shown["clientVersion"]["minor"])) >= DEBUGS:
-        return found
+        return program
     return debian("1.32")
 
 
 def newest(kubernetes: str) -> str:
     """The one of a real cluster's release, as `make programs` built it."""
-    found = programs.binary(programs.resolve(kubernetes), "kubectl")
-    if not found.exists():
-        cannot_run("the cluster's own kubectl is not built here: make programs")
-    return str(found)
+    try:
+        return str(built(kubernetes))
+    except VkcriError as error:
+        cannot_run(str(error))
 
 
 @dataclass(frozen=True)

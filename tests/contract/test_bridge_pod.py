@@ -171,6 +171,7 @@ def test_a_restart_rule_starts_all_containers_of_the_pod_anew(node: BridgeNode) 
     spec = pod(
         "restarts-all",
         restartPolicy="Never",
+        terminationGracePeriodSeconds=2,
         volumes=[{"name": "work", "emptyDir": {}}],
         initContainers=[
             container("first", "echo run >> /work/runs", **shared),

@@ -161,6 +161,7 @@ def test_http_and_tcp_probes_reach_the_pod_by_its_address(node: BridgeNode) -> N
         ports=[{"name": "web", "containerPort": 8080, "protocol": "TCP"}],
         readinessProbe=http("web", "/good?x=1"),
         livenessProbe={"tcpSocket": {"port": "web"}, "periodSeconds": 1, "timeoutSeconds": 10},
+        spec={"terminationGracePeriodSeconds": 1},  # httpd does not heed TERM
     )
     node.put(spec)
     node.wait_status(spec, "Ready", is_ready)

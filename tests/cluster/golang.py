@@ -21,7 +21,9 @@ _TIDY_SECONDS = 1800.0  # it fetches every module that is missing, on a new mach
 def present() -> str:
     """The version of go on this machine, as `go1.26.8`. Raises ConfigError where there is none."""
     if shutil.which("go") is None:
-        raise ConfigError("Go is missing: Kubernetes' programs are built with it; install go and have it in PATH")
+        raise ConfigError(
+            "Go is missing: it builds Kubernetes' programs; have go in PATH, 1.26 or newer for Kubernetes 1.37"
+        )
     return _output("go", "env", "GOVERSION").strip()
 
 

@@ -53,7 +53,7 @@ class LiveNode:
         self.instance = Instance(name)
         self.place = place or embedded_place(self.instance)
         # make test runs make run: without these it would count as a part of that make and say so.
-        dropped = ("KUBECONFIG", "PYTHONWARNINGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        dropped = ("KUBECONFIG", "BOOTSTRAP_KUBECONFIG", "PYTHONWARNINGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
         inherited = {key: value for key, value in os.environ.items() if key not in dropped}
         own = {"VKCRI_INSTANCE": name, "VKUBELET_NODE_NAME": name}
         self.environment = {**inherited, **own, **self.place.environment, **environment}

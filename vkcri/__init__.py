@@ -6,7 +6,7 @@ selfwatch, backoff                    an end to one that is stuck, and how long 
 api/        pure: quantities, selectors, pod accessors, CRI's log line
 queue/      state between processes over Unix sockets: the contract that a provider speaks (ARCHITECTURE.md)
 httpd, connection, http1, splice      HTTPS for many slow clients, HTTP/1.1's words, bytes after an upgrade
-certs, signing                        keys and certificates; those that a cluster's CA signs, and their renewal
+certs, signing, apart                 keys and certificates; those that a cluster's CA signs, and their renewal
 kube/       the only user of the kubernetes package: client and reflector
 watcher/    api-watcher: everything said to and heard from the API server; it alone holds credentials for it, got by TLS
             bootstrap or given

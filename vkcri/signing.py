@@ -1,16 +1,17 @@
 """Certificates that somebody else's CA signs for us: the key, the request, the issued pair, and when it is renewed.
 
 A key is ECDSA P-256, as the kubelet's, and never leaves this guest. Runs on any thread; the files are the only state.
-`cryptography` is imported on first use. Whom to ask, and what the answer means, is the caller's. Sources:
-client-go's util/certificate (certificate_manager, certificate_store), the kubelet's pkg/kubelet/certificate.
+`cryptography` is imported on first use, or never where a Pair is given another process to use it in (vkcri.apart).
+Whom to ask, and what the answer means, is the caller's. Sources: client-go's util/certificate (certificate_manager,
+certificate_store), the kubelet's pkg/kubelet/certificate.
 """
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from vkcri import certs
 from vkcri.backoff import Backoff
@@ -23,6 +24,7 @@ STANDS = Backoff(first=300.0, factor=2.0, most=3600.0)  # the cluster's cleaner 
 ORGANIZATION = "system:nodes"
 _FIRST, _SPAN = 0.7, 0.2  # of its life: a certificate is renewed at some moment from 70 to 90 %
 _REQUEST = b"-----BEGIN CERTIFICATE REQUEST-----"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -100,18 +102,41 @@ class Patience:
         self._name, self._times = "", 0
 
 
+class Run(Protocol):
+    """Calls a function with its arguments, here or elsewhere."""
+
+    def __call__(self, function: Callable[..., _T], *arguments: Any) -> _T: ...
+
+
+def here(function: Callable[..., _T], *arguments: Any) -> _T:
+    """The Run that only calls it."""
+    return function(*arguments)
+
+
 class Pair:
     """One certificate of ours in a folder: `NAME-current.pem`, the issued one and its key, and while a request for the
-    next one is out `NAME-pending.pem`, that request and its key. Both 0600, each replaced at once."""
+    next one is out `NAME-pending.pem`, that request and its key. Both 0600, each replaced at once. run: where what
+    wants `cryptography` is called; it is asked once for each text."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, run: Run = here) -> None:
         self.current = folder / f"{name}-current.pem"
         self._pending = folder / f"{name}-pending.pem"
+        self._run = run
+        self._said: dict[Callable[[bytes], Any], tuple[bytes, Any]] = {}
+
+    def _says(self, function: Callable[[bytes], _T], pem: bytes) -> _T:
+        """What `read` or `requested` says of a text; that of the last text is remembered."""
+        digest = hashlib.sha256(pem).digest()  # there is a key in the text
+        held = self._said.get(function)
+        if held is None or held[0] != digest:
+            held = self._said[function] = (digest, self._run(function, pem))
+        said: _T = held[1]
+        return said
 
     def issued(self) -> Certificate | None:
         """The certificate that is there; None for none, or for one that cannot be used."""
         try:
-            return read(self.current.read_bytes())
+            return self._says(read, self.current.read_bytes())
         except (OSError, Invalid):
             return None
 
@@ -128,12 +153,13 @@ class Pair:
         So it is the same again after a restart. Raises OSError where it cannot be kept."""
         try:
             held = self._pending.read_bytes()
-            if requested(held) == wanted:
+            if self._says(requested, held) == wanted:
                 return held[held.index(_REQUEST) :]
         except (OSError, Invalid, ValueError):
             pass  # none, or none that can be used
-        key, request = certs.signing_request(
-            wanted.common_name, wanted.organizations, sorted(wanted.names), sorted(wanted.addresses)
+        key, request = self._run(
+            certs.signing_request,
+            *(wanted.common_name, wanted.organizations, sorted(wanted.names), sorted(wanted.addresses)),
         )
         certs.write_private(self._pending, key + request)
         return request
@@ -142,9 +168,7 @@ class Pair:
         """Put the issued certificate (PEM, its chain behind it) in its place, with the key of the request that is out.
         Raises Invalid, and changes nothing, where it is not the one that was asked for or has ended; OSError."""
         held = self._pending.read_bytes()
-        made = read(pem)
-        if made.key != certs.public_key(held) or not made.satisfies(requested(held)):
-            raise Invalid("the issued certificate is not the one that was asked for")
+        made = self._run(answering, pem, held)
         if made.not_after <= now:
             raise Invalid("the issued certificate has ended already")
         head = f"{note}\n".encode("ascii") if note else b""
@@ -168,6 +192,15 @@ def read(pem: bytes) -> Certificate:
         key=certs.encoded(found.public_key()),
         fingerprint=hashlib.sha256(found.tbs_certificate_bytes).digest(),
     )
+
+
+def answering(pem: bytes, request: bytes) -> Certificate:
+    """The first certificate of a PEM text, where it is what was asked for. request: PEM, with its key before it. Raises
+    Invalid where it is not."""
+    made = read(pem)
+    if made.key != certs.public_key(request) or not made.satisfies(requested(request)):
+        raise Invalid("the issued certificate is not the one that was asked for")
+    return made
 
 
 def requested(pem: bytes) -> Subject:

@@ -25,7 +25,7 @@ from vkcri.kube.failures import Unauthenticated
 from vkcri.kube.kubeconfig import Kubeconfig, Session, text
 from vkcri.lifecycle import Process
 from vkcri.queue.notices import Notices
-from vkcri.signing import Certificate, Pair, Patience, Subject, approval
+from vkcri.signing import Certificate, Pair, Patience, Run, Subject, approval, here
 from vkcri.watcher import certificates
 from vkcri.watcher.certificates import CLIENT, Progress
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class Credentials:
-    """For an instance that `settings.bootstraps`. `now`: Unix seconds."""
+    """For an instance that `settings.bootstraps`. `now`: Unix seconds; `run`: where `cryptography` is used."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Credentials:
         *,
         now: Callable[[], float] = time.time,
         patience: Patience | None = None,
+        run: Run = here,
     ) -> None:
         instance = settings.instance
         self._process = process
@@ -60,7 +61,7 @@ class Credentials:
         self._notices = notices
         self._now = now
         self._subject = Subject.of_node(settings.node_name)
-        self._pair = Pair(instance.certificates_dir, "kubelet-client")
+        self._pair = Pair(instance.certificates_dir, "kubelet-client", run)
         self._own = Kubeconfig(instance.kubelet_kubeconfig, agent)
         self._bootstrap = Kubeconfig(settings.bootstrap_kubeconfig, agent, variable="BOOTSTRAP_KUBECONFIG")
         self._patience = patience or Patience()

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vkcri import apart
 from vkcri.api.architecture import go_architecture
 from vkcri.config import WatcherSettings
 from vkcri.errors import ConfigError, VkcriError
@@ -62,7 +63,7 @@ def watch(process: Process, settings: WatcherSettings) -> None:
     static.start(process)
     if settings.embedded and not wait_for(kubeconfig, process.wait):
         return
-    credentials = Credentials(process, settings, notices, _AGENT) if settings.bootstraps else None
+    credentials = Credentials(process, settings, notices, _AGENT, run=apart.call) if settings.bootstraps else None
     if credentials is not None and not credentials.establish():
         return
     server = _wait_until_loaded(process, client)

@@ -30,8 +30,11 @@ def ensure() -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             _download(Path(scratch))
             unpacked = Path(scratch) / "usr" / "bin" / "etcd"
-            unpacked.chmod(0o755)
-            os.replace(unpacked, target)
+            try:
+                unpacked.chmod(0o755)
+                os.replace(unpacked, target)
+            except FileNotFoundError as error:
+                raise Unavailable(f"{_PACKAGE} has no usr/bin/etcd") from error
     return target
 
 
@@ -60,7 +63,10 @@ def _download(scratch: Path) -> None:
         failure = _run(scratch, *fetch)
         if failure:
             raise Unavailable(f"etcd is missing, and apt-get download {_PACKAGE} failed: {failure}")
-    failure = _run(scratch, "dpkg", "-x", str(next(scratch.glob("*.deb"))), str(scratch))
+    archive = next(scratch.glob("*.deb"), None)
+    if archive is None:
+        raise Unavailable(f"apt-get download {_PACKAGE} left no package")
+    failure = _run(scratch, "dpkg", "-x", str(archive), str(scratch))
     if failure:
         raise Unavailable(f"{_PACKAGE}: {failure}")
 

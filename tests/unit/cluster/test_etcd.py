@@ -55,6 +55,20 @@ def test_apts_last_word_is_the_error(programs: Path) -> None:
         etcd.ensure()
 
 
+@pytest.mark.parametrize(
+    ("apt", "dpkg", "said"),
+    [
+        (":", ":", "apt-get download etcd-server left no package"),
+        (": >etcd-server.deb", ":", "etcd-server has no usr/bin/etcd"),
+    ],
+)
+def test_a_package_that_is_not_what_it_should_be_is_one_line(programs: Path, apt: str, dpkg: str, said: str) -> None:
+    program(programs / "apt-get", apt)
+    program(programs / "dpkg", dpkg)
+    with pytest.raises(Unavailable, match=f"^{said}$"):
+        etcd.ensure()
+
+
 def test_an_apt_that_does_not_end_is_one_line(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(etcd, "_SECONDS", 0.2)
     program(programs / "apt-get", "exec /bin/sleep 60")

@@ -34,7 +34,7 @@ class Selection:
 
     @property
     def key(self) -> str:
-        told = (self.labels, self.focus, self.version, *([self.listed] if self.listed else []))
+        told = (self.labels, self.focus, self.version, *([sorted(self.names)] if self.names else []))
         return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 

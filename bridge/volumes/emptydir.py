@@ -1,7 +1,8 @@
-"""emptyDir: a folder of the pod's own, 0777, on disk or (medium: Memory) a tmpfs bounded by sizeLimit and memory
-limit."""
+"""emptyDir: a folder of the pod's own, 0777 on disk, or (medium: Memory) a tmpfs bounded by sizeLimit and memory limit,
+1777 as every tmpfs that is mounted without a mode, which the kubelet leaves so."""
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def prepare(name: str, source: Mapping[str, Any], around: Surroundings) -> Path:
         return path
     path.mkdir(mode=0o750, parents=True, exist_ok=True)
     if not mounting.is_mounted(path):
-        mounting.mount_tmpfs(path, mode=mode, group=group, size=_size(source, around))
+        mounting.mount_tmpfs(path, mode=mode | stat.S_ISVTX, group=group, size=_size(source, around))
     return path
 
 

@@ -37,7 +37,7 @@ def mount(source: str, target: str | Path, kind: str, flags: int = 0, options: s
         )
 
 
-def mount_tmpfs(target: Path, *, mode: int = 0o777, group: int | None = None, size: int | None = None) -> None:
+def mount_tmpfs(target: Path, *, mode: int = 0o1777, group: int | None = None, size: int | None = None) -> None:
     """A tmpfs that is never swapped out where the kernel can promise that (6.3 and later), which secrets want."""
     options = [f"mode={mode:o}"]
     if group is not None:

@@ -49,9 +49,9 @@ def test_an_empty_dir_on_disk_may_hold_programs(prepared: Prepare) -> None:
 
 
 def test_an_fs_group_owns_an_empty_dir(prepared: Prepare) -> None:
-    for medium in ("", "Memory"):
+    for medium, bits in (("", 0o2777), ("Memory", 0o3777)):
         path = prepared({"emptyDir": {"medium": medium}}, securityContext={"fsGroup": 4321}).path
-        assert (os.stat(path).st_gid, mode(path)) == (4321, 0o2777)
+        assert (os.stat(path).st_gid, mode(path)) == (4321, bits)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_memory_volume_is_a_tmpfs_of_bounded_size(
 ) -> None:
     path = prepared({"emptyDir": {"medium": "Memory", **source}}, **spec).path
     status = os.statvfs(path)
-    assert (filesystem(path), status.f_blocks * status.f_frsize, mode(path)) == ("tmpfs", size, 0o777)
+    assert (filesystem(path), status.f_blocks * status.f_frsize, mode(path)) == ("tmpfs", size, 0o1777)
 
 
 def test_a_medium_that_is_not_offered_is_said(prepared: Prepare) -> None:

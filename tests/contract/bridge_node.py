@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -220,6 +221,17 @@ class BridgeNode:
     def _token(self, body: dict[str, Any], seconds: float) -> dict[str, str]:
         del body, seconds
         raise VkcriError("no tokens in this test")
+
+
+@contextmanager
+def running(name: str, logs: Path, **environment: str) -> Iterator[BridgeNode]:
+    """A Ready one on the instance of that name; nothing of it is left at the end."""
+    node = BridgeNode(name, logs, **environment)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
 
 
 def _cgroups(uid: str) -> Iterator[Path]:

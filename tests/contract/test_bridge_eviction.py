@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.bridge_node import NODE, BridgeNode, container, pod
+from tests.contract.bridge_node import NODE, BridgeNode, container, pod, running
 from tests.waiting import wait_for
 from vkcri.instance import Instance
 from vkcri.queue import request
@@ -23,12 +23,8 @@ LONG = 600
 
 @pytest.fixture(scope="module")
 def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode(claim("evict").name, tmp_path_factory.mktemp("logs"))
-    try:
-        node.start()
+    with running(claim("evict").name, tmp_path_factory.mktemp("logs")) as node:
         yield node
-    finally:
-        node.stop()
 
 
 def limited(name: str, script: str, limit: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from bridge import images_local
 from bridge.containerd_config import SEARCH_PATH
 from bridge.pb.runtime.v1 import api_pb2
-from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod
+from tests.contract.bridge_node import BIN, SHELL, BridgeNode, container, pod, running
 from tests.waiting import wait_for
 from vkcri.api import loglines
 from vkcri.instance import Instance
@@ -29,12 +29,8 @@ TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
 
 @pytest.fixture(scope="module")
 def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode(claim("core").name, tmp_path_factory.mktemp("logs"))
-    try:
-        node.start()
+    with running(claim("core").name, tmp_path_factory.mktemp("logs")) as node:
         yield node
-    finally:
-        node.stop()
 
 
 def gone(node: BridgeNode, spec: dict[str, Any]) -> None:

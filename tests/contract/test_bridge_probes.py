@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.pb.runtime.v1 import api_pb2
-from tests.contract.bridge_node import BridgeNode, container, pod
+from tests.contract.bridge_node import BridgeNode, container, pod, running
 from tests.waiting import wait_for
 from vkcri.instance import Instance
 
@@ -17,12 +17,8 @@ STUBBORN = 'trap "" TERM; while true; do sleep 0.1; done'
 
 @pytest.fixture(scope="module")
 def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode(claim("core").name, tmp_path_factory.mktemp("logs"))
-    try:
-        node.start()
+    with running(claim("core").name, tmp_path_factory.mktemp("logs")) as node:
         yield node
-    finally:
-        node.stop()
 
 
 def execute(script: str, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.cgroupfs import mounted_hierarchies
-from tests.contract.bridge_node import BridgeNode, pod
+from tests.contract.bridge_node import BridgeNode, pod, running
 from tests.waiting import wait_for
 from vkcri.instance import Instance
 
@@ -19,12 +19,8 @@ TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
 @pytest.fixture(scope="module")
 def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
     logs = tmp_path_factory.mktemp("logs")
-    node = BridgeNode(claim("core").name, logs, VKCRI_RUNTIME_HANDLERS="test-handler")
-    try:
-        node.start()
+    with running(claim("core").name, logs, VKCRI_RUNTIME_HANDLERS="test-handler") as node:
         yield node
-    finally:
-        node.stop()
 
 
 def add_class(node: BridgeNode, name: str, handler: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.bridge_node import BridgeNode, container, pod
+from tests.contract.bridge_node import BridgeNode, container, pod, running
 from tests.unit.bridge.stats.test_summary import types, wrong
 from tests.waiting import wait_for
 from vkcri.errors import Invalid, NotFound, Refused, Unavailable
@@ -32,12 +32,8 @@ def ask(node: BridgeNode, name: str, **body: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode(claim("stats").name, tmp_path_factory.mktemp("logs"))
-    try:
-        node.start()
+    with running(claim("stats").name, tmp_path_factory.mktemp("logs")) as node:
         yield node
-    finally:
-        node.stop()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.spec import names
-from tests.contract.bridge_node import SHELL, BridgeNode, container, pod
+from tests.contract.bridge_node import SHELL, BridgeNode, container, pod, running
 from tests.waiting import wait_for
 from vkcri.instance import Instance
 from vkcri.queue import request
@@ -19,12 +19,8 @@ TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
 
 @pytest.fixture(scope="module")
 def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeNode]:
-    node = BridgeNode(claim("vouch").name, tmp_path_factory.mktemp("logs"))
-    try:
-        node.start()
+    with running(claim("vouch").name, tmp_path_factory.mktemp("logs")) as node:
         yield node
-    finally:
-        node.stop()
 
 
 @pytest.fixture(scope="module")

@@ -4,21 +4,9 @@ import threading
 
 import pytest
 
+from tests.clock import Clock
 from tests.waiting import PATIENCE
 from vkcri.selfwatch import SelfWatch
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -4,27 +4,13 @@ from typing import Any
 
 import pytest
 
+from tests.clock import Clock
 from tests.unit.vkcri.apiserver.house import NODE, House
 from vkcri.apiserver import internal
 from vkcri.apiserver.controllers.evictions import TaintEviction
 from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
-
-
-class Clock:
-    """Seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def taint(house: House, *keys: str, effect: str = "NoExecute") -> None:

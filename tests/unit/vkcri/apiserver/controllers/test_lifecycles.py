@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import Clock
 from tests.unit.vkcri.apiserver.house import NODE, House, node
 from vkcri.api import times
 from vkcri.apiserver import bootstrap, internal, pki, tokens
@@ -22,21 +23,6 @@ from vkcri.apiserver.status import StatusError
 
 Object = dict[str, Any]
 LEASES = "coordination.k8s.io/leases"
-
-
-class Clock:
-    """Seconds that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def test_a_namespace_is_emptied_pods_first_and_then_goes(house: House) -> None:

@@ -10,16 +10,16 @@ import base64
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Final
+
+from vkcri import websocket
+from vkcri.frames import Frames
 
 _SYN_STREAM, _HEADERS = 0x80030001, 0x80030008
 _FINISHED = 1  # the flag of a stream's last frame
 _OPENING_BYTES = 64 * 1024  # of a client, within which its error stream is opened
 _HEADERS_BYTES = 64 * 1024  # of one frame's headers, uncompressed
 _ERROR_CHANNEL = 3
-_GOING_AWAY = 1001
-_REASON_BYTES = 123
 _WORDS: Final = (
     "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow "
     "authorization cache-control connection content-base content-encoding content-language content-length "
@@ -45,35 +45,6 @@ def _prefixed(text: bytes) -> bytes:
 
 DICTIONARY: Final = b"".join(_prefixed(word.replace("_", " ").encode()) for word in _WORDS.split()) + _TAIL.encode()
 """What SPDY/3 compresses headers with."""
-
-
-class Frames:
-    """Where one direction's frames begin. `head_size(head)`: a head's bytes, as far as its first ones tell;
-    `body_size(head)`: those behind a whole one."""
-
-    def __init__(self, head_size: Callable[[bytes], int], body_size: Callable[[bytes], int]) -> None:
-        self._head_size, self._body_size = head_size, body_size
-        self._head = b""
-        self._left = 0
-
-    def feed(self, data: bytes) -> None:
-        position = 0
-        while position < len(data):
-            if self._left:
-                step = min(self._left, len(data) - position)
-                self._left -= step
-                position += step
-                continue
-            part = data[position : position + self._head_size(self._head) - len(self._head)]
-            self._head += part
-            position += len(part)
-            if len(self._head) == self._head_size(self._head):
-                self._left, self._head = self._body_size(self._head), b""
-
-    @property
-    def missing(self) -> int:
-        """Bytes that are sure to come before another frame may begin; 0: it may begin now."""
-        return self._left or (self._head_size(self._head) - len(self._head) if self._head else 0)
 
 
 class Farewell:
@@ -158,37 +129,21 @@ class SpdyFarewell(Farewell):
 
 
 class WebSocketFarewell(Farewell):
-    """Channel 3, and then the close frame's own reason."""
+    """Channel 3, and then the close frame's own reason. A client of v5 takes any code but the normal one for an error
+    of the error channel, and shows that instead of what was said there."""
 
     def __init__(self, message: str, protocol: str) -> None:
-        super().__init__(Frames(_websocket_head, _websocket_body), message)
+        super().__init__(websocket.frames(), message)
         self._protocol = protocol
 
     def words(self) -> bytes:
         text = self._status() if self._protocol[:2] in ("v4", "v5") else self._message.encode()
         if "base64" in self._protocol:
-            said = _websocket_frame(1, b"%d" % _ERROR_CHANNEL + base64.b64encode(text))
+            said = websocket.frame(websocket.TEXT, b"%d" % _ERROR_CHANNEL, base64.b64encode(text))
         else:
-            said = _websocket_frame(2, bytes([_ERROR_CHANNEL]) + text)
-        reason = self._message.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
-        return said + _websocket_frame(8, struct.pack("!H", _GOING_AWAY) + reason)
-
-
-def _websocket_head(head: bytes) -> int:
-    """A server's frames are not masked, but one that is has its head read right."""
-    if len(head) < 2:
-        return 2
-    return 2 + {126: 2, 127: 8}.get(head[1] & 0x7F, 0) + (4 if head[1] & 0x80 else 0)
-
-
-def _websocket_body(head: bytes) -> int:
-    size = head[1] & 0x7F
-    return int.from_bytes(head[2 : {126: 4, 127: 10}[size]]) if size > 125 else size
-
-
-def _websocket_frame(opcode: int, payload: bytes) -> bytes:
-    size = bytes([len(payload)]) if len(payload) < 126 else struct.pack("!BH", 126, len(payload))
-    return bytes([0x80 | opcode]) + size + payload
+            said = websocket.frame(websocket.BINARY, bytes([_ERROR_CHANNEL]), text)
+        code = websocket.NORMAL if self._protocol[:2] == "v5" else websocket.GOING_AWAY
+        return said + websocket.close(code, self._message)
 
 
 def farewell(switching: bytes, message: str) -> Farewell | None:

@@ -4,7 +4,8 @@ One thread a connection runs `splice`; both sockets are non-blocking and nobody 
 on one SSLSocket corrupt it). At most BUFFER bytes are held a direction, so a slow end slows the other down. It must not
 change the bytes, and closes neither socket: the caller does. What they mean only a `Farewell` knows, which hears them
 pass for the one case that `stop` cuts a session in its middle. A backend that fails has often just ended, with bytes
-of the client's unread: what it said before is delivered like any other.
+of the client's unread: what it said before is delivered like any other. Between ends that do not speak the same a
+`Translation` makes the bytes of one into those of the other.
 """
 
 import select
@@ -12,6 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from vkcri.farewell import Farewell
 
@@ -23,13 +25,42 @@ _READ = 64 * 1024
 _HANGUP = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-class _End:
-    """One socket and what waits to be sent to it."""
+class Translation(Protocol):
+    """What it hears it makes into what waits for either end. All of it runs on the splice's thread."""
 
-    def __init__(self, connection: socket.socket, waiting: bytes, heard: Callable[[bytes], None] | None) -> None:
+    to_client: bytearray
+    to_backend: bytearray
+    over: bool  # the session has ended, but for what waits for the client
+    left: bool  # the client has said its last, which waits for the backend
+
+    def from_client(self, data: bytes) -> None: ...
+
+    def from_backend(self, data: bytes) -> None: ...
+
+    def backend_ended(self) -> None:
+        """Behind the backend's last byte: sets `over`."""
+
+    def stirred(self) -> bool:
+        """Whether what passed since the last call was more than signs of life."""
+
+    def last_words(self) -> bytes:
+        """What a client hears whose session is cut."""
+
+
+class _End:
+    """One socket and what waits to be sent to it. heard: by whom its bytes are; they pass unless he `translates`."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        waiting: bytearray,
+        heard: Callable[[bytes], None] | None,
+        *,
+        translates: bool = False,
+    ) -> None:
         self.connection = connection
-        self._heard = heard
-        self.waiting = bytearray(waiting)
+        self._heard, self._translates = heard, translates
+        self.waiting = waiting
         self.finished = False  # it has sent its last byte
         self.shut = False  # it has been told that it gets no more
         self.failed = False  # it takes nothing any more
@@ -74,7 +105,8 @@ class _End:
                 break
             if self._heard is not None:
                 self._heard(data)
-            into += data
+            if not self._translates:
+                into += data
             came = True
         return came
 
@@ -118,6 +150,7 @@ def splice(
     idle: float = IDLE_SECONDS,
     stop: Callable[[], bool] = lambda: False,
     farewell: Farewell | None = None,
+    translation: Translation | None = None,
 ) -> tuple[int, int]:
     """Carry bytes both ways until an end is gone, nothing moves for `idle` seconds, or `stop` is True.
 
@@ -126,43 +159,55 @@ def splice(
     bytes sent to client and backend. A client that fails ends it at once, a backend once all that it said is sent: no
     error is raised for it.
 
-    What `stop` cuts has the last words of `farewell`, which has heard neither `to_client` nor `to_backend`.
+    What `stop` cuts has the last words of `farewell`, which has heard neither `to_client` nor `to_backend`; or of
+    `translation`, whose bytes go behind these two.
     """
-    hears = (farewell.from_client, farewell.from_backend) if farewell is not None else (None, None)
-    ends = _End(client, to_client, hears[0]), _End(backend, to_backend, hears[1])
+    ends = _ends(client, backend, farewell, translation)
+    ends[0].waiting[:0], ends[1].waiting[:0] = to_client, to_backend
     deadline = time.monotonic() + idle
     try:
         while (left := deadline - time.monotonic()) > 0:
             if stop():
-                _say(farewell, *ends)
+                _say(farewell, translation, *ends)
                 break
-            if _step(ends, min(left, TICK_SECONDS)):
+            if _step(ends, min(left, TICK_SECONDS)) and (translation is None or translation.stirred()):
                 deadline = time.monotonic() + idle
-            if _over(ends):
+            if _is_translated(translation, *ends) if translation is not None else _over(ends):
                 break
     except OSError:
         pass  # an end is gone; the other learns it by the caller's close
     return ends[0].sent, ends[1].sent
 
 
-def _say(farewell: Farewell | None, client: _End, backend: _End) -> None:
+def _ends(
+    client: socket.socket, backend: socket.socket, farewell: Farewell | None, translation: Translation | None
+) -> tuple[_End, _End]:
+    if translation is not None:
+        return (
+            _End(client, translation.to_client, translation.from_client, translates=True),
+            _End(backend, translation.to_backend, translation.from_backend, translates=True),
+        )
+    hears = (farewell.from_client, farewell.from_backend) if farewell is not None else (None, None)
+    return _End(client, bytearray(), hears[0]), _End(backend, bytearray(), hears[1])
+
+
+def _say(farewell: Farewell | None, translation: Translation | None, client: _End, backend: _End) -> None:
     """The rest of the frame at hand and then the last words, each within LAST_SECONDS. A session whose backend has
     said all is not cut: only what waits is sent."""
-    if farewell is None:
-        return
-    if backend.finished:
-        client.connection.settimeout(LAST_SECONDS)
-        client.connection.sendall(client.waiting)
-        return
-    backend.connection.settimeout(LAST_SECONDS)
     client.connection.settimeout(LAST_SECONDS)
-    while missing := farewell.missing:
-        data = backend.connection.recv(missing)
-        if not data:
-            return
-        farewell.from_backend(data)
-        client.waiting += data
-    client.connection.sendall(client.waiting + farewell.words())
+    if backend.finished or (translation is not None and translation.over):
+        client.connection.sendall(client.waiting)
+    elif translation is not None:
+        client.connection.sendall(client.waiting + translation.last_words())
+    elif farewell is not None:
+        backend.connection.settimeout(LAST_SECONDS)
+        while missing := farewell.missing:
+            data = backend.connection.recv(missing)
+            if not data:
+                return
+            farewell.from_backend(data)
+            client.waiting += data
+        client.connection.sendall(client.waiting + farewell.words())
 
 
 def _step(ends: tuple[_End, _End], seconds: float) -> bool:
@@ -203,3 +248,12 @@ def _over(ends: tuple[_End, _End]) -> bool:
             other.shut = True
             other.connection.shutdown(socket.SHUT_WR)
     return ends[0].shut and ends[1].shut
+
+
+def _is_translated(translation: Translation, client: _End, backend: _End) -> bool:
+    """Tell the translation of the backend's end; whether all that it made of the session is sent."""
+    if backend.finished and not translation.over:
+        translation.backend_ended()
+    if client.failed or (translation.over and not client.waiting):
+        return True
+    return (client.finished or translation.left) and not backend.waiting

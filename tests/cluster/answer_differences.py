@@ -73,7 +73,6 @@ KUBELET: Rows = (
         "of its inner life",
     ),
     (r"kubelet_certificate_manager_.*_(errors|rotation_.*)|kubelet_server_expiration.*", "not counted"),
-    (r"kubelet_websocket_.*", "not counted"),
 )
 """Families of the kubelet's /metrics under its own prefix that vkcri leaves out."""
 
@@ -89,6 +88,7 @@ UNSEEN = (
     "kubelet_run_podsandbox_errors_total",
     "kubelet_runtime_operations_errors_total",
     "kubelet_started_containers_errors_total",
+    "kubelet_websocket_streaming_requests_total",
     "process_threads",
 )
 """Families of which one side may have no sample yet, and process_threads, which Go's client does not tell."""

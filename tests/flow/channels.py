@@ -19,6 +19,8 @@ from tests.flow.live import LiveNode
 
 SECONDS = 60.0
 STDIN, STDOUT, STDERR, ERROR = range(4)
+CLOSES = 255
+"""Of v5: a message of the channel that ends."""
 _CLOSE = 8
 
 
@@ -59,7 +61,7 @@ class Channels:
     def send(self, channel: int, data: bytes) -> None:
         """One masked binary message."""
         payload, mask = bytes([channel]) + data, os.urandom(4)
-        size = struct.pack("!BBH", 0x82, 0xFE, len(payload))
+        size = struct.pack("!BBH", 0x82, 0xFE, len(payload))  # the long form for any below 64 KiB
         keys = (mask * (len(payload) // 4 + 1))[: len(payload)]
         masked = int.from_bytes(payload) ^ int.from_bytes(keys)
         self._socket.sendall(size + mask + masked.to_bytes(len(payload)))

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow import kubectls
-from tests.flow.channels import ERROR, STDERR, STDIN, STDOUT, Channels
+from tests.flow.channels import CLOSES, ERROR, STDERR, STDIN, STDOUT, Channels
 from tests.flow.kubectls import Kubectl
 from tests.flow.live import BIN, LiveNode, container, phase, shell_pod
 from tests.waiting import wait_for
@@ -251,7 +251,7 @@ def exec_channels(node: LiveNode, protocol: str, *command: str, **streams: str) 
     return Channels(node, f"/api/v1/namespaces/{node.namespace}/pods/{POD}/exec", query, protocol)
 
 
-@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io", "channel.k8s.io"])
+@pytest.mark.parametrize("protocol", ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"])
 def test_a_websocket_by_get_carries_all_channels(pod: LiveNode, protocol: str) -> None:
     script = "head -c 12; echo err >&2; exit 3"
     with exec_channels(pod, protocol, "sh", "-c", script, stdin="1", stdout="1", stderr="1") as client:
@@ -264,11 +264,37 @@ def test_a_websocket_by_get_carries_all_channels(pod: LiveNode, protocol: str) -
             if found[0] == ERROR:
                 break
     assert (got[STDOUT], got[STDERR]) == (b"\0\xff bytes\r\n!!?"[:12], b"err\n")
-    if protocol.startswith("v4"):
+    if protocol.startswith("v"):
         status = json.loads(got[ERROR])
         assert (status["reason"], status["details"]["causes"][0]["message"]) == ("NonZeroExitCode", "3")
     else:
         assert b"exit" in got[ERROR]
+
+
+def test_a_websocket_of_v5_says_that_standard_input_ends(pod: LiveNode) -> None:
+    data = os.urandom(60_000)
+    with exec_channels(pod, "v5.channel.k8s.io", "sh", "-c", "cat; exit 4", stdin="1", stdout="1") as client:
+        assert client.protocol == "v5.channel.k8s.io", client.head
+        client.send(STDIN, data)
+        client.send(CLOSES, bytes([STDIN]))
+        got, said = b"", b""
+        while (found := client.receive()) is not None:
+            got, said = (got + found[1], said) if found[0] == STDOUT else (got, said + found[1])
+    assert digest(got) == digest(data)
+    assert json.loads(said)["details"]["causes"] == [{"reason": "ExitCode", "message": "4"}]
+
+
+def test_a_websocket_by_get_forwards_a_port(pod: LiveNode) -> None:
+    path = f"/api/v1/namespaces/{pod.namespace}/pods/{POD}/portforward"
+    with Channels(pod, path, [("ports", "7000")], "v4.channel.k8s.io") as client:
+        assert client.protocol == "v4.channel.k8s.io", client.head
+        named = struct.pack("<H", 7000)
+        assert sorted([client.receive(), client.receive()]) == [(0, named), (1, named)]  # type: ignore[type-var]
+        client.send(0, b"there and back")
+        got = b""
+        while len(got) < 14 and (found := client.receive()) is not None:
+            got += found[1]
+    assert got == b"there and back"
 
 
 def restart(node: LiveNode, *programs: str) -> None:

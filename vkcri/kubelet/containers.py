@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask, Response, request
 
 from vkcri.errors import Invalid, NotFound, VkcriError
-from vkcri.kubelet import streams
+from vkcri.kubelet import streams, translated
 from vkcri.kubelet.options import log_options
 from vkcri.kubelet.parts import Parts, log_answer, stopped, text
 from vkcri.kubelet.pods import Pod
@@ -60,9 +60,14 @@ def _add_streams(app: Flask, parts: Parts) -> None:
             return text("Upgrade request required\n", 500)  # the kubelet's, by its proxy's way of saying errors
         url = str(parts.ask(what, body, URL_SECONDS)["url"])
         cut = f"log-server of node {parts.settings.node_name} has ended, and this session with it"
-        return streams.carry(
-            request, url, _drained(request.environ["vkcri.closing"].is_set), "" if what == "port-forward" else cut
-        )
+        over = _drained(request.environ["vkcri.closing"].is_set)
+        if what == "port-forward" and translated.wants_tunnel(request):
+            parts.counters.websockets.add("portforward")
+            return translated.carry_tunnel(request, url, over, cut)
+        if what != "port-forward" and translated.wants_channels(request):
+            parts.counters.websockets.add(what)
+            return translated.carry_channels(request, url, body, over, cut)
+        return streams.carry(request, url, over, "" if what == "port-forward" else cut)
 
     def run(what: str, namespace: str, name: str, uid: str, container: str) -> Response:
         pod = _find(parts, namespace, name, uid)
@@ -83,7 +88,8 @@ def _add_streams(app: Flask, parts: Parts) -> None:
     @app.route("/portForward/<namespace>/<name>", methods=["GET", "POST"])
     @app.route("/portForward/<namespace>/<name>/<uid>", methods=["GET", "POST"])
     def port_forward(namespace: str, name: str, uid: str = "") -> Response:
-        body = streams.forward_body("", request.args, websocket=streams.is_websocket(request))
+        names_ports = streams.is_websocket(request) and not translated.wants_tunnel(request)
+        body = streams.forward_body("", request.args, websocket=names_ports)
         return carry("port-forward", {**body, "uid": _find(parts, namespace, name, uid).uid})
 
 

@@ -51,6 +51,8 @@ class Counters:
         self.registry.count_process()
         about = "Requests answered."
         self._answered = self.registry.counter("vkcri_http_requests_total", about, "server", "route", "code")
+        about = "Total number of WebSocket streaming requests (exec/attach/portforward) received by the kubelet."
+        self.websockets = self.registry.counter("kubelet_websocket_streaming_requests_total", about, "subresource")
 
     def count(self, server: str, route: str, code: int) -> None:
         self._answered.add(server, route, str(code))

@@ -1,9 +1,9 @@
 """exec, attach and port-forward: the client's upgrade handed to the URL that the provider gives, then bytes.
 
 Runs on the request's thread, which carries the connection until its end. It speaks neither SPDY nor WebSocket: the
-request goes to the runtime's stream server with the client's own headers, the answer comes back as it is. What it must
-not pass on is the caller's credentials. A connection outlives restarts of api-watcher and cri-bridge; one that is cut
-because log-server ends is told so (vkcri.farewell).
+request goes to the runtime's stream server with the client's own headers, the answer comes back as it is. (What no
+runtime speaks is vkcri.kubelet.translated's.) What it must not pass on is the caller's credentials. A connection
+outlives restarts of api-watcher and cri-bridge; one that is cut because log-server ends is told so (vkcri.farewell).
 """
 
 import http.client
@@ -83,15 +83,15 @@ def carry(request: Request, url: str, closing_down: Callable[[], bool], last_wor
     stream server cannot be reached or does not answer."""
     target = urlsplit(url)
     connection: Connection = request.environ["vkcri.connection"]
-    with closing(_connect(target)) as backend:
+    with closing(connect(target)) as backend:
         try:
             backend.settimeout(ANSWER_SECONDS)
-            backend.sendall(_request_head(request.method, target, connection.head.headers))
-            head, rest = _read_head(backend)
+            backend.sendall(request_head(request.method, target, connection.head.headers))
+            head, rest = read_head(backend)
         except OSError as error:
             raise Unavailable(f"the runtime's stream server {target.netloc}: {error}") from error
         if head.split(b" ", 2)[1:2] != [b"101"]:
-            return _refusal(backend, head, rest)
+            return refusal(backend, head, rest)
         client, early = connection.take_over()
         words = farewell(head, last_words) if last_words else None
         if words is not None:
@@ -104,7 +104,8 @@ def carry(request: Request, url: str, closing_down: Callable[[], bool], last_wor
     return Response()  # not sent: the connection was taken over
 
 
-def _connect(target: SplitResult) -> socket.socket:
+def connect(target: SplitResult) -> socket.socket:
+    """To the runtime's stream server. Raises Unavailable."""
     secure = target.scheme == "https"
     if target.scheme not in ("http", "https") or not target.hostname:
         raise Unavailable(f"the provider gave no URL to stream to but {target.scheme}://{target.netloc}")
@@ -125,7 +126,7 @@ def _connect(target: SplitResult) -> socket.socket:
         raise Unavailable(f"the runtime's stream server {target.netloc}: {error}") from error
 
 
-def _request_head(method: str, target: SplitResult, headers: list[tuple[str, str]]) -> bytes:
+def request_head(method: str, target: SplitResult, headers: list[tuple[str, str]]) -> bytes:
     """The client's request for another path and host: repeated headers stay repeated and in order."""
     path = (target.path or "/") + (f"?{target.query}" if target.query else "")
     lines = [f"{method} {path} HTTP/1.1", f"Host: {target.netloc}"]
@@ -133,7 +134,7 @@ def _request_head(method: str, target: SplitResult, headers: list[tuple[str, str
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def _read_head(backend: socket.socket) -> tuple[bytes, bytes]:
+def read_head(backend: socket.socket) -> tuple[bytes, bytes]:
     """The answer's head, blank line included, and what came with it. Raises OSError."""
     data = b""
     while b"\r\n\r\n" not in data:
@@ -145,7 +146,7 @@ def _read_head(backend: socket.socket) -> tuple[bytes, bytes]:
     return head + b"\r\n\r\n", rest
 
 
-def _refusal(backend: socket.socket, head: bytes, rest: bytes) -> Response:
+def refusal(backend: socket.socket, head: bytes, rest: bytes) -> Response:
     """The runtime's answer that is no upgrade, body included. Raises Unavailable where it is none at all."""
     reader = io.BufferedReader(_Replay(head + rest, backend))
     try:

@@ -18,9 +18,11 @@ RELIST_SECONDS = 180.0
 HEARTBEAT_SECONDS = 300.0
 MOST_IMAGES = 50  # as the kubelet's nodeStatusMaxImages
 OWN_CONDITIONS = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
-_COPIED = ("capacity", "allocatable", "nodeInfo", "runtimeHandlers", "features", "declaredFeatures")
+_COPIED = ("capacity", "allocatable", "nodeInfo", "runtimeHandlers", "features")
 _MAPS = ("capacity", "allocatable", "nodeInfo", "daemonEndpoints", "features")
 _LISTS = ("images", "runtimeHandlers", "declaredFeatures")
+_DECLARED = ("ExtendWebSocketsToKubelet",)
+"""What log-server does for whatever provider, so that an API server need not: vkcri.kubelet.translate."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def desired(identity: Identity, report: Report, prior: Mapping[str, Any], now: s
             status[field] = {**advertised, **status[field]}
     if status.get("nodeInfo") and not status["nodeInfo"].get("kubeletVersion"):
         status["nodeInfo"] = {**status["nodeInfo"], "kubeletVersion": identity.version}
+    if value:
+        status["declaredFeatures"] = sorted({*(value.get("declaredFeatures") or ()), *_DECLARED})
     if value.get("images"):
         images = sorted(value["images"], key=lambda image: -int(image.get("sizeBytes") or 0))
         status["images"] = images[:MOST_IMAGES]

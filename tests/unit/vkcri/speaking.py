@@ -14,9 +14,10 @@ ACCEPTED = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 def masked(opcode: int, payload: bytes, mask: bytes = b"\x37\xfa\x21\x3d", *, final: bool = True) -> bytes:
     """A client's frame."""
     size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0xFE, size)
-    if size >= 1 << 16:
-        length = struct.pack("!BQ", 0xFF, size)
+    if size < 126:
+        length = bytes([0x80 | size])
+    else:
+        length = struct.pack("!BH", 0xFE, size) if size < 1 << 16 else struct.pack("!BQ", 0xFF, size)
     plain = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
     return bytes([opcode | (0x80 if final else 0)]) + length + mask + plain
 

@@ -8,7 +8,8 @@ import zlib
 
 import pytest
 
-from vkcri.farewell import DICTIONARY, Farewell, Frames, SpdyFarewell, WebSocketFarewell, farewell
+from vkcri.farewell import DICTIONARY, Farewell, SpdyFarewell, WebSocketFarewell, farewell
+from vkcri.frames import Frames
 
 MESSAGE = "it has ended"
 

@@ -303,9 +303,9 @@ def test_a_session_that_has_ended_is_not_told_that_it_was_cut() -> None:
     """Its client only reads slowly."""
     (client, near), (far, backend) = _plain(), _plain()
     with client, near, far, backend:
-        near_end, far_end = splice._End(near, b"\x82\x01\x01", None), splice._End(far, b"", None)
+        near_end, far_end = splice._End(near, bytearray(b"\x82\x01\x01"), None), splice._End(far, bytearray(), None)
         far_end.finished = True
-        splice._say(farewell(UPGRADED, "ended"), near_end, far_end)
+        splice._say(farewell(UPGRADED, "ended"), None, near_end, far_end)
         near.close()
         assert _read(client, SIZE) == b"\x82\x01\x01"
 

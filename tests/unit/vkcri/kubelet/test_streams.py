@@ -2,6 +2,7 @@
 
 import configparser
 import hashlib
+import json
 import os
 import socket
 import ssl
@@ -14,6 +15,7 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from tests.unit.vkcri.kubelet.node import Node
+from tests.unit.vkcri.speaking import ACCEPTED, KEY, SpdyServer, masked, messages
 from tests.waiting import PATIENCE, until
 from vkcri import httpd, splice
 from vkcri.errors import Invalid
@@ -312,6 +314,237 @@ def test_a_session_that_the_drain_cuts_is_told_so(
     assert words[0] == 0x82
     assert words.count(said) == 2  # on the error channel, and in the close frame
     assert b'"status": "Failure"' in words
+
+
+class SpdyRuntime(Runtime):
+    """A runtime's stream server for exec of `cat`: what comes on standard input goes to standard output, and its end is
+    the command's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = SWITCHING.replace(b"X-Odd: kept", b"X-Stream-Protocol-Version: v4.channel.k8s.io")
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(2 * PATIENCE)
+            server, data = SpdyServer(), b""
+            while b"\r\n\r\n" not in data:
+                data += connection.recv(65536)
+            head, _, data = data.partition(b"\r\n\r\n")
+            self.heads.append(head)
+            connection.sendall(self.answer)
+            try:
+                while self._cat(connection, server, data):
+                    data = connection.recv(65536)
+                    if not data:
+                        break
+            except OSError:
+                pass  # log-server has cut the stream: what a test is about
+        self.ended.set()
+
+    def _cat(self, connection: socket.socket, server: SpdyServer, data: bytes) -> bool:
+        for heard in server.hear(data):
+            if heard.kind == 1 and len(server.streams) == 3:
+                connection.sendall(server.reply())
+            if heard.kind == 0 and heard.data:
+                connection.sendall(server.say("stdout", heard.data))
+            if heard.last:
+                connection.sendall(server.say("stdout", b"", last=True))
+                connection.sendall(server.say("error", b'{"status":"Success"}') + server.reset())
+                return False
+        return True
+
+
+@pytest.fixture
+def cat(quiet: Node) -> Iterator[SpdyRuntime]:
+    yield from _cat(quiet)
+
+
+@pytest.fixture
+def doomed_cat(node: Node) -> Iterator[SpdyRuntime]:
+    yield from _cat(node)
+
+
+def _cat(node: Node) -> Iterator[SpdyRuntime]:
+    made = SpdyRuntime()
+    node.stream_url = made.url
+    node.run_pod("web")
+    yield made
+    made.listener.close()
+
+
+CAT = "/exec/default/web/main?command=cat&input=1&output=1"
+
+
+def handshake(protocols: str) -> str:
+    return f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: {protocols}\r\n"
+
+
+def channels(
+    node: Node, path: str = CAT, *, method: str = "GET", protocols: str = "v5.channel.k8s.io"
+) -> ssl.SSLSocket:
+    return upgrade(node, path, more=handshake(protocols), method=method, protocol="websocket")
+
+
+def heads(connection: socket.socket) -> tuple[list[str], bytes]:
+    """The lines of an answer's head, and what came with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = connection.recv(65536)
+        assert more, data
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head.decode().split("\r\n"), rest
+
+
+def drained(connection: socket.socket, data: bytes = b"") -> list[tuple[int, bytes]]:
+    """All messages up to the connection's end."""
+    while more := connection.recv(65536):
+        data += more
+    return list(messages(data))
+
+
+@pytest.mark.parametrize("path", [CAT, "/attach/default/web/main?input=1&output=1"])
+def test_channels_whose_end_a_client_can_say_are_made_of_the_runtimes_streams(
+    quiet: Node, cat: SpdyRuntime, path: str
+) -> None:
+    sent = os.urandom(1_000_000)
+    received = bytearray()
+    with channels(quiet, path, protocols="v5.channel.k8s.io, v4.channel.k8s.io") as connection:
+        lines, rest = heads(connection)
+        assert lines[0].startswith("HTTP/1.1 101 ")
+        assert {f"Sec-WebSocket-Accept: {ACCEPTED}", "Sec-WebSocket-Protocol: v5.channel.k8s.io"} <= set(lines)
+        assert rest + read(connection, 3 - len(rest)) == b"\x82\x01\x01"
+        for start in range(0, len(sent), 150_001):
+            part = sent[start : start + 150_001]
+            connection.sendall(masked(2, b"\x00" + part))
+            data, got = b"", 0
+            while got < len(part):
+                data += read(connection, 1)
+                complete = list(whole(data))
+                got = sum(len(payload) - 1 for _, payload in complete)
+            received += b"".join(payload[1:] for _, payload in complete)
+        connection.sendall(masked(2, b"\xff\x00"))
+        said, closed = drained(connection)
+    assert hashlib.sha256(received).digest() == hashlib.sha256(sent).digest()
+    assert json.loads(said[1].removeprefix(b"\x03"))["status"] == "Success"
+    assert closed == (8, b"\x03\xe8")
+    assert cat.ended.wait(PATIENCE)
+    asked = cat.heads[0].decode().split("\r\n")
+    assert asked[0] == "POST /exec/one-time?x=1 HTTP/1.1"
+    assert {"Upgrade: SPDY/3.1", "X-Stream-Protocol-Version: v4.channel.k8s.io"} <= set(asked)
+    assert not [line for line in asked if "websocket" in line.lower() or "admin-token" in line]
+
+
+def whole(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The messages of which all is there."""
+    while len(data) >= 2:
+        start = {126: 4, 127: 10}.get(data[1], 2)
+        size = int.from_bytes(data[2:start]) if start > 2 else data[1]
+        if len(data) < start + size:
+            return
+        yield data[0] & 0x0F, data[start : start + size]
+        data = data[start + size :]
+
+
+def test_what_keeps_a_session_of_channels_from_beginning_is_said_on_its_error_channel(
+    quiet: Node, cat: SpdyRuntime
+) -> None:
+    for answer, message in (
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\ngone!\n", "unable to upgrade connection: gone!"),
+        (SWITCHING, "does not speak v4.channel.k8s.io"),
+        (b"rubbish\r\n\r\n", "no answer that is understood"),
+    ):
+        cat.answer = answer
+        with channels(quiet) as connection:
+            lines, rest = heads(connection)
+            established, said, closed = drained(connection, rest)
+        assert (lines[0][:12], established, closed) == ("HTTP/1.1 101", (2, b"\x01"), (8, b"\x03\xe8"))
+        assert message in json.loads(said[1].removeprefix(b"\x03"))["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "status"),
+    [
+        ("POST", handshake("v5.channel.k8s.io"), 405),
+        ("GET", handshake("v5.channel.k8s.io").replace("13", "8"), 400),
+        ("GET", handshake("v5.channel.k8s.io").replace(KEY, "short"), 400),
+    ],
+)
+@pytest.mark.parametrize("path", [CAT, "/portForward/default/web"])
+def test_another_handshake_than_a_websockets_is_refused(
+    quiet: Node, cat: SpdyRuntime, path: str, method: str, more: str, status: int
+) -> None:
+    more = more.replace("v5.channel.k8s.io", "SPDY/3.1+portforward.k8s.io") if "portForward" in path else more
+    with upgrade(quiet, path, more=more, method=method, protocol="websocket") as connection:
+        assert heads(connection)[0][0].split(" ")[1] == str(status)
+    assert cat.heads == []
+
+
+def test_a_session_of_channels_that_the_drain_cuts_is_told_so(
+    node: Node, doomed_cat: SpdyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "DRAIN_SECONDS", 0.5)
+    with channels(node) as connection:
+        _, rest = heads(connection)
+        connection.sendall(masked(2, b"\x00x"))
+        rest += read(connection, 7 - len(rest))
+        stopper = threading.Thread(target=node.process.drain)
+        stopper.start()
+        *_, said, closed = drained(connection, rest)
+        stopper.join(PATIENCE)
+    told = json.loads(said[1].removeprefix(b"\x03"))
+    assert told["message"] == "log-server of node n1 has ended, and this session with it"
+    assert closed == (8, b"\x03\xe8")
+    assert doomed_cat.ended.wait(PATIENCE)
+
+
+TUNNELLED = "SPDY/3.1+portforward.k8s.io"
+
+
+def test_a_forwarded_ports_spdy_goes_through_a_websockets_messages(quiet: Node, runtime: Runtime) -> None:
+    runtime.answer = SWITCHING.replace(b"X-Odd: kept", b"X-Stream-Protocol-Version: portforward.k8s.io") + b"early"
+    with channels(quiet, "/portForward/default/web", protocols=f"other, {TUNNELLED}") as connection:
+        lines, rest = heads(connection)
+        assert lines[0].startswith("HTTP/1.1 101 ")
+        assert {f"Sec-WebSocket-Accept: {ACCEPTED}", f"Sec-WebSocket-Protocol: {TUNNELLED}"} <= set(lines)
+        assert rest + read(connection, 7 - len(rest)) == b"\x82\x05early"
+        connection.sendall(masked(2, b"there ", final=False) + masked(0, b"and back"))
+        got = b""
+        while sum(len(payload) for _, payload in whole(got)) < 14:
+            got += read(connection, 1)
+        assert b"".join(payload for _, payload in whole(got)) == b"there and back"
+        connection.sendall(masked(8, b"\x03\xe8"))
+        assert drained(connection) == [(8, b"\x03\xe8")]
+    assert quiet.stream_requests == [("port-forward", {"uid": "uid-web", "ports": []})]
+    asked = runtime.heads[0].decode().split("\r\n")
+    assert asked[0] == "POST /exec/one-time?x=1 HTTP/1.1"
+    assert {"Upgrade: SPDY/3.1", "X-Stream-Protocol-Version: portforward.k8s.io"} <= set(asked)
+
+
+def test_a_tunnel_that_the_runtime_refuses_has_its_answer(quiet: Node, runtime: Runtime) -> None:
+    runtime.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno\n"
+    with channels(quiet, "/portForward/default/web", protocols=TUNNELLED) as connection:
+        lines, rest = heads(connection)
+        assert (lines[0], rest) == ("HTTP/1.1 403 FORBIDDEN", b"no\n")
+
+
+def test_websockets_that_are_translated_are_counted_as_the_kubelet_counts_its_streams(
+    quiet: Node, cat: SpdyRuntime
+) -> None:
+    line = 'kubelet_websocket_streaming_requests_total{process="log-server",subresource="exec"} '
+
+    def counted() -> float:
+        page = quiet.get("/metrics", token="scraper-token")[1]
+        return float(next((item.removeprefix(line) for item in page.splitlines() if item.startswith(line)), 0))
+
+    before = counted()
+    with channels(quiet) as connection:
+        heads(connection)
+        connection.sendall(masked(2, b"\xff\x00"))
+        drained(connection)
+    assert counted() == before + 1
+    assert cat.ended.wait(PATIENCE)
 
 
 def test_the_drain_is_what_the_slowest_end_leaves_of_supervisords_patience() -> None:

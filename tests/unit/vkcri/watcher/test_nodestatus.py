@@ -51,6 +51,13 @@ def test_the_providers_facts_and_our_addresses_make_the_status() -> None:
     assert [image["sizeBytes"] for image in status["images"]] == list(range(59, 9, -1))
 
 
+def test_what_the_provider_declares_and_what_log_server_does_are_declared_in_order() -> None:
+    for declared in ([], ["Zeal", "Anything"], ["ExtendWebSocketsToKubelet"]):
+        status = desired(ME, fresh({**VALUE, "declaredFeatures": declared}), {}, NOW)
+        assert status["declaredFeatures"] == sorted({*declared, "ExtendWebSocketsToKubelet"})
+    assert "declaredFeatures" not in desired(ME, Report(None, 0.0), {}, NOW)
+
+
 def test_before_the_provider_speaks_a_new_node_is_not_ready_and_says_why() -> None:
     status = desired(ME, Report(None, 0.0), {}, NOW)
     ready = conditions(status)["Ready"]

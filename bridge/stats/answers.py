@@ -4,9 +4,11 @@
 Each runs on its connection's own thread, and never for longer than its request has: a runtime that hangs must not
 gather the threads of all who ask. What was made of `stats` and `container-metrics` is kept until the next round of
 samples, and whoever asks while it is being made waits for it or for its failure, so that ten scrapers cost as one: the
-numbers would be the same. `usage` and `running-pods`, which people ask for, are made for each request.
+numbers would be the same. Nor are they sent to who has them already (`unless`). `usage` and `running-pods`, which
+people ask for, are made for each request.
 """
 
+import hashlib
 import json
 import threading
 import time
@@ -24,6 +26,8 @@ from vkcri.queue import Publisher
 
 Body = Mapping[str, Any]
 USED = 0.9  # of the seconds that a request has; the rest is for the answer's way
+SAME = b"null"
+"""The answer to who holds it: his `unless` is its SHA-256 in hexadecimal."""
 
 
 @dataclass
@@ -34,6 +38,7 @@ class _Kept:
     round: int = -1
     until: float = 0.0
     value: bytes = b""
+    digest: str = ""
     failed_at: float = 0.0
     failure: str = ""
 
@@ -55,14 +60,13 @@ class StatsAnswers:
     def stats(self, body: Body, seconds: float) -> bytes:
         """The Summary, or with {"onlyCPUAndMemory": true} the brief one. Times have nanoseconds. Raises Unavailable."""
         if body.get("onlyCPUAndMemory"):
-            return self._once("brief", seconds, lambda left: summary.brief(*self._gatherer.brief(left)))
-        return self._once("summary", seconds, lambda left: summary.summary(*self._gatherer.whole(left)))
+            return self._once("brief", body, seconds, lambda left: summary.brief(*self._gatherer.brief(left)))
+        return self._once("summary", body, seconds, lambda left: summary.summary(*self._gatherer.whole(left)))
 
     def container_metrics(self, body: Body, seconds: float) -> bytes:
         """{"text"}: cAdvisor's metrics of this node; while the runtime cannot be asked, that it cannot."""
-        del body
         try:
-            return self._once("cadvisor", seconds, self._cadvisor)
+            return self._once("cadvisor", body, seconds, self._cadvisor)
         except Unavailable:
             return json.dumps({"text": exposition.text(cadvisor.failed())}).encode()
 
@@ -82,9 +86,9 @@ class StatsAnswers:
         devices = {each.device: device_name(each.device) for use in found for each in use.detail.devices}
         return {"text": exposition.text(cadvisor.families(found, machine(), devices))}
 
-    def _once(self, name: str, seconds: float, make: Callable[[float], Any]) -> bytes:
-        """What make(seconds) gives, as JSON, once a round. Raises Unavailable, too where somebody else is still at it
-        when the seconds are over."""
+    def _once(self, name: str, body: Body, seconds: float, make: Callable[[float], Any]) -> bytes:
+        """What make(seconds) gives, as JSON, once a round; SAME where the body names just that. Raises Unavailable, too
+        where somebody else is still at it when the seconds are over."""
         kept, asked = self._kept[name], time.monotonic()
         until = asked + seconds * USED
         if not kept.lock.acquire(timeout=max(0.0, until - asked)):
@@ -94,7 +98,7 @@ class StatsAnswers:
                 raise Unavailable(kept.failure)
             if not kept.value or kept.round != self._rounds() or time.monotonic() >= kept.until:
                 self._make(kept, lambda: make(until - time.monotonic()))
-            return kept.value
+            return SAME if body.get("unless") == kept.digest else kept.value
         finally:
             kept.lock.release()
 
@@ -104,6 +108,7 @@ class StatsAnswers:
         kept.round, kept.until = self._rounds(), time.monotonic() + PERIOD
         try:
             kept.value = json.dumps(make(), separators=(",", ":")).encode()
+            kept.digest = hashlib.sha256(kept.value).hexdigest()
         except Unavailable as error:
             kept.failed_at, kept.failure = time.monotonic(), str(error)
             raise

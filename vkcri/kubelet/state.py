@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from vkcri.api import exposition
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
 from vkcri.kubelet import configz, health, metrics, systemlogs
+from vkcri.kubelet.page import Page
 from vkcri.kubelet.parts import Parts, plain, text
 
 ASK_SECONDS = 10.0
@@ -76,7 +77,7 @@ def _add_metrics(app: Flask, parts: Parts) -> None:
     @plain(app, "/metrics")
     def page() -> Response:
         own = lambda: parts.counters.text() + parts.use.volume_metrics()  # noqa: E731
-        return _metrics(metrics.collect(parts.settings.instance, own))
+        return _metrics(Page(metrics.collect(parts.settings.instance, own).encode()))
 
     @plain(app, "/metrics/resource")
     def resource_metrics() -> Response:
@@ -88,13 +89,13 @@ def _add_metrics(app: Flask, parts: Parts) -> None:
 
     @plain(app, "/metrics/probes")
     def probe_metrics() -> Response:
-        return _metrics(str(parts.ask("probe-metrics", {}, ASK_SECONDS)["text"]))
+        return _metrics(Page(str(parts.ask("probe-metrics", {}, ASK_SECONDS)["text"]).encode()))
 
     @app.route("/stats/summary", methods=["GET", "POST"])
     def summary() -> Response:
         brief = request.values.get("only_cpu_and_memory") == "true"
         try:
-            return Response(parts.use.summary(brief=brief), content_type="application/json")
+            return Response(parts.use.summary(brief=brief).plain, content_type="application/json")
         except Refused:
             raise  # a provider without stats
         except VkcriError as error:
@@ -110,5 +111,5 @@ def _json(body: object) -> Response:
     return Response(json.dumps(body), content_type="application/json")
 
 
-def _metrics(page: str) -> Response:
-    return Response(page, content_type=exposition.CONTENT_TYPE)
+def _metrics(page: Page) -> Response:
+    return page.answer(request, exposition.CONTENT_TYPE)

@@ -1,9 +1,11 @@
 """What the node uses, as the kubelet API tells it, from the provider's requests `stats` and `container-metrics`.
 
-Runs on request threads. The provider makes each answer once a round of its samples; what is made of it here is kept as
-long as the answer is the same, so that ten scrapers cost as one.
+Runs on request threads. The provider makes each answer once a round of its samples, and does not send again what is
+held here; what is made of it, compressed or not, is kept as long as the answer is the same, so that ten scrapers cost
+as one.
 """
 
+import hashlib
 import json
 import re
 import threading
@@ -13,9 +15,32 @@ from typing import Any
 from vkcri.api import exposition
 from vkcri.errors import Unavailable, VkcriError
 from vkcri.kubelet import resource
+from vkcri.kubelet.page import Page
 
 ASK_SECONDS = 30.0
+_SAME = b"null"  # the provider's answer where it would be what `unless` names
 _FRACTION = re.compile(rb"(T[0-9]{2}:[0-9]{2}:[0-9]{2})\.[0-9]+Z")
+
+
+class _Answer:
+    """One of the provider's, and the pages made of it. Thread-safe."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.digest = hashlib.sha256(raw).hexdigest()
+        self._lock = threading.Lock()
+        self._pages: dict[str, Page] = {}
+
+    def page(self, name: str, make: Callable[[bytes], bytes]) -> Page:
+        """make(the answer), once. Raises Unavailable for one of another shape."""
+        with self._lock:
+            held = self._pages.get(name)
+            if held is None:
+                try:
+                    held = self._pages[name] = Page(make(self.raw))
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise Unavailable(f"{name}: the provider's answer is not understood: {error!r}") from error
+            return held
 
 
 class NodeUse:
@@ -23,44 +48,44 @@ class NodeUse:
 
     def __init__(self, ask: Callable[[str, Mapping[str, Any], float], bytes]) -> None:
         self._ask = ask
-        self._lock = threading.Lock()
-        self._made: dict[str, tuple[bytes, str]] = {}
+        self._held: dict[str, _Answer] = {}
 
-    def summary(self, *, brief: bool = False) -> bytes:
+    def summary(self, *, brief: bool = False) -> Page:
         """The Summary as the kubelet API serves it: its times have seconds. Raises what the provider raises."""
-        return _FRACTION.sub(rb"\1Z", self._summary(brief=brief))
+        return self._summary(brief=brief).page("summary", lambda raw: _FRACTION.sub(rb"\1Z", raw))
 
-    def resource_metrics(self) -> str:
+    def resource_metrics(self) -> Page:
         """/metrics/resource; with an error of the provider, a page that says so."""
         try:
-            raw = self._summary(brief=True)
+            answer = self._summary(brief=True)
         except VkcriError:
-            return exposition.text(resource.families(None))
-        return self._once("resource", raw, lambda found: exposition.text(resource.families(found)))
+            return Page(exposition.text(resource.families(None)).encode())
+        return answer.page("resource", lambda raw: exposition.text(resource.families(json.loads(raw))).encode())
 
     def volume_metrics(self) -> str:
         """The claims' and logs' families of /metrics; empty where the provider has no numbers."""
         try:
-            raw = self._summary(brief=False)
+            answer = self._summary(brief=False)
         except VkcriError:
             return ""
-        return self._once("volumes", raw, lambda found: exposition.text(resource.volume_families(found)))
+        make = lambda raw: exposition.text(resource.volume_families(json.loads(raw))).encode()  # noqa: E731
+        return answer.page("volumes", make).plain.decode()
 
-    def container_metrics(self) -> str:
+    def container_metrics(self) -> Page:
         """/metrics/cadvisor. Raises what the provider raises."""
-        raw = self._ask("container-metrics", {}, ASK_SECONDS)
-        return self._once("cadvisor", raw, lambda found: str(found["text"]))
+        answer = self._newest("cadvisor", "container-metrics", {})
+        return answer.page("cadvisor", lambda raw: str(json.loads(raw)["text"]).encode())
 
-    def _summary(self, *, brief: bool) -> bytes:
-        return self._ask("stats", {"onlyCPUAndMemory": True} if brief else {}, ASK_SECONDS)
+    def _summary(self, *, brief: bool) -> _Answer:
+        if brief:
+            return self._newest("brief", "stats", {"onlyCPUAndMemory": True})
+        return self._newest("summary", "stats", {})
 
-    def _once(self, name: str, raw: bytes, make: Callable[[Any], str]) -> str:
-        """make(the answer), again only where the answer is another one. Raises Unavailable for one of another shape."""
-        with self._lock:
-            held = self._made.get(name)
-            if held is None or held[0] != raw:
-                try:
-                    held = self._made[name] = raw, make(json.loads(raw))
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise Unavailable(f"{name}: the provider's answer is not understood: {error!r}") from error
-            return held[1]
+    def _newest(self, name: str, request: str, body: Mapping[str, Any]) -> _Answer:
+        """Asked each time, but sent only where it is another one. A provider may send it whole each time."""
+        held = self._held.get(name)
+        raw = self._ask(request, {**body, "unless": held.digest} if held else body, ASK_SECONDS)
+        if held is not None and raw in (_SAME, held.raw):
+            return held
+        answer = self._held[name] = _Answer(raw)
+        return answer

@@ -1,5 +1,6 @@
 """The rounds of samples, what processes use, and the answers made once a round."""
 
+import hashlib
 import json
 import os
 import socket
@@ -241,6 +242,22 @@ def test_ten_scrapers_of_one_round_cost_as_one() -> None:
     rounds[0] += 1
     answers.stats({}, 10.0)
     assert gatherer.asked == ["whole", "brief", "cgroups", "whole"]
+
+
+def test_what_somebody_holds_already_is_not_sent_to_him() -> None:
+    rounds = [1]
+    answers = StatsAnswers(Gatherer(), lambda: rounds[0])  # type: ignore[arg-type]
+    for ask, more in (
+        (answers.stats, {}),
+        (answers.stats, {"onlyCPUAndMemory": True}),
+        (answers.container_metrics, {}),
+    ):
+        whole = ask(more, 10.0)
+        held = hashlib.sha256(whole).hexdigest()
+        assert ask({**more, "unless": held}, 10.0) == b"null"
+        assert ask({**more, "unless": "of something older"}, 10.0) == whole
+        rounds[0] += 1
+        assert ask({**more, "unless": held}, 10.0) == b"null"  # made anew, and the same
 
 
 def test_failure_is_told_and_not_kept() -> None:

@@ -1,6 +1,7 @@
 """The kubelet API's routes about the node, and those that ask the provider to do something, over real TLS sockets."""
 
 import base64
+import gzip
 import json
 import os
 import socket
@@ -39,6 +40,12 @@ SUMMARY: dict[str, Any] = {
 }
 
 
+def asked(node: Node) -> tuple[str, dict[str, Any]]:
+    """The provider's last request, but for the answer that is held already."""
+    name, body = node.asked[-1]
+    return name, {key: value for key, value in body.items() if key != "unless"}
+
+
 def test_summary_is_passed_on_with_times_of_seconds(calm_node: Node) -> None:
     calm_node.answers["stats"] = SUMMARY
     status, body = calm_node.get("/stats/summary")
@@ -46,9 +53,9 @@ def test_summary_is_passed_on_with_times_of_seconds(calm_node: Node) -> None:
     assert status == 200
     assert found["pods"][0]["containers"][0]["cpu"] == {**CPU, "time": "2026-11-25T10:00:00Z"}
     assert found == json.loads(json.dumps(SUMMARY).replace(".123456789Z", "Z"))
-    assert calm_node.asked[-1] == ("stats", {})
+    assert asked(calm_node) == ("stats", {})
     assert calm_node.get("/stats/summary?only_cpu_and_memory=true")[0] == 200
-    assert calm_node.asked[-1] == ("stats", {"onlyCPUAndMemory": True})
+    assert asked(calm_node) == ("stats", {"onlyCPUAndMemory": True})
     assert calm_node.get("/stats/summary", method="POST")[0] == 200
 
 
@@ -79,7 +86,7 @@ def test_resource_metrics_are_the_summarys_with_their_times(calm_node: Node) -> 
         'pod_swap_usage_bytes{namespace="default",pod="web"} 5 1795600800123',
         "resource_scrape_error 0",
     ]
-    assert calm_node.asked[-1] == ("stats", {"onlyCPUAndMemory": True})
+    assert asked(calm_node) == ("stats", {"onlyCPUAndMemory": True})
 
 
 def test_claims_count_once_and_logs_are_told(calm_node: Node) -> None:
@@ -105,6 +112,25 @@ def test_container_metrics_are_passed_on(calm_node: Node) -> None:
     assert calm_node.get("/metrics/cadvisor") == (200, "container_last_seen 1\n")
     calm_node.answers["container-metrics"] = Refused("provider answers no request 'container-metrics'")
     assert calm_node.get("/metrics/cadvisor")[0] == 501
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/resource", "/metrics/cadvisor"])
+def test_metrics_are_compressed_for_who_prefers_that_as_prometheus_does(calm_node: Node, path: str) -> None:
+    calm_node.answers.update({"stats": SUMMARY, "container-metrics": {"text": "container_last_seen 1\n"}})
+    client = calm_node.kubelet()
+    try:
+        headers = {"Authorization": "Bearer admin-token", "Accept-Encoding": "gzip"}
+        client.request("GET", path, headers=headers)
+        response = client.getresponse()
+        body = response.read()
+        assert response.getheader("Content-Encoding") == "gzip"
+        assert int(response.getheader("Content-Length", "0")) == len(body)
+        assert gzip.decompress(body).startswith((b"# ", b"container_last_seen 1\n"))
+        client.request("GET", "/stats/summary", headers=headers)
+        response = client.getresponse()
+        assert (response.getheader("Content-Encoding"), json.loads(response.read())["node"]["nodeName"]) == (None, "n1")
+    finally:
+        client.close()
 
 
 def test_running_pods_are_a_list(calm_node: Node) -> None:

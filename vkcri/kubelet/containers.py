@@ -14,6 +14,7 @@ from flask import Flask, Response, request
 
 from vkcri.errors import Invalid, NotFound, VkcriError
 from vkcri.kubelet import streams, translated
+from vkcri.kubelet.logs import Blocks
 from vkcri.kubelet.options import log_options
 from vkcri.kubelet.parts import Parts, log_answer, stopped, text
 from vkcri.kubelet.pods import Pod
@@ -42,8 +43,11 @@ def _add_logs(app: Flask, parts: Parts) -> None:
             return text('{"message": "Unable to decode query."}', 400)
         except ValueError:
             return text('{"message": "Invalid request."}', 422)
-        blocks = parts.logs.open(namespace, name, container, options, stopped())
-        return log_answer(blocks, options)
+
+        def opened() -> Blocks:
+            return parts.logs.open(namespace, name, container, options, stopped())
+
+        return log_answer(parts.streams.follow(opened) if options.follow else opened(), options)
 
 
 def _find(parts: Parts, namespace: str, name: str, uid: str = "") -> Pod:
@@ -58,6 +62,10 @@ def _add_streams(app: Flask, parts: Parts) -> None:
     def carry(what: str, body: Mapping[str, Any]) -> Response:
         if not streams.is_upgrade(request):
             return text("Upgrade request required\n", 500)  # the kubelet's, by its proxy's way of saying errors
+        with parts.streams.session():
+            return carried(what, body)
+
+    def carried(what: str, body: Mapping[str, Any]) -> Response:
         url = str(parts.ask(what, body, URL_SECONDS)["url"])
         cut = f"log-server of node {parts.settings.node_name} has ended, and this session with it"
         over = _drained(request.environ["vkcri.closing"].is_set)

@@ -104,7 +104,11 @@ def make_app(parts: Parts, settings: KubeletSettings, token: str, programs: Prog
     def logs(namespace: str, name: str, container: str = "") -> Response:
         options = log_options(request.args, parts.now())
         container = container or _only_container(parts.pods.find(namespace, name), name)
-        blocks = parts.logs.open(namespace, name, container, options, stopped())
+
+        def opened() -> Blocks:
+            return parts.logs.open(namespace, name, container, options, stopped())
+
+        blocks = parts.people.follow(opened) if options.follow else opened()
         if not wants_events():
             return log_answer(blocks, options)
         events = Blocks(server_sent(while_served(blocks)), blocks.close)

@@ -15,6 +15,7 @@ from vkcri.errors import Unavailable
 from vkcri.httpd import Server, make_server
 from vkcri.kubelet import app, logapi, serving, streams
 from vkcri.kubelet.auth import Gate, watcher_only
+from vkcri.kubelet.bounds import Streams
 from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
 from vkcri.kubelet.metrics import Counters
@@ -31,7 +32,9 @@ from vkcri.queue.notices import Notices
 from vkcri.signing import Pair
 
 KUBELET_CONNECTIONS = 1000
+KUBELET_STREAMS = 900
 LOG_API_CONNECTIONS = 200
+LOG_API_STREAMS = 150
 PORT_SECONDS = 2.0
 PEOPLE_DRAIN_SECONDS = 1.0
 LOG = logging.getLogger(__name__)
@@ -56,7 +59,8 @@ def run(process: Process, settings: KubeletSettings) -> None:
     gate = Gate(watcher_only(ask_watcher), settings.node_name)
     logs = ContainerLogs(instance, pods, watches)
     use = NodeUse(lambda name, body, timeout: request_bytes(provider, name, body, timeout=timeout))
-    parts = Parts(settings, pods, logs, watches, Counters(), gate, ask_provider, ask_watcher, use)
+    bounds = Streams(KUBELET_STREAMS), Streams(LOG_API_STREAMS)
+    parts = Parts(settings, pods, logs, watches, Counters(), gate, ask_provider, ask_watcher, use, *bounds)
     publisher = Publisher(instance.queue_socket("kubelet"), ("events", NOTICES))
     publisher.mark_synced("events")
     notices = Notices(publisher)

@@ -14,6 +14,7 @@ from werkzeug.routing import Rule
 from vkcri.config import KubeletSettings
 from vkcri.kubelet import metrics
 from vkcri.kubelet.auth import Gate
+from vkcri.kubelet.bounds import Streams
 from vkcri.kubelet.follow import FolderWatches
 from vkcri.kubelet.locate import ContainerLogs
 from vkcri.kubelet.logs import Blocks, Options
@@ -33,7 +34,7 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """`ask` asks the provider, `ask_watcher` api-watcher."""
+    """`ask` asks the provider, `ask_watcher` api-watcher. `streams`, `people`: the bounds of either application."""
 
     settings: KubeletSettings
     pods: Pods
@@ -44,6 +45,8 @@ class Parts:
     ask: Ask
     ask_watcher: Ask
     use: NodeUse
+    streams: Streams
+    people: Streams
     now: Callable[[], float] = time.time
 
 

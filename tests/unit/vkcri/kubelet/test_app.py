@@ -353,10 +353,14 @@ def test_every_route_asks_for_a_good_credential(calm_node: Node, credential: str
         status, body = calm_node.get(path, token.get(credential, ""), context=context)
         if credential in ("none", "unknown", "basic"):
             assert (status, body) == (401, "Unauthorized"), path
+            assert calm_node.get(path, token.get(credential, ""), method="POST") == (401, "Unauthorized"), path
         elif credential == "pod" or (credential == "scraper" and not {"metrics", "healthz"} & set(wanted)):
             assert status == 403, path
             assert f"verb=get, resource=nodes, subresource(s)=[{' '.join(wanted)}]" in body
             assert "secret" not in body
+            status, body = calm_node.get(path, token.get(credential, ""), method="POST")
+            assert status == 403, path
+            assert f"verb=create, resource=nodes, subresource(s)=[{' '.join(wanted)}]" in body
         else:
             assert status in (200, 307, 400, 404, 405, 500, 501), path
 

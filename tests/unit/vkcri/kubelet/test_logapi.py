@@ -1,9 +1,12 @@
 """The log API for people, over real sockets: logs as text and events, and everybody who must stay outside."""
 
 import logging
+import re
 import socket
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,8 +16,9 @@ from tests.waiting import PATIENCE, until
 from vkcri.api import times
 from vkcri.config import KubeletSettings
 from vkcri.errors import Invalid
-from vkcri.kubelet import logapi
+from vkcri.kubelet import downloads, logapi, webpage
 from vkcri.kubelet.logs import Blocks
+from vkcri.kubelet.metrics import Counters
 
 
 def _text(node: Node, path: str) -> tuple[int, str]:
@@ -133,6 +137,22 @@ def test_everything_wants_the_token(calm_node: Node, path: str) -> None:
             assert response.status == 401
             assert b"secret" not in body
             assert calm_node.token.encode() not in body
+
+
+def test_every_route_but_the_page_and_a_tickets_wants_the_token(calm_node: Node) -> None:
+    parts: Any = SimpleNamespace(counters=Counters())
+    nobody: Any = None
+    rules = logapi.make_app(parts, calm_node.settings, "token", nobody, nobody).url_map.iter_rules()
+    paths = {(re.sub("<[^>]*>", "x", rule.rule), method) for rule in rules for method in rule.methods or ()}
+    assert {("/overview", "GET"), ("/programs/x/restart", "POST"), ("/logs/x/x/x", "GET")} <= paths
+    for path, method in sorted(paths):
+        for headers in ({}, {"Authorization": "Bearer rubbish"}):
+            with calm_node.people(path, headers, method) as response:
+                response.read()
+            if method in ("GET", "POST"):
+                assert (response.status == 401) is (path not in (*webpage.PUBLIC, downloads.PATH)), (path, method)
+            else:
+                assert response.status == 405
 
 
 def test_index_says_how_without_a_token(calm_node: Node) -> None:

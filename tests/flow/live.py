@@ -1,9 +1,12 @@
 """A whole node on an instance of its own, driven as a person drives it: make, kubectl, supervisorctl, curl.
 
 Used by the flow tests only. Nothing here looks inside the programs; what is asked of the guest (mounts, cgroups,
-processes, nft tables) is asked of the guest itself.
+processes, nft tables) is asked of the guest itself. What a test asks again and again while it waits (a pod, the Node,
+programs and their pids) it asks the API server and supervisord themselves: a kubectl or a supervisorctl a question
+would keep a core busy.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -17,7 +20,11 @@ from typing import Any, TypeVar
 from tests.flow.planes import Place, Plane, embedded_place
 from tests.instances import FLOW_NUMBERS, claimed
 from tests.waiting import wait_for
+from vkcri.cli.supervision import Supervisor
+from vkcri.errors import NotFound, Unavailable, VkcriError
 from vkcri.instance import Instance
+from vkcri.kube.client import Client
+from vkcri.kube.kubeconfig import Kubeconfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 BIN = PROJECT / ".venv" / "bin"
@@ -121,17 +128,34 @@ class LiveNode:
         text = self.kubectl("get", *arguments, "-o", "json", "--ignore-not-found")
         return dict(json.loads(text)) if text.strip() else {}
 
+    @functools.cached_property
+    def client(self) -> Client:
+        """The API server, as an administrator."""
+        return Client(Kubeconfig(self.place.kubeconfig, "vkcri-test"))
+
     def pod(self, name: str) -> dict[str, Any]:
-        return self.get("pod", name)
+        """{} where there is none."""
+        return self._object(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
 
     def node(self) -> dict[str, Any]:
         """Its Node; {} where there is none."""
-        return self.get("node", self.name)
+        return self._object(f"/api/v1/nodes/{self.name}")
+
+    def _object(self, path: str) -> dict[str, Any]:
+        try:
+            return self.client.get(path)
+        except NotFound:
+            return {}
+        except VkcriError as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from error
 
     def is_node_ready(self) -> bool:
-        """What `kubectl get node` says; False, too, where the API server is away."""
-        shown = self.kubectl("get", "node", self.name, "--no-headers", "--ignore-not-found", check=False).split()
-        return shown[:2] == [self.name, "Ready"]
+        """Whether `kubectl get node` would say Ready; False, too, where the API server is away."""
+        try:
+            node = self.client.get(f"/api/v1/nodes/{self.name}")
+        except VkcriError:
+            return False
+        return is_ready(node) and not node.get("spec", {}).get("unschedulable")
 
     def wait_pod(
         self, name: str, condition: Callable[[dict[str, Any]], object], seconds: float = 90.0
@@ -153,25 +177,34 @@ class LiveNode:
         return self.wait_pod(name, is_ready, seconds)
 
     def states(self) -> dict[str, str]:
-        """What supervisord says of each program."""
-        return dict(line.split()[:2] for line in self.supervisorctl("status", check=False).splitlines())
+        """What supervisord says of each program; {} where it does not answer."""
+        try:
+            return {program.name: program.state for program in Supervisor(self.instance).programs()}
+        except Unavailable:
+            return {}
 
     def supervisorctl(self, *arguments: str, check: bool = True) -> str:
         conf = PROJECT / "supervisor.conf" if self.instance.is_default else self.instance.state_dir / "supervisor.conf"
         return self.run(str(BIN / "supervisorctl"), "-c", str(conf), *arguments, check=check)
 
     def pid(self, program: str) -> int:
-        return int(self.supervisorctl("pid", program).strip())
+        """0 while it does not run."""
+        return next(found.pid for found in Supervisor(self.instance).programs() if found.name == program)
 
     def supervisord_pid(self) -> int:
-        return int(self.supervisorctl("pid").strip())
+        pid = Supervisor(self.instance).pid()
+        assert pid is not None, "supervisord does not answer"
+        return pid
 
     def wait_running(self, program: str, but: int = 0) -> int:
         """The pid of a program that runs and has another pid than `but`."""
 
         def probe() -> int | None:
-            text = self.supervisorctl("pid", program, check=False).strip()
-            return int(text) if text.isdigit() and int(text) not in (0, but) else None
+            try:
+                pid = self.pid(program)
+            except Unavailable:
+                return None
+            return pid if pid not in (0, but) else None
 
         return wait_for(f"{program} runs again", probe)
 

@@ -106,13 +106,16 @@ class LiveNode:
         return self.run("make", "stop", check=check, timeout=300)
 
     def reset(self) -> None:
-        """What a test leaves behind: nothing."""
+        """What a test leaves behind: nothing. Where nothing is there, nothing is done."""
+        instance = self.instance
+        folders = (instance.state_dir, instance.log_dir, instance.run_dir, instance.manifests_dir.parent)
+        if not self.leftovers() and not any(folder.exists() for folder in folders):
+            return
         self.down(check=False)
         self.run(str(BIN / "vkcri"), "reset", check=False)
         left = self.leftovers()
         assert left == [], left
-        static = self.instance.manifests_dir.parent
-        for folder in (self.instance.state_dir, self.instance.log_dir, self.instance.run_dir, static):
+        for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
@@ -283,10 +286,10 @@ def container(pod: dict[str, Any], name: str | None = None) -> dict[str, Any]:
 
 
 def shell_pod(name: str, script: str, **spec: Any) -> dict[str, Any]:
-    """A Pod of one container `main` that runs a shell script on the image made on the spot."""
+    """A Pod of one container `main` that runs a shell script on the image made on the spot; most heed no TERM."""
     main = {"name": "main", "image": SHELL_IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]}
     main.update(spec.pop("container", {}))
-    body = {"terminationGracePeriodSeconds": 2, **spec, "containers": [main, *spec.get("containers", [])]}
+    body = {"terminationGracePeriodSeconds": 1, **spec, "containers": [main, *spec.get("containers", [])]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": body}
 
 

@@ -13,13 +13,16 @@ import pytest
 
 from tests.flow import kubectls
 from tests.flow.live import LiveNode, live_node
+from tests.flow.long_waits import LongWaits, begun
 from tests.flow.planes import EmbeddedPlane, Plane, real_plane
 
 LONGEST_FIRST = (
+    "test_selfwatch::test_others_do_not_wait_for_a_long_pull_and_a_long_grace",  # two waits of two minutes begin,
+    "test_agents",  # go on beside these,
+    "test_selfwatch::test_a_long_pull_and_a_long_grace_are_not_cut_short",  # and end here
     "test_selfwatch",
     "test_kill",
     "test_session",
-    "test_agents",
     "test_start",
     "test_instances",
     "test_providers",
@@ -33,8 +36,13 @@ LONGEST_FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The flow tests to the front; the order within a module, and of all others, stays."""
-    ranks = {f"tests.flow.{name}": rank for rank, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: ranks.get(item.nodeid.partition(".py")[0].replace("/", "."), len(ranks)))
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+
+    def rank(item: pytest.Item) -> int:
+        module = item.nodeid.partition(".py")[0].removeprefix("tests/flow/")
+        return ranks.get(f"{module}::{item.name}", ranks.get(module, len(ranks)))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +68,13 @@ def fresh_node(plane: Plane) -> Iterator[LiveNode]:
     """A node that is not up yet, for a test that stops, kills or reconfigures it."""
     with live_node(plane, "fresh") as live:
         yield live
+
+
+@pytest.fixture(scope="session")
+def long_waits(node: LiveNode) -> Iterator[LongWaits]:
+    """Under way on this worker's node from the first test that wants them."""
+    with begun(node) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A node joined to a cluster by KUBECONFIG, with its taint, and a Node of its name that another agent keeps alive.
 
 The cluster is a real control plane, or another instance's embedded API server; whatever is joined must leave the node
-that is there already alone.
+that is there already alone. They wait long, and do so beside the two minutes of test_selfwatch: see LONGEST_FIRST.
 """
 
 import threading
@@ -20,7 +20,7 @@ from tests.instances import FLOW_NUMBERS, claimed
 from tests.waiting import wait_for
 from vkcri.instance import Instance
 
-pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("agents")]
+pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("waits")]
 
 TAINT = {"key": "virtual-kubelet.io/provider", "value": "cri", "effect": "NoSchedule"}
 TOLERATION = {"key": TAINT["key"], "operator": "Equal", "value": "cri", "effect": "NoSchedule"}

@@ -297,6 +297,27 @@ def test_a_websocket_by_get_forwards_a_port(pod: LiveNode) -> None:
     assert got == b"there and back"
 
 
+def test_kubectls_websockets_reach_the_node_as_they_are(pod: LiveNode, request: pytest.FixtureRequest) -> None:
+    """A real API server passes them on to a node that declares that it takes them; one that is too old to know of it
+    translates them, and the embedded one never does."""
+    kubectl = Kubectl(kubectls.newest(request.config.getoption("kubernetes")), pod)
+    line = re.compile(r'^kubelet_websocket_streaming_requests_total\{.*subresource="(\w+)"\} (\d+)$', re.MULTILINE)
+
+    def counted() -> dict[str, int]:
+        page = pod.kubectl("get", "--raw", f"/api/v1/nodes/{pod.name}/proxy/metrics")
+        return {kind: int(count) for kind, count in line.findall(page)}
+
+    declared = pod.get("node", pod.name)["status"].get("declaredFeatures", ())
+    passes = pod.place.embedded or "ExtendWebSocketsToKubelet" in declared
+    before = counted()
+    assert kubectl.run("exec", POD, "--", "true").returncode == 0
+    with forwarded(kubectl, 7000) as (echo,):
+        assert exchange(echo, b"there and back", 14) == b"there and back"
+    after = counted()
+    for kind in ("exec", "portforward"):
+        assert after.get(kind, 0) - before.get(kind, 0) == int(passes), (kind, declared)
+
+
 def restart(node: LiveNode, *programs: str) -> None:
     for program in programs:
         before = node.pid(program)

@@ -11,6 +11,12 @@ from vkcri.config import RuntimeSettings
 def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict[str, Any]:
     """dns: the pods' name servers as of now. Names and units are kubelet.config.k8s.io/v1beta1's."""
     unsafe = [part.strip() for part in settings.allowed_unsafe_sysctls.split(",") if part.strip()]
+    evictions = {
+        "evictionMaxPodGracePeriod": settings.eviction_max_pod_grace_period,
+        "evictionMinimumReclaim": as_map(settings.eviction_minimum_reclaim, "="),
+        "evictionSoft": as_map(settings.eviction_soft, "<"),
+        "evictionSoftGracePeriod": as_map(settings.eviction_soft_grace_period, "="),
+    }  # as Go leaves them out where they are empty
     return {
         **({"allowedUnsafeSysctls": unsafe} if unsafe else {}),
         "cgroupDriver": "cgroupfs",
@@ -29,11 +35,7 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "crashLoopBackOff": {"maxContainerRestartPeriod": duration(BACKOFF_MOST)},
         "enforceNodeAllocatable": ["pods"],
         "evictionHard": as_map(settings.eviction_hard, "<"),
-        "evictionMaxPodGracePeriod": settings.eviction_max_pod_grace_period,
-        "evictionMinimumReclaim": as_map(settings.eviction_minimum_reclaim, "="),
         "evictionPressureTransitionPeriod": duration(settings.eviction_pressure_transition_period),
-        "evictionSoft": as_map(settings.eviction_soft, "<"),
-        "evictionSoftGracePeriod": as_map(settings.eviction_soft_grace_period, "="),
         "failSwapOn": False,
         "imageGCHighThresholdPercent": settings.image_gc_high_threshold,
         "imageGCLowThresholdPercent": settings.image_gc_low_threshold,
@@ -52,6 +54,7 @@ def kubelet_configuration(settings: RuntimeSettings, dns: Sequence[str]) -> dict
         "shutdownGracePeriodCriticalPods": "0s",
         "topologyManagerPolicy": "none",
         "volumeStatsAggPeriod": "1m0s",
+        **{name: value for name, value in evictions.items() if value},
     }
 
 

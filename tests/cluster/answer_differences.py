@@ -36,6 +36,7 @@ CONFIGURATION: Rows = (
     (r"imageServiceEndpoint", "said, though it is the runtime's own"),
     (r"registerWithTaints", "said, though there is none"),
     (r"tlsMinVersion", "said, though it is Go's default, too"),
+    (r"staticPodPath", "the rival has no folder of manifests"),
 )
 """Fields that vkcri tells and the kubelet does not. A field that nothing here obeys is not told."""
 

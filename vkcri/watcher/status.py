@@ -134,8 +134,12 @@ class StatusWriter:
                 with self._lock:
                     self._since.setdefault(uid, time.monotonic() if since is None else since)
                 raise
-            with self._lock:
-                self._settled[uid] = (report, version(pod))
+            left = status_patch(api.status(pod), reported)
+            if left and left != patch:
+                self._dirty.add(uid)  # there was more at the API server than what the patch was made from
+            else:
+                with self._lock:
+                    self._settled[uid] = (report, version(pod))
             if since is not None:
                 self._metrics.status_syncs.observe(time.monotonic() - since)
         if not document.get("finished") or not api.deletion_timestamp(pod) or api.is_mirror(pod):
@@ -168,9 +172,9 @@ class StatusWriter:
     def _newest(self, uid: str) -> dict[str, Any] | None:
         """The reflector's copy or our last answer, whichever is newer; None for a pod that the API server has not."""
         assert self._pods is not None
-        pod = self._pods.get(uid) or self.mirror(uid)
         with self._lock:
-            written = self._written.get(uid)
+            written = self._written.get(uid)  # before the copy: it is forgotten once that is as new
+        pod = self._pods.get(uid) or self.mirror(uid)
         if pod is None or written is None or api.uid(written) != api.uid(pod):
             return pod
         return written if is_newer(version(written), version(pod)) else pod

@@ -89,6 +89,39 @@ def test_the_difference_is_taken_from_our_last_answer_while_the_watch_lags(aroun
     assert patches(around) == [{"phase": "Running", "message": "new"}, {"message": "old"}]
 
 
+def test_our_answer_is_not_forgotten_for_an_older_copy(around: Surroundings) -> None:
+    """The watch comes to know of it just while a worker asks for the newest state."""
+    status = StatusWriter(around.process, around.client, Metrics())
+    older, answer = ({"metadata": {"uid": "u1", "resourceVersion": text}} for text in ("9", "10"))
+
+    class Overtaken(Pods):
+        def __init__(self) -> None:
+            pass
+
+        def get(self, uid: str) -> dict[str, Any] | None:
+            status.pod_changed(uid, answer)
+            return older
+
+    status._pods = Overtaken()
+    status._written["u1"] = answer
+    assert status._newest("u1") == answer
+
+
+def test_a_patch_made_from_an_older_copy_is_not_the_last(
+    around: Surroundings, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.make(status={"phase": "Pending"})
+    until(lambda: node.pods.get("u1"))
+    older = node.pods.get("u1")
+    around.api.change(POD, lambda pod: pod["status"].update(message="newer"))
+    until(lambda: (node.pods.get("u1") or {"status": {}})["status"].get("message"))
+    idle(node)
+    newest, asked = node.status._newest, iter([older])
+    monkeypatch.setattr(node.status, "_newest", lambda uid: next(asked, None) or newest(uid))
+    around.report("u1", {"phase": "Running"})
+    until(lambda: node.shown() == {"phase": "Running"})
+
+
 def test_what_the_server_drops_is_not_sent_for_ever(around: Surroundings, node: Node) -> None:
     node.make()
     around.report("u1", {"phase": "Running", "novelty": "x"})

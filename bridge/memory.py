@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.actions import (
+    START,
     Action,
     Eviction,
     Prior,
@@ -55,16 +56,18 @@ class Memory:
         self._news = 0
         self._began: dict[str, int] = {}
         self._busy_at_reading: frozenset[str] = frozenset()
+        self._problems_at_reading: dict[str, Problem] = {}
 
     def reads(self) -> None:
         """CRI is about to be read. What is under way now may end before, within or after the reading, so that in the
         step made of it it counts as under way still: its end brings another one."""
         self._busy_at_reading = frozenset(self.busy)
+        self._problems_at_reading = dict(self.problems) if START in self.busy else {}
 
     def prior(self) -> Prior:
         return Prior(
             status=self.status,
-            problems=dict(self.problems),
+            problems={**self._problems_at_reading, **self.problems},
             busy=self._busy_at_reading.union(self.busy),
             retry=dict(self.retry),
             stopping=dict(self.stopping),

@@ -66,9 +66,11 @@ class Roster:
         pod = pods.from_source(json.loads(change.value), change.source)
         if pods.is_mirror(pod):
             return
+        with self._lock:
+            waits = change.key not in self._workers and self._is_name_taken(pod)
         if pods.is_terminal(pods.status(pod)):
             self._admission.release(change.key)
-        else:
+        elif not waits:  # else it would be judged beside the one that it takes over from
             self._admission.offer(change.key, pod)
         with self._lock:
             self._desired[change.key] = pod
@@ -112,8 +114,9 @@ class Roster:
         with self._lock:
             worker = self._workers.get(uid)
             if worker is None:
-                self._owed[uid] = eviction
-                return True
+                if uid in self._desired:
+                    self._owed[uid] = eviction
+                return uid in self._desired
         return worker.evict(eviction)
 
     def wake(self, uid: str) -> None:
@@ -173,8 +176,6 @@ class Roster:
             self._refer(worker.uid, again)
             waiting = [pod for uid, pod in self._desired.items() if uid != worker.uid and self._takes_over(pod, worker)]
         if again is not None:
-            if not pods.is_terminal(pods.status(again)):
-                self._admission.offer(worker.uid, again)  # the worker's end has withdrawn what was offered
             self._begin([again])
         self._begin(waiting)
 
@@ -227,6 +228,8 @@ class Roster:
                     continue
                 if not gone and self._is_name_taken(newest or pod):
                     continue  # forget(its worker) comes back to it
+                if not gone and not pods.is_terminal(pods.status(newest or pod)):
+                    self._admission.offer(uid, newest or pod)  # if it was not, or was withdrawn meanwhile
                 worker = self._workers[uid] = self._make(newest or pod)
                 if gone:
                     worker.put(pod, gone=True)

@@ -284,9 +284,9 @@ class Worker:
         with self._lock:
             self._memory.status = status
             self._finished = finished
+        self._put_status(status, finished=finished)
         if finished or pods.is_terminal(status):
             self._admission.release(self.uid)
-        self._put_status(status, finished=finished)
 
     def _tell_deadline(self, desired: Desired, prior: Prior, now: float) -> None:
         """An event, once, when activeDeadlineSeconds ends the pod."""

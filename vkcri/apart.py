@@ -6,6 +6,7 @@ are pickles over its pipes, never in its command line.
 """
 
 import logging
+import os
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from vkcri.errors import VkcriError
 
 SECONDS = 30.0
 _CHILD = "from vkcri.apart import main; main()"
+_NO_PICKLE = (pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, ImportError)
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
@@ -25,10 +27,10 @@ def call(function: Callable[..., _T], *arguments: Any) -> _T:
     Where the child fails it is called here: memory is not worth an error."""
     work = pickle.dumps((function, arguments))
     try:
-        done = subprocess.run([sys.executable, "-c", _CHILD], input=work, stdout=subprocess.PIPE, timeout=SECONDS)
+        done = subprocess.run([sys.executable, "-P", "-c", _CHILD], input=work, stdout=subprocess.PIPE, timeout=SECONDS)
         done.check_returncode()
         outcome = pickle.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, pickle.UnpicklingError, EOFError) as error:
+    except (OSError, subprocess.SubprocessError, *_NO_PICKLE) as error:
         log.warning("%s could not be run in a process of its own: %s", function.__name__, error)
         return function(*arguments)
     if isinstance(outcome, VkcriError):
@@ -38,9 +40,12 @@ def call(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def main() -> None:
     """The child: what stdin says is done, stdout is the outcome."""
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever an import prints is no part of the outcome
     function, arguments = pickle.load(sys.stdin.buffer)
     try:
         outcome = function(*arguments)
     except VkcriError as error:
         outcome = error
-    sys.stdout.buffer.write(pickle.dumps(outcome))
+    with answer:
+        answer.write(pickle.dumps(outcome))

@@ -89,9 +89,10 @@ class _End:
         where the socket fails: behind a reset nothing comes."""
         self.read_wants_write = False
         came = False
-        while len(into) < BUFFER:
+        room = BUFFER - len(into)  # what a translation makes nothing of is bounded, too
+        while room > 0 and len(into) < BUFFER:
             try:
-                data = self.connection.recv(min(_READ, BUFFER - len(into)))
+                data = self.connection.recv(min(_READ, room))
             except ssl.SSLWantWriteError:
                 self.read_wants_write = True
                 break
@@ -103,6 +104,7 @@ class _End:
             if not data:
                 self.finished = True
                 break
+            room -= len(data)
             if self._heard is not None:
                 self._heard(data)
             if not self._translates:
@@ -202,7 +204,7 @@ def _say(farewell: Farewell | None, translation: Translation | None, client: _En
     elif farewell is not None:
         backend.connection.settimeout(LAST_SECONDS)
         while missing := farewell.missing:
-            data = backend.connection.recv(missing)
+            data = backend.connection.recv(min(missing, _READ))
             if not data:
                 return
             farewell.from_backend(data)

@@ -146,7 +146,7 @@ class LiveNode:
 
     def _object(self, path: str) -> dict[str, Any]:
         try:
-            return self.client.get(path)
+            return self.client.get(path, timeout=90.0)
         except NotFound:
             return {}
         except VkcriError as error:

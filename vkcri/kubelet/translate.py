@@ -21,7 +21,10 @@ TUNNEL: Final = "SPDY/3.1+"
 """Stands before the protocol of the SPDY connection in a tunnel."""
 _STDIN, _STDOUT, _STDERR, _ERROR, _RESIZE = range(5)
 _ENDS = 255  # the channel on which a client says that another one ends
-_PONG_BYTES = 64 * 1024  # that wait for the client; beyond it reads nothing, and misses no pong
+_PONG_BYTES = (
+    512 * 1024
+)  # that wait for the client: more than output alone fills (twice splice's BUFFER). A client that
+# is merely slow has its pongs, since kubectl ends a session without; beyond it one reads nothing, and misses none.
 _STATUS_BYTES = 64 * 1024
 
 
@@ -39,9 +42,11 @@ class Socket(ABC):
 
     def from_client(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._is_done():
+            return  # and parse nothing: behind an error no frame begins where one seems to
         try:
             for piece in self._reader.pieces(data):
-                if self.over or self.left:
+                if self._is_done():
                     return
                 if piece.opcode < websocket.CLOSE:
                     self._stirred = True
@@ -54,6 +59,9 @@ class Socket(ABC):
         except Invalid as error:
             if not self.over:
                 self._end(websocket.PROTOCOL_ERROR, str(error))
+
+    def _is_done(self) -> bool:
+        return self.over or self.left
 
     @abstractmethod
     def _hear(self, piece: websocket.Piece) -> None:
@@ -149,8 +157,10 @@ class Channels(Socket):
         self.over = True
 
     def from_backend(self, data: bytes) -> None:
+        if self._is_done():
+            return
         for event in self._spdy.events(data):
-            if self.over:
+            if self._is_done():
                 return
             if event.kind == 0:
                 self._passed(event)

@@ -92,9 +92,12 @@ def test_what_was_taken_down_is_there_again_with_a_new_sandbox() -> None:
 
 def test_what_was_under_way_at_a_reading_counts_as_that_until_the_next_one() -> None:
     memory = Memory({})
+    memory.problems[START.name] = shown = Problem("CrashLoopBackOff", "back-off")
     memory.begins(START, START.key, NOW)
     memory.reads()
     memory.done(START, START.key, NOW)
-    assert memory.prior().busy == {START.key}
+    prior = memory.prior()
+    assert (prior.busy, prior.problems) == ({START.key}, {START.name: shown})
     memory.reads()
-    assert memory.prior().busy == frozenset()
+    prior = memory.prior()
+    assert (prior.busy, prior.problems) == (frozenset(), {})

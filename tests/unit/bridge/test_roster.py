@@ -6,7 +6,7 @@ The workers are real and so is what is around them; nothing steps unless a test 
 import copy
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -203,13 +203,13 @@ def test_a_pod_deleted_while_its_worker_is_replaced_gets_none(house: House, monk
     house.sync("api")
     house.put(a_pod())
     (first,) = house.roster.workers()
-    offer = house.admission.offer
+    begin = house.roster._begin
 
-    def deleted_after(uid: str, pod: Mapping[str, Any]) -> None:
-        offer(uid, pod)
+    def deleted_before(found: Iterable[Mapping[str, Any]]) -> None:
         house.delete()
+        begin(found)
 
-    monkeypatch.setattr(house.admission, "offer", deleted_after)
+    monkeypatch.setattr(house.roster, "_begin", deleted_before)
     house.roster.forget(first)
     assert house.workers() == {}
 
@@ -346,6 +346,27 @@ def test_a_changed_static_pod_waits_for_the_end_of_the_one_before(house: House) 
     assert house.workers() == {"third": False}
 
 
+def test_a_changed_static_pod_is_not_judged_beside_the_one_before(house: House) -> None:
+    """`pods` tells of the new one first, and whoever asks next has all judged that were offered."""
+    house.read()
+    house.sync("file")
+    house.sync("api")
+    for uid in ("first", "second"):
+        pod = a_static(uid)
+        pod["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 80}]
+        house.put(pod, "file")
+    first = house.roster.worker("first")
+    assert first is not None
+    assert house.admission.verdict("first") is None
+    house.put(a_pod())
+    assert house.admission.verdict(UID) is None
+    house.delete("first", "file")
+    house.admission.forget("first")
+    house.roster.forget(first)
+    assert set(house.workers()) == {"second", UID}
+    assert house.admission.verdict("second") is None
+
+
 def test_a_static_pod_waits_for_the_orphan_of_its_name(house: House) -> None:
     house.put(a_static("second"), "file")
     house.read(sandbox("first", source="file"))
@@ -380,6 +401,8 @@ def test_who_is_evicted_before_it_has_a_worker_is_as_soon_as_it_has_one(house: H
     worker = house.roster.worker(UID)
     assert worker is not None
     assert not worker.evict(EVICTION), "it is being evicted already"
+    assert not house.roster.evict("gone", EVICTION)
+    assert house.roster._owed == {}
 
 
 def test_an_eviction_ends_with_the_pod_that_it_was_for(house: House) -> None:

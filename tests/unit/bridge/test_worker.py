@@ -334,7 +334,6 @@ def test_an_operation_that_outruns_a_reading_is_neither_undone_nor_repeated(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the two goes on once a step has read CRI beside it, and has ended when that step decides."""
-    uid = node.put(pod("overtaken"))
     outran = {SANDBOX: threading.Event(), START: threading.Event()}
     runtime = node.bridge.runtime
 
@@ -344,6 +343,7 @@ def test_an_operation_that_outruns_a_reading_is_neither_undone_nor_repeated(
 
     for key, name in ((SANDBOX, "run_pod_sandbox"), (START, "start_container")):
         monkeypatch.setattr(runtime, name, partial(held, outran[key], getattr(runtime, name)))
+    uid = node.put(pod("overtaken"))
     worker = wait_for("its worker", lambda: node.bridge.roster.worker(uid))
     read = worker._reader.read
 
@@ -365,6 +365,7 @@ def test_an_operation_that_outruns_a_reading_is_neither_undone_nor_repeated(
     wait_for("rest", node.bridge.scheduler.idle)
     counts = {name: node.fake.count(name) for name in ("RunPodSandbox", "CreateContainer", "RemoveContainer")}
     assert counts == {"RunPodSandbox": 1, "CreateContainer": 1, "RemoveContainer": 0}
+    assert all(outrun.is_set() for outrun in outran.values())
 
 
 def test_a_second_delete_shortens_the_first(node: Node) -> None:

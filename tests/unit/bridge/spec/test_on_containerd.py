@@ -147,7 +147,7 @@ def test_volumes_are_there_with_their_modes_and_follow_their_source(guest: Guest
     env = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     guest.run({"name": "app", "volumeMounts": mounts, "env": env}, volumes=volumes, serviceAccountName="robot")
     assert guest.sh("cat /v/cm/key /one") == "valuevalue"
-    assert guest.sh("stat -L -c %a /v/s/password /v/scratch /v/memory | xargs") == "400 777 777"
+    assert guest.sh("stat -L -c %a /v/s/password /v/scratch /v/memory | xargs") == "400 777 1777"
     assert guest.sh("cat /v/all/token") == "token-of-robot"
     assert guest.refused("touch /v/cm/x")
     assert guest.refused("touch /v/s/x")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.vkcri.speaking import SpdyServer, control, masked, messages
-from vkcri import websocket
+from vkcri import splice, websocket
 from vkcri.kubelet.translate import Channels, Tunnel
 
 CUT = "log-server has ended"
@@ -194,7 +194,26 @@ def test_pongs_that_nobody_reads_do_not_pile_up() -> None:
     channels = Session().channels
     for _ in range(20_000):
         channels.from_client(masked(websocket.PING, b"x" * 100))
-    assert len(channels.to_client) < 100_000
+    assert len(channels.to_client) < 600_000
+
+
+def test_a_client_that_is_slower_than_the_output_has_its_pongs() -> None:
+    """kubectl's connection ends without; its bytes wait up to splice's buffer and what one read brings."""
+    session = Session()
+    session.channels.to_client += websocket.frame(websocket.BINARY, b"\x01" + bytes(splice.BUFFER + 64 * 1024))
+    session.channels.from_client(masked(websocket.PING, b"are you there"))
+    assert session.told()[-1] == (websocket.PONG, b"are you there")
+
+
+def test_behind_an_error_nothing_is_kept() -> None:
+    channels = Session().channels
+    channels.from_client(b"\x89\x7f" + (1 << 60).to_bytes(8) + b"?")  # an endless ping without a mask
+    assert channels.over
+    held = len(channels.to_client)
+    for _ in range(100):
+        channels.from_client(bytes(64 * 1024))
+    assert len(channels.to_client) == held
+    assert channels._reader._control == b""
 
 
 def test_a_client_that_closes_is_answered() -> None:

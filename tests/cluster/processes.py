@@ -18,6 +18,7 @@ from vkcri.errors import Unavailable
 START_SECONDS = 120.0
 _MARK = "VKCRI_CLUSTER_PROCESS"
 _KILL_SECONDS = 5.0
+_PORTS_SECONDS = 10.0  # after a kill, until what the kernel takes apart of a process no longer keeps its ports
 _EXEC_SECONDS = 1.0  # a process has no environment for a moment while it becomes the program
 _LOG_LINES = 5
 
@@ -44,7 +45,8 @@ def serve(
     folder: Path, program: str, command: Sequence[str], log: Path, probe: Callable[[], bool], **environment: str
 ) -> None:
     """Run it unless it runs, and return once the probe holds. Where one was found that ends meanwhile, since its kill
-    had not come to its end, another is started. Raises Unavailable as `until`."""
+    had not come to its end, another is started; and again where that one ends at once, since its predecessor's ports
+    are given back only after /proc shows it no more. Raises Unavailable as `until`."""
     if program in running(folder):
         try:
             until(folder, program, log, probe)
@@ -53,8 +55,17 @@ def serve(
                 raise
         else:
             return
-    start(folder, program, command, log, **environment)
-    until(folder, program, log, probe)
+    deadline = time.monotonic() + _PORTS_SECONDS
+    while True:
+        start(folder, program, command, log, **environment)
+        try:
+            until(folder, program, log, probe)
+        except Unavailable:
+            if program in running(folder) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def until(folder: Path, program: str, log: Path, probe: Callable[[], bool], seconds: float = START_SECONDS) -> None:

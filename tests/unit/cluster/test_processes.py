@@ -107,7 +107,16 @@ def test_one_whose_kill_had_not_come_to_its_end_is_started_again(folder: Path) -
     assert pid not in processes.running(folder)["dying"]
 
 
-def test_one_that_ends_each_time_is_named_with_the_end_of_its_log(folder: Path) -> None:
+def test_one_that_ends_at_once_since_its_port_is_not_free_yet_is_started_again(folder: Path) -> None:
+    command = ["sh", "-c", "if mkdir tried; then echo taken; exit 1; fi; echo serves; exec sleep 600"]
+    processes.serve(folder, "second", command, folder / "log", lambda: "serves" in (folder / "log").read_text())
+    assert "second" in processes.running(folder)
+
+
+def test_one_that_ends_each_time_is_named_with_the_end_of_its_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_PORTS_SECONDS", 0.5)
     command = ["sh", "-c", "echo no disk"]
     with pytest.raises(Unavailable, match=r"(?s)^ending has ended .*\nno disk$"):
         processes.serve(folder, "ending", command, folder / "log", lambda: False)

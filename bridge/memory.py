@@ -60,7 +60,7 @@ class Memory:
 
     def reads(self) -> None:
         """CRI is about to be read. What is under way now may end before, within or after the reading, so that in the
-        step made of it it counts as under way still: its end brings another one."""
+        step made of it it counts as under way still: its end brings another one. So does what a start was to mend."""
         self._busy_at_reading = frozenset(self.busy)
         self._problems_at_reading = dict(self.problems) if START in self.busy else {}
 

@@ -64,13 +64,7 @@ def run(process: Process, settings: KubeletSettings) -> None:
     publisher = Publisher(instance.queue_socket("kubelet"), ("events", NOTICES))
     publisher.mark_synced("events")
     notices = Notices(publisher)
-    parts.counters.registry.gauge(
-        "vkcri_log_followers", "Container logs being followed.", lambda: float(watches.followers())
-    )
-    if issued is not None:
-        about = "Seconds until the end of the serving certificate that the cluster has issued; +Inf without one."
-        name = "kubelet_certificate_manager_server_ttl_seconds"
-        parts.counters.registry.gauge(name, about, partial(_left_of, issued))
+    _count(parts.counters, watches, issued)
     publisher.set_metrics(parts.counters.text)
     publisher.start(process)
     pods.start(process)
@@ -102,6 +96,15 @@ def run(process: Process, settings: KubeletSettings) -> None:
     if _serve(process, listen_people, PEOPLE_DRAIN_SECONDS) is not None:
         LOG.info("%s; the log API's token is in %s", check(settings), instance.log_api_token_file)
     process.stopping.wait()
+
+
+def _count(counters: Counters, watches: FolderWatches, issued: Pair | None) -> None:
+    """The gauges of what is made here. issued: the pair that the cluster signs, where it does."""
+    gauge = counters.registry.gauge
+    gauge("vkcri_log_followers", "Container logs being followed.", lambda: float(watches.followers()))
+    if issued is not None:
+        about = "Seconds until the end of the serving certificate that the cluster has issued; +Inf without one."
+        gauge("kubelet_certificate_manager_server_ttl_seconds", about, partial(_left_of, issued))
 
 
 def _left_of(pair: Pair) -> float:

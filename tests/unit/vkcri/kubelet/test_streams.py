@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from werkzeug.datastructures import MultiDict
@@ -23,6 +24,9 @@ from vkcri.kubelet import main, streams
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Odd: kept\r\n\r\n"
 EXEC = "/exec/default/web/main?command=ls&command=-l&input=1&output=1&error=1"
+
+
+R = TypeVar("R", bound="Runtime")
 
 
 class Runtime:
@@ -73,16 +77,16 @@ def quiet(calm_node: Node) -> Node:
 
 @pytest.fixture
 def runtime(quiet: Node) -> Iterator[Runtime]:
-    yield from _attach(quiet)
+    yield from _serving(quiet, Runtime())
 
 
 @pytest.fixture
 def doomed_runtime(node: Node) -> Iterator[Runtime]:
-    yield from _attach(node)
+    yield from _serving(node, Runtime())
 
 
-def _attach(node: Node) -> Iterator[Runtime]:
-    made = Runtime()
+def _serving(node: Node, made: R) -> Iterator[R]:
+    """The runtime's stream server, to which a pod of the node leads."""
     node.stream_url = made.url
     node.run_pod("web")
     yield made
@@ -357,20 +361,12 @@ class SpdyRuntime(Runtime):
 
 @pytest.fixture
 def cat(quiet: Node) -> Iterator[SpdyRuntime]:
-    yield from _cat(quiet)
+    yield from _serving(quiet, SpdyRuntime())
 
 
 @pytest.fixture
 def doomed_cat(node: Node) -> Iterator[SpdyRuntime]:
-    yield from _cat(node)
-
-
-def _cat(node: Node) -> Iterator[SpdyRuntime]:
-    made = SpdyRuntime()
-    node.stream_url = made.url
-    node.run_pod("web")
-    yield made
-    made.listener.close()
+    yield from _serving(node, SpdyRuntime())
 
 
 CAT = "/exec/default/web/main?command=cat&input=1&output=1"

@@ -3,18 +3,25 @@
 `follow` runs on the thread of the request that asks. `FolderWatches` is one watchdog Observer, with a watch of a
 container's folder only while somebody follows it; its events are hints, and every LOOK_SECONDS there is a look without
 one. Rotation renames N.log to N.log.TIME and makes a new N.log: the old file is drained, then those between, then the
-new one. A follower that reads slowly holds its own files open and costs nobody else anything.
+new one. A runtime goes on writing to the old one for a moment after it has made the new one (containerd empties what it
+had read from the container), so the old one is left once nobody has it open to write. A follower that reads slowly
+holds its own files open and costs nobody else anything.
 """
 
+import errno
+import fcntl
 import logging
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from watchdog.events import (
+    FileClosedEvent,
     FileCreatedEvent,
     FileDeletedEvent,
     FileModifiedEvent,
@@ -29,8 +36,16 @@ from vkcri.kubelet.logs import Blocks, Options, RecordReader, Renderer, open_at,
 
 LOOK_SECONDS = 1.0
 UNWATCHED_SECONDS = 0.2  # where inotify has no watch left
+WRITER_SECONDS = 10.0  # a rotated file that somebody has open to write, and does not write to, is left then
+UNTOLD_SECONDS = 1.0  # the same, where the kernel does not tell whether somebody has
 LOG = logging.getLogger(__name__)
-_EVENTS: list[type[FileSystemEvent]] = [FileModifiedEvent, FileCreatedEvent, FileMovedEvent, FileDeletedEvent]
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileModifiedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+]
 
 
 class Hint:
@@ -136,8 +151,13 @@ def follow(
     `hint` may be given by others too, when what `running` says has changed. Raises NotFound.
     """
     file, _ = open_at(path, options)
-    held = [file]  # the open one, the last; rotation replaces it
-    return Blocks(_follow(path, held, options, hint, running, stop), lambda: held[-1].close())
+    held = [file]  # all that are open: the one that is read, and for a moment the one after it
+
+    def give_back() -> None:
+        while held:
+            held.pop().close()
+
+    return Blocks(_follow(path, held, options, hint, running, stop), give_back)
 
 
 def _follow(
@@ -149,38 +169,65 @@ def _follow(
     stop: Callable[[], bool],
 ) -> Iterator[bytes]:
     yield b""  # an answer's head goes out before the first line is there
-    renderer, reader = Renderer(options), RecordReader(held[-1])
+    renderer, reader = Renderer(options), RecordReader(held[0])
+    quiet_since = time.monotonic()
     while not renderer.done and not stop():
         hint.clear()
         ended = not running()
-        successor = _open_successor(path, held[-1])  # found before the drain: the old file gets no more then
+        # What follows is known before the drain: a file that nobody writes to gets no more.
+        rotated = _open_successor(path, held)
+        complete = not rotated or not _may_be_written(held[0], time.monotonic() - quiet_since)
         while not renderer.done and (records := reader.read()):
             yield renderer.feed(records)
-        if (successor is not None or ended) and not renderer.done and (rest := reader.rest()):
+            quiet_since = time.monotonic()
+        if not complete:
+            held.pop().close()
+            hint.wait()
+            continue
+        if (rotated or ended) and not renderer.done and (rest := reader.rest()):
             yield renderer.feed(rest)
-        if successor is not None:
-            held[-1].close()
-            held[:], reader = [successor], RecordReader(successor)
+        if rotated:
+            held.pop(0).close()
+            reader, quiet_since = RecordReader(held[0]), time.monotonic()
         elif ended:
             return
         else:
-            _rewind_if_cut(held[-1])
+            _rewind_if_cut(held[0])
             hint.wait()
+            quiet_since = time.monotonic()
 
 
-def _open_successor(path: Path, file: BinaryIO) -> BinaryIO | None:
-    """The file that took this one's place: the oldest rotation after ours, else a new one under our own name."""
-    mine = os.fstat(file.fileno())
+def _may_be_written(file: BinaryIO, quiet: float) -> bool:
+    """Whether a file that was rotated away may get more; it got nothing for `quiet` seconds.
+
+    The kernel gives a read lease on a file only while nobody has it open to write (fcntl(2)). Who opens it in the
+    instant of the lease waits for its end, and we would get a signal: one that is ignored.
+    """
+    try:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return quiet < (WRITER_SECONDS if error.errno == errno.EAGAIN else UNTOLD_SECONDS)
+    return False
+
+
+def _open_successor(path: Path, held: list[BinaryIO]) -> bool:
+    """Whether another file took this one's place, which is then opened as `held`'s second: the oldest rotation after
+    ours, else a new one under our own name."""
+    mine = os.fstat(held[0].fileno())
     try:
         if os.path.samestat(mine, path.stat()):
-            return None
-        successor = path.open("rb", buffering=0)
+            return False
+        held.append(path.open("rb", buffering=0))
         for earlier in _rotated_after(path, mine)[:1]:  # listed after the open: no rotation in between is missed
-            successor.close()
-            successor = earlier.open("rb", buffering=0)
-    except OSError:
-        return None  # between the two steps of a rotation, or the pod's logs are being removed
-    return successor
+            held.append(earlier.open("rb", buffering=0))
+            held.pop(1).close()
+    except OSError:  # between the two steps of a rotation, or the pod's logs are being removed
+        while len(held) > 1:
+            held.pop().close()
+        return False
+    return True
 
 
 def _rotated_after(path: Path, mine: os.stat_result) -> list[Path]:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -21,7 +22,7 @@ class Container:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "0.log"
         self.path.touch()
-        self._file = self.path.open("ab", buffering=0)
+        self._file = self.old = self.path.open("ab", buffering=0)
         self.running = True
         self.rotations = 0
 
@@ -36,6 +37,11 @@ class Container:
     def reopen(self) -> None:
         self._file.close()
         self._file = self.path.open("ab", buffering=0)
+
+    def reopen_at_leisure(self) -> BinaryIO:
+        """As containerd does: the new file is there, what it had read from the container goes to the old one yet."""
+        self.old, self._file = self._file, self.path.open("ab", buffering=0)
+        return self.old
 
     def end(self) -> None:
         self.running = False
@@ -80,6 +86,7 @@ def container(tmp_path: Path) -> Iterator[Container]:
     made = Container(tmp_path)
     yield made
     made.end()
+    made.old.close()
 
 
 @pytest.fixture
@@ -149,6 +156,64 @@ def test_rotation_loses_and_repeats_nothing(container: Container, start: Callabl
         container.say(b"%d" % number)
         expected += b"%d\n" % number
     follower.has(expected)
+
+
+def test_old_file_is_left_only_once_nobody_writes_to_it(container: Container, start: Callable[..., Follower]) -> None:
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    container.rename()
+    old = container.reopen_at_leisure()
+    container.say(b"new")
+    for number in range(5):
+        old.write(record(0, b"old %d" % number))
+        follower.has(b"first\n" + b"".join(b"old %d\n" % before for before in range(number + 1)))
+    old.close()
+    follower.has(b"first\nold 0\nold 1\nold 2\nold 3\nold 4\nnew\n")
+
+
+def test_ended_containers_new_file_is_read_though_the_old_one_is_still_open(
+    container: Container, start: Callable[..., Follower]
+) -> None:
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    container.rename()
+    old = container.reopen_at_leisure()
+    container.say(b"new")
+    container.end()
+    assert not follower.ended.wait(0.2)
+    old.write(record(0, b"old"))
+    old.close()
+    assert follower.ended.wait(PATIENCE)
+    assert follower.text == b"first\nold\nnew\n"
+
+
+def test_old_file_that_somebody_holds_open_for_no_reason_is_left_after_a_while(
+    container: Container, start: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_module, "WRITER_SECONDS", 0.5)
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    container.rename()
+    container.reopen_at_leisure()
+    container.say(b"new")
+    follower.has(b"first\nnew\n")
+
+
+def test_where_the_kernel_does_not_tell_the_old_file_is_left_after_a_while(
+    container: Container, start: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow_module.fcntl, "F_SETLEASE", -1)  # EINVAL, as a filesystem without leases says
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    container.rename()
+    old = container.reopen_at_leisure()
+    container.say(b"new")
+    old.write(record(0, b"old"))
+    follower.has(b"first\nold\nnew\n")
 
 
 def test_begins_in_the_middle_of_a_rotation(container: Container, start: Callable[..., Follower]) -> None:
@@ -290,6 +355,7 @@ def test_reader_whose_file_was_packed_meanwhile_gets_the_later_ones(
     follower.has(b"first\n")
     follower.pause.clear()
     for text in (b"one", b"two", b"three"):
+        time.sleep(0.02)  # the files' times differ: the kernel's clock of files has ticks of up to 10 ms
         container.say(text)
         container.rename()
         container.reopen()

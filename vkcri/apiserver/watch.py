@@ -166,6 +166,7 @@ class Watch:
         while not self._closed and alive():
             now = self._clock()
             if self._deadline is not None and now >= self._deadline:
+                yield from self._pending()
                 return
             wakes = [moment - now for moment in (self._deadline, next_bookmark) if moment is not None]
             wakes += [] if poll is None else [poll]
@@ -192,6 +193,12 @@ class Watch:
             return []
         self._cursor = events[-1].rv
         return [seen for event in events if (seen := self._seen(event)) is not None]
+
+    def _pending(self) -> Iterator[Delivery]:
+        """What there is without waiting: a reader that is slower than its timeout gets it before the end."""
+        if self._initial:
+            yield from self.next(0)
+        yield from self.next(0)
 
     @property
     def closed(self) -> bool:

@@ -314,7 +314,7 @@ def test_body_cut_short_is_refused(server: httpd.Server) -> None:
 
 
 @given(st.binary(max_size=300) | st.text("GET /HTP1.\r\n: ,;chunkedTranserEo-Lgthx0159", max_size=300).map(str.encode))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_head_is_parsed_or_refused(data: bytes) -> None:
     refusals = (exceptions.BadRequest, exceptions.NotImplemented, exceptions.HTTPVersionNotSupported)
     with contextlib.suppress(*refusals):
@@ -325,7 +325,7 @@ def test_any_head_is_parsed_or_refused(data: bytes) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), min_size=20, max_size=20))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_rubbish_leaves_the_server_well(server: httpd.Server, rubbish: list[bytes]) -> None:
     for data in rubbish:
         with _connect(server) as connection:

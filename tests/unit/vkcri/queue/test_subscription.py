@@ -194,14 +194,27 @@ def test_a_subscriber_of_an_empty_unsynced_topic_is_connected_at_once(folder: Pa
 
 def test_a_quiet_owner_that_pings_is_not_given_up(folder: Path, process: Process) -> None:
     publisher(folder, process, ping_seconds=0.05)
-    losses: list[bool] = []
     reader = subscription(folder, process, silence=2.0)
-    until(lambda: reader.connected)
-    deadline = time.monotonic() + 2.5
-    while time.monotonic() < deadline:
-        losses.append(reader.connected)
-        time.sleep(0.02)
+    for _ in range(10):  # of which one in which this process, and so its owner's pings, stood still for no second
+        until(lambda: reader.connected)
+        losses, longest = _watched(reader, 2.5)
+        if longest < 1.0:
+            break
+    assert longest < 1.0, "this machine stands still all the time"
     assert all(losses)
+
+
+def _watched(reader: Subscription, seconds: float) -> tuple[list[bool], float]:
+    """Whether it was connected at each of many looks, and the longest time between two of these."""
+    looks: list[bool] = []
+    began = before = time.monotonic()
+    longest = 0.0
+    while before < began + seconds:
+        looks.append(reader.connected)
+        time.sleep(0.02)
+        now = time.monotonic()
+        before, longest = now, max(longest, now - before)
+    return looks, longest
 
 
 def test_the_owner_notices_that_an_idle_subscriber_is_gone(folder: Path, process: Process) -> None:
@@ -235,7 +248,7 @@ def test_a_frame_above_the_limit_closes_the_connection_with_a_logged_reason(
         until(lambda: "a frame of 8388609 bytes" in caplog.text)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(garbage=st.one_of(st.binary(max_size=200), st.binary(max_size=80).map(lambda b: struct.pack(">I", len(b)) + b)))
 def test_no_bytes_kill_the_owner(folder: Path, process: Process, garbage: bytes) -> None:
     path = folder / "watcher.sock"

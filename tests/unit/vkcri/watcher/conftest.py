@@ -31,7 +31,7 @@ class Surroundings:
         self.api = TinyApi()
         config = Kubeconfig(kubeconfig(tmp_path / "kubeconfig", self.api.url), "vkcri/test")
         self.client = Client(config, wait=self.process.wait)
-        provider = Process("provider", instance)
+        provider = Process("provider", instance, end=self.ended.append)
         self.provider = Publisher(instance.queue_socket("provider"), ("pod-status", "node-status", "events"))
         self.provider.start(provider)
         topics = ("pods", "objects", *PATHS, "node", "events", "notices")

@@ -21,7 +21,7 @@ def writer(around: Surroundings) -> EventWriter:
 
 
 def held(around: Surroundings) -> list[Any]:
-    return [item for path, item in around.api.objects.items() if "/events/" in path]
+    return [item for path, item in list(around.api.objects.items()) if "/events/" in path]
 
 
 def test_an_event_is_made_and_then_counted(around: Surroundings) -> None:
@@ -40,7 +40,7 @@ def test_an_event_is_made_and_then_counted(around: Surroundings) -> None:
 def test_a_restarted_watcher_makes_no_event_twice(around: Surroundings) -> None:
     recorder = EventRecorder(around.provider, "cri-bridge", "n1")
     recorder.event(POD, "Normal", "Pulled", "x")
-    before = Process("before", around.process.instance)
+    before = Process("before", around.process.instance, end=around.ended.append)
     EventWriter(before, around.client, Metrics()).start()
     until(lambda: len(held(around)) == 1)
     before.drain()

@@ -172,9 +172,10 @@ def test_not_ready_as_the_provider_says_it(around: Surroundings) -> None:
 
 
 def test_a_node_that_may_not_be_watched_is_said_until_it_may(around: Surroundings) -> None:
-    around.api.refuse("GET", "/api/v1/nodes", 403, times=2)
+    around.api.refuse("GET", "/api/v1/nodes", 403, times=10**6)
     Agent(around).start()
     until(lambda: "may not watch this node's Node" in str(around.notice("node")))
+    around.api.forgive()
     until(lambda: around.notice("node") is None)
 
 
@@ -278,7 +279,7 @@ def test_a_node_taken_over_while_ours_ends_the_process_with_one_line_and_no_node
     agent = Agent(around).start()
     until(agent.registered.is_set)
     deleted = threading.Event()
-    heard = Process("provider", around.process.instance)
+    heard = Process("provider", around.process.instance, end=around.ended.append)
     path = around.process.instance.queue_socket("watcher")
     node = Subscription(path, "node", lambda change: deleted.set() if change.value is None else None)
     node.start(heard)

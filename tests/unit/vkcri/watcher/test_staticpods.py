@@ -305,7 +305,8 @@ def test_a_folder_that_is_a_link_is_watched_where_it_leads(
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     house = House(tmp_path / "link")
-    process = Process("test", claim("static"))
+    ended: list[int] = []
+    process = Process("test", claim("static"), end=ended.append)
     try:
         house.static.start(process)
         until(house.static.synced)
@@ -314,6 +315,7 @@ def test_a_folder_that_is_a_link_is_watched_where_it_leads(
     finally:
         process.stop()
         process.drain()
+    assert ended == []
 
 
 def test_changes_are_seen_as_they_happen(
@@ -323,7 +325,8 @@ def test_changes_are_seen_as_they_happen(
     monkeypatch.setattr(staticpods, "REREAD_SECONDS", 3600.0)
     monkeypatch.setattr(staticpods, "UNWATCHED_SECONDS", 0.05)
     house.folder.rmdir()
-    process = Process("test", claim("static"))
+    ended: list[int] = []
+    process = Process("test", claim("static"), end=ended.append)
     try:
         house.static.start(process)
         until(house.static.synced)
@@ -345,3 +348,4 @@ def test_changes_are_seen_as_they_happen(
     finally:
         process.stop()
         process.drain()
+    assert ended == []

@@ -23,6 +23,7 @@ class TinyApi:
         self._log: list[tuple[int, str, str, Object]] = []  # version, type, path, object
         self._changed = threading.Condition()
         self._faults: list[tuple[str, str, Callable[[Call], None], int]] = []
+        self._faults_lock = threading.Lock()
         self.withhold = False  # watches send nothing while this is set
         self.on_review: Callable[[Object], Object] = lambda body: body
         self.server = Server(self._answer)
@@ -41,11 +42,14 @@ class TinyApi:
 
     def refuse(self, method: str, pattern: str, status: int, times: int = 1, **headers: str) -> None:
         """Answer that many such requests with the status."""
-        self._faults.append((method, pattern, lambda call: call.fail(status, "refused by the test", **headers), times))
+        fault = (method, pattern, lambda call: call.fail(status, "refused by the test", **headers), times)
+        with self._faults_lock:
+            self._faults.append(fault)
 
     def forgive(self) -> None:
         """Refuse nothing any more."""
-        self._faults.clear()
+        with self._faults_lock:
+            self._faults.clear()
 
     def put(self, path: str, item: Object) -> Object:
         """Create or replace."""
@@ -102,13 +106,14 @@ class TinyApi:
             call.send(status, body)
 
     def _fault(self, call: Call) -> Callable[[Call], None] | None:
-        for index, (method, pattern, answer, times) in enumerate(self._faults):
-            if method == call.method and re.fullmatch(pattern, call.path):
-                if times <= 1:
-                    del self._faults[index]
-                else:
-                    self._faults[index] = (method, pattern, answer, times - 1)
-                return answer
+        with self._faults_lock:
+            for index, (method, pattern, answer, times) in enumerate(self._faults):
+                if method == call.method and re.fullmatch(pattern, call.path):
+                    if times <= 1:
+                        del self._faults[index]
+                    else:
+                        self._faults[index] = (method, pattern, answer, times - 1)
+                    return answer
         return None
 
     def _get(self, call: Call) -> tuple[int, Object]:

@@ -121,7 +121,8 @@ def test_a_controller_may_ask_to_be_called_again(house: House) -> None:
 
 def test_changes_reach_the_controller_that_watches_their_kind(house: House) -> None:
     recorder = Recorder()
-    process = Process("test", house.settings.instance)
+    ended: list[int] = []
+    process = Process("test", house.settings.instance, end=ended.append)
     Loop(house.store, [recorder]).start(process)
     try:
         until(lambda: "first" in recorder.seen)
@@ -129,12 +130,14 @@ def test_changes_reach_the_controller_that_watches_their_kind(house: House) -> N
         until(lambda: "new" in recorder.seen)
     finally:
         process.drain()
+    assert ended == []
 
 
 def test_all_controllers_make_a_server_that_furnishes_schedules_and_cleans_up(house: House) -> None:
     bootstrap.ensure(house.settings, house.store)
     house.node()
-    process = Process("test", house.settings.instance)
+    ended: list[int] = []
+    process = Process("test", house.settings.instance, end=ended.append)
     controllers.start_all(process, house.store, house.settings)
     try:
         house.create("/namespaces", {"metadata": {"name": "x"}})
@@ -158,6 +161,7 @@ def test_all_controllers_make_a_server_that_furnishes_schedules_and_cleans_up(ho
         assert house.store.list("discovery.k8s.io/endpointslices", "x")[0] == []
     finally:
         process.drain()
+    assert ended == []
 
 
 def _addresses(house: House) -> list[str]:

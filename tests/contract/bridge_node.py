@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.runtime import Runtime
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import VkcriError
 from vkcri.instance import Instance
@@ -86,7 +86,7 @@ class BridgeNode:
     def end(self, program: str, *, kill: bool = False) -> None:
         process = self.programs.pop(program)
         process.kill() if kill else process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
     def stop(self) -> None:
         """End the programs and remove everything of the instance."""
@@ -189,6 +189,14 @@ class BridgeNode:
         if self._runtime is None:
             self._runtime = Runtime(self.settings.runtime_endpoint)
         return self._runtime
+
+    def execute(self, pod: dict[str, Any], container: str, command: str) -> str:
+        """Run a command in that container, as kubectl exec would; what it says."""
+        (found,) = [item.id for item in self.containers(pod["metadata"]["uid"]) if item.metadata.name == container]
+        request = api_pb2.ExecSyncRequest(container_id=found, cmd=["/bin/sh", "-c", command])
+        answer = self.runtime().exec_sync(request)
+        assert answer.exit_code == 0, answer.stderr
+        return answer.stdout.decode()
 
     def log(self, pod: dict[str, Any], container: str, attempt: int = 0) -> str:
         metadata = pod["metadata"]

@@ -9,10 +9,11 @@ import pytest
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import SHELL_IMAGE, FakeRuntime
+from tests.waiting import wait_for
 from vkcri.config import RuntimeSettings
 from vkcri.errors import NotFound
 
-SLEEP = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.05; done")
+SLEEP = ("sh", "-c", "trap 'exit 143' TERM; echo trapped; while :; do sleep 0.05; done")
 
 
 @dataclass
@@ -66,6 +67,12 @@ class Guest:
         container = self.create(sandbox, name, command)
         self.runtime.start_container(cri.StartContainerRequest(container_id=container))
         return container
+
+    def wait_trapped(self, container: str) -> None:
+        """Until its script, which says so, heeds signals as it means to. The fake's heed them at once."""
+        if self.fake is None:
+            log = Path(self.container(container).log_path)
+            wait_for("the trap", lambda: log.exists() and "trapped" in log.read_text())
 
     def status(self, sandbox: str) -> cri.PodSandboxStatus:
         return self.runtime.pod_sandbox_status(cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox)).status

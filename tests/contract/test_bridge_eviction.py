@@ -14,7 +14,7 @@ from tests.waiting import wait_for
 from vkcri.instance import Instance
 from vkcri.queue import request
 
-pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-eviction")]
+pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-eviction"), pytest.mark.timeout(300)]
 FILL = "dd if=/dev/zero of={path} bs=1M count={size} 2>/dev/null; "
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
 LONG = 600
@@ -74,12 +74,12 @@ def test_pods_over_a_limit_of_their_local_storage_are_evicted_and_others_stay(no
         assert node.told(spec, "Evicted") == message
         uid = spec["metadata"]["uid"]
         wait_for("the end of its volumes", partial(has_no_volumes, node, uid))
-    assert node.status(good)["phase"] == "Running"
+    node.wait_phase(good, "Running")
     node.delete(good, 0)
     page = request(node.instance.queue_socket("provider"), "metrics", {}, timeout=30.0)["text"]
     for limit in ("emptydirfs", "ephemeralcontainerfs", "ephemeralpodfs"):
         assert f'kubelet_evictions{{eviction_signal="{limit}.limit"}} 1' in page
-    types = {item["reason"]: item["type"] for item in node.events.values()}
+    types = {item["reason"]: item["type"] for item in list(node.events.values())}
     assert types["Evicted"] == "Warning"
 
 
@@ -130,7 +130,8 @@ def test_a_node_that_is_short_of_disk_ends_pods_the_largest_first(node: BridgeNo
         assert "Container main was using " in status["message"]
         (target,) = [item for item in status["conditions"] if item["type"] == "DisruptionTarget"]
         assert (target["reason"], target["message"]) == ("TerminationByKubelet", status["message"])
-        (event,) = [item for item in node.events.values() if item["message"] == status["message"]]
+        assert node.told(spec, "Evicted") == status["message"]
+        (event,) = [item for item in list(node.events.values()) if item["message"] == status["message"]]
         assert event["annotations"]["starved_resource"] == "ephemeral-storage"
         assert event["annotations"]["offending_containers"] == "main"
     ended = [uid for uid, status in node.history if status.get("reason") == "Evicted"]
@@ -141,7 +142,11 @@ def test_a_node_that_is_short_of_disk_ends_pods_the_largest_first(node: BridgeNo
     status = node.wait_phase(late, "Failed")
     assert status["reason"] == "Evicted"
     assert status["message"] == "Pod was rejected: The node had condition: [DiskPressure]. "
-    told = [item for item in node.events.values() if item["reason"] == "EvictionThresholdMet"]
+
+    def met() -> list[dict[str, Any]]:
+        return [item for item in list(node.events.values()) if item["reason"] == "EvictionThresholdMet"]
+
+    told = wait_for("the event", met)
     assert {item["message"] for item in told} == {"Attempting to reclaim ephemeral-storage"}
     assert told[0]["involvedObject"] == {"apiVersion": "v1", "kind": "Node", "name": NODE, "uid": NODE}
     assert node.status(vital)["phase"] == "Running"

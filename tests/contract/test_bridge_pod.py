@@ -25,6 +25,8 @@ from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-pod")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
+UP = 'trap "exit 0" TERM; echo up; while true; do sleep 0.1; done'
+"""Says so when it heeds TERM: `is_up`."""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,12 @@ def conditions(status: dict[str, Any]) -> dict[str, str]:
 def is_up(node: BridgeNode, spec: dict[str, Any], container: str) -> bool:
     """Whether that container's script has said so."""
     return "up" in node.log(spec, container)
+
+
+def logged(node: BridgeNode, spec: dict[str, Any], container: str, lines: int) -> list[str]:
+    """The container's log, once it has so many lines: the runtime may write them after the container's end."""
+    wait_for(f"{lines} lines of {container}", lambda: node.log(spec, container).count("\n") >= lines)
+    return node.log(spec, container).splitlines()
 
 
 def waiting(status: dict[str, Any], field: str = "containerStatuses") -> str:
@@ -78,9 +86,10 @@ def test_a_pod_runs_and_leaves_nothing_when_deleted(node: BridgeNode) -> None:
 
 
 def test_the_last_status_of_a_deleted_pod_is_terminal(node: BridgeNode) -> None:
-    spec = pod("last", TRAP)
+    spec = pod("last", UP)
     node.put(spec)
     node.wait_phase(spec, "Running")
+    wait_for("its trap", lambda: is_up(node, spec, "main"))
     node.mark_deleted(spec)
     wait_for("finished", lambda: node.statuses[spec["metadata"]["uid"]]["finished"])
     status = node.status(spec)
@@ -91,18 +100,18 @@ def test_the_last_status_of_a_deleted_pod_is_terminal(node: BridgeNode) -> None:
 
 
 def test_init_containers_run_in_order_before_the_others(node: BridgeNode) -> None:
-    init = [container("first", "sleep 0.3; echo 1"), container("second", "echo 2")]
-    spec = pod("init", TRAP, initContainers=init)
+    held = "until test -e /tmp/go; do sleep 0.05; done; echo 1"
+    spec = pod("init", TRAP, initContainers=[container("first", held), container("second", "echo 2")])
     node.put(spec)
+    status = node.wait_status(spec, "the first", lambda it: "running" in it["initContainerStatuses"][0]["state"])
+    assert waiting(status) == "PodInitializing"
+    assert "waiting" in status["initContainerStatuses"][1]["state"]
+    node.execute(spec, "first", "touch /tmp/go")
     status = node.wait_phase(spec, "Running")
     ends = [item["state"]["terminated"] for item in status["initContainerStatuses"]]
     assert [item["reason"] for item in ends] == ["Completed", "Completed"]
-    stamps = [node.log(spec, name).split()[0] for name in ("first", "second")]
+    stamps = [wait_for("its log", partial(node.log, spec, name)).split()[0] for name in ("first", "second")]
     assert stamps == sorted(stamps)
-    shown = [status for uid, status in node.history if uid == spec["metadata"]["uid"]]
-    assert any(
-        waiting(status) == "PodInitializing" for status in shown if "waiting" in str(status["containerStatuses"])
-    )
     node.delete(spec)
     gone(node, spec)
 
@@ -118,18 +127,20 @@ def test_a_failed_init_container_ends_a_pod_that_may_run_once(node: BridgeNode) 
 
 
 def test_sidecars_start_before_and_stop_after_the_containers(node: BridgeNode) -> None:
-    sidecar = container("sidecar", 'trap "echo sidecar; exit 0" TERM; while true; do sleep 0.05; done')
+    sidecar = container("sidecar", 'trap "echo sidecar; exit 0" TERM; echo up; while true; do sleep 0.05; done')
     spec = pod(
         "sidecars",
-        'trap "sleep 0.3; echo main; exit 0" TERM; while true; do sleep 0.05; done',
+        'trap "sleep 0.3; echo main; exit 0" TERM; echo up; while true; do sleep 0.05; done',
         initContainers=[{**sidecar, "restartPolicy": "Always"}],
     )
     node.put(spec)
     status = node.wait_phase(spec, "Running")
     assert "running" in status["initContainerStatuses"][0]["state"]
+    for name in ("main", "sidecar"):
+        wait_for(f"{name}'s trap", partial(is_up, node, spec, name))
     node.mark_deleted(spec)
     wait_for("finished", lambda: node.statuses[spec["metadata"]["uid"]]["finished"])
-    stamps = [node.log(spec, name).split()[0] for name in ("main", "sidecar")]
+    stamps = [logged(node, spec, name, 2)[1].split()[0] for name in ("main", "sidecar")]
     assert stamps == sorted(stamps)
     node.remove(spec)
     gone(node, spec)
@@ -153,7 +164,7 @@ def test_a_pod_that_ends_keeps_its_containers_only(
     assert conditions(status)["Ready"] == "False"
     wait_for("finished", lambda: node.statuses[uid]["finished"])
     assert [item.state for item in node.sandboxes(uid)] == [api_pb2.SANDBOX_NOTREADY]
-    assert "done" in node.log(spec, "main")
+    wait_for("its log", lambda: "done" in node.log(spec, "main"))
     node.delete(spec)
     gone(node, spec)
 
@@ -240,7 +251,7 @@ def test_a_container_that_keeps_failing_waits_longer_and_counts(node: BridgeNode
     assert found["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=main pod=crash_")
     assert status["phase"] == "Running"
     assert node.told(spec, "BackOff")
-    node.wait_status(spec, "a third run", lambda status: status["containerStatuses"][0]["restartCount"] == 2, 30)
+    node.wait_status(spec, "a third run", lambda status: status["containerStatuses"][0]["restartCount"] == 2)
     node.delete(spec)
     gone(node, spec)
 
@@ -310,7 +321,7 @@ def test_an_unknown_kind_of_volume_is_a_failed_mount(node: BridgeNode) -> None:
     spec = pod("odd-volume", volumes=[{"name": "odd", "rbd": {"image": "x", "monitors": ["y"]}}])
     node.put(spec)
     node.told(spec, "FailedMount")
-    assert waiting(node.status(spec)) == "ContainerCreating"
+    node.wait_status(spec, "ContainerCreating", lambda status: waiting(status) == "ContainerCreating")
     node.delete(spec)
     gone(node, spec)
 
@@ -348,7 +359,7 @@ def test_a_mount_path_that_leaves_its_folder_is_refused(node: BridgeNode) -> Non
 
 
 def test_a_grace_is_honoured_and_a_second_delete_shortens_it(node: BridgeNode) -> None:
-    spec = pod("stubborn", 'trap "" TERM; echo up; while true; do sleep 0.1; done', terminationGracePeriodSeconds=60)
+    spec = pod("stubborn", 'trap "" TERM; echo up; while true; do sleep 0.1; done', terminationGracePeriodSeconds=600)
     uid = node.put(spec)
     node.wait_phase(spec, "Running")
     wait_for("its trap", lambda: "up" in node.log(spec, "main"))
@@ -361,7 +372,7 @@ def test_a_grace_is_honoured_and_a_second_delete_shortens_it(node: BridgeNode) -
     assert "running" in node.status(spec)["containerStatuses"][0]["state"]
     node.mark_deleted(spec, 2)
     wait_for("finished", lambda: node.statuses[uid]["finished"])
-    assert 2 <= time.monotonic() - began < 55
+    assert time.monotonic() - began >= 2
     assert node.status(spec)["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
     node.remove(spec)
     node.delete(other)
@@ -370,17 +381,17 @@ def test_a_grace_is_honoured_and_a_second_delete_shortens_it(node: BridgeNode) -
 
 
 def test_hooks_run_after_the_start_and_before_the_stop(node: BridgeNode) -> None:
-    spec = pod("hooks", 'trap "cat /tmp/said; exit 0" TERM; while true; do sleep 0.05; done')
+    spec = pod("hooks", 'trap "cat /tmp/said; exit 0" TERM; echo up; while true; do sleep 0.05; done')
     spec["spec"]["containers"][0]["lifecycle"] = {
         "postStart": {"exec": {"command": ["/bin/sh", "-c", "echo started >> /tmp/said"]}},
         "preStop": {"exec": {"command": ["/bin/sh", "-c", "echo stopping >> /tmp/said"]}},
     }
     node.put(spec)
     node.wait_phase(spec, "Running")
+    wait_for("its trap", lambda: is_up(node, spec, "main"))
     node.mark_deleted(spec)
     wait_for("finished", lambda: node.statuses[spec["metadata"]["uid"]]["finished"])
-    log = node.log(spec, "main")
-    assert [line.split(" ")[3] for line in log.splitlines()] == ["started", "stopping"]
+    assert [line.split(" ")[3] for line in logged(node, spec, "main", 3)] == ["up", "started", "stopping"]
     node.remove(spec)
     gone(node, spec)
 
@@ -401,7 +412,7 @@ def test_a_hook_that_sleeps_holds_up_the_next_start_and_the_signal(node: BridgeN
     deleted = time.time_ns()
     node.mark_deleted(spec)
     wait_for("finished", lambda: node.statuses[uid]["finished"])
-    last = loglines.parse(node.log(spec, "main").splitlines()[-1].encode())
+    last = loglines.parse(logged(node, spec, "main", 2)[-1].encode())
     assert last.content == b"TERM\n"
     assert last.nanos - deleted >= second
     assert node.status(spec)["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
@@ -424,7 +435,7 @@ def test_a_container_is_stopped_by_the_signal_that_its_image_names(node: BridgeN
         wait_for(f"{name}'s traps", partial(is_up, node, spec, name))
     node.mark_deleted(spec)
     wait_for("finished", lambda: node.statuses[uid]["finished"])
-    said = {name: node.log(spec, name).split()[-1] for name in ("named", "default")}
+    said = {name: logged(node, spec, name, 2)[-1].split()[-1] for name in ("named", "default")}
     assert said == {"named": "USR1", "default": "TERM"}
     codes = {item["name"]: item["state"]["terminated"]["exitCode"] for item in node.status(spec)["containerStatuses"]}
     assert codes == {"named": 0, "default": 1}
@@ -433,16 +444,20 @@ def test_a_container_is_stopped_by_the_signal_that_its_image_names(node: BridgeN
 
 
 def test_termination_messages_come_from_the_file_or_the_log(node: BridgeNode) -> None:
+    """The log is the runtime's to write, maybe after the end: the container lives until it is written."""
+    held = "echo from the log; until test -e /tmp/go; do sleep 0.05; done; exit 1"
     spec = pod(
         "messages",
         restartPolicy="Never",
         containers=[
             container("file", "echo from the log; echo from the file > /dev/termination-log; exit 1"),
-            container("log", "echo from the log; exit 1", terminationMessagePolicy="FallbackToLogsOnError"),
+            container("log", held, terminationMessagePolicy="FallbackToLogsOnError"),
             container("none", "echo from the log; exit 0", terminationMessagePolicy="FallbackToLogsOnError"),
         ],
     )
     node.put(spec)
+    logged(node, spec, "log", 1)
+    node.execute(spec, "log", "touch /tmp/go")
     status = node.wait_phase(spec, "Failed")
     found = {item["name"]: item["state"]["terminated"].get("message") for item in status["containerStatuses"]}
     assert found == {"file": "from the file\n", "log": "from the log\n", "none": None}
@@ -459,26 +474,26 @@ def test_a_container_beyond_its_memory_is_oom_killed(node: BridgeNode) -> None:
         spec,
         "OOMKilled",
         lambda status: status["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled",
-        10,
     )
     node.delete(spec)
     gone(node, spec)
 
 
 def test_a_deadline_ends_the_pod(node: BridgeNode) -> None:
-    spec = pod("deadline", TRAP, activeDeadlineSeconds=2)
+    spec = pod("deadline", TRAP, activeDeadlineSeconds=10)
     node.put(spec)
     node.wait_phase(spec, "Running")
-    status = node.wait_phase(spec, "Failed", 15)
+    status = node.wait_phase(spec, "Failed")
     assert status["reason"] == "DeadlineExceeded"
     node.delete(spec)
     gone(node, spec)
 
 
 def test_an_image_changed_in_place_restarts_the_container(node: BridgeNode) -> None:
-    spec = pod("changed", TRAP)
+    spec = pod("changed", UP)
     node.put(spec)
     first = node.wait_phase(spec, "Running")["containerStatuses"][0]["containerID"]
+    wait_for("its trap", lambda: is_up(node, spec, "main"))
     socket_path = str(node.settings.runtime_socket)
     subprocess.run(
         ["ctr", "-a", socket_path, "-n", "k8s.io", "images", "tag", "--force", SHELL, f"{SHELL}-newer"], check=True

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from bridge.pb.runtime.v1 import api_pb2
 from tests.contract.bridge_node import BridgeNode, container, pod, running
 from tests.waiting import wait_for
 from vkcri.instance import Instance
 
 pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-probes")]
 TRAP = 'trap "exit 0" TERM; while true; do sleep 0.1; done'
+UP = f'trap "exit 0" TERM; touch /tmp/up; {TRAP}'
+"""Heeds TERM from when /tmp/up is there, which is when a probe of it begins to fail."""
 STUBBORN = 'trap "" TERM; while true; do sleep 0.1; done'
 
 
@@ -54,11 +55,8 @@ def messages(node: BridgeNode, spec: dict[str, Any], reason: str) -> list[str]:
 
 
 def touch(node: BridgeNode, spec: dict[str, Any], command: str) -> str:
-    """Run a command in the container `main`, as kubectl exec would; what it says."""
-    (running,) = [item.id for item in node.containers(spec["metadata"]["uid"]) if item.metadata.name == "main"]
-    answer = node.runtime().exec_sync(api_pb2.ExecSyncRequest(container_id=running, cmd=["/bin/sh", "-c", command]))
-    assert answer.exit_code == 0, answer.stderr
-    return answer.stdout.decode()
+    """Run a command in the container `main`; what it says."""
+    return node.execute(spec, "main", command)
 
 
 def test_readiness_follows_its_probe_both_ways(node: BridgeNode) -> None:
@@ -78,7 +76,8 @@ def test_readiness_follows_its_probe_both_ways(node: BridgeNode) -> None:
 
 
 def test_a_failed_liveness_probe_restarts_the_container(node: BridgeNode) -> None:
-    spec = probed("liveness", f"echo alive > /tmp/alive; {TRAP}", livenessProbe=execute("cat /tmp/alive"))
+    probe = execute("test ! -e /tmp/up || cat /tmp/alive")
+    spec = probed("liveness", f"echo alive > /tmp/alive; {UP}", livenessProbe=probe)
     node.put(spec)
     node.wait_status(spec, "Ready", is_ready)
     first = shown(node.status(spec))["containerID"]
@@ -99,15 +98,15 @@ def test_a_startup_probe_holds_back_the_others_and_starts_them_at_once(node: Bri
     spec = probed(
         "startup",
         startupProbe=execute("cat /tmp/started", failureThreshold=100),
-        readinessProbe=execute("true", periodSeconds=60),
+        readinessProbe=execute("true", periodSeconds=600),
         livenessProbe=execute("echo $$ >> /tmp/lived; cat /tmp/started"),
     )
     node.put(spec)
     wait_for("two failures", lambda: _count(node, spec, "Unhealthy") >= 2)
-    status = node.status(spec)
-    assert (shown(status)["started"], shown(status)["ready"], status["phase"]) == (False, False, "Running")
+    status = node.wait_phase(spec, "Running")
+    assert (shown(status)["started"], shown(status)["ready"]) == (False, False)
     touch(node, spec, "test ! -e /tmp/lived && touch /tmp/started")
-    node.wait_status(spec, "Ready", is_ready, 20)
+    node.wait_status(spec, "Ready", is_ready)
     assert shown(node.status(spec))["started"]
     assert {message.split(" ")[0] for message in messages(node, spec, "Unhealthy")} == {"Startup"}
     node.delete(spec)
@@ -155,6 +154,7 @@ def test_http_and_tcp_probes_reach_the_pod_by_its_address(node: BridgeNode) -> N
         "http",
         script,
         ports=[{"name": "web", "containerPort": 8080, "protocol": "TCP"}],
+        startupProbe=http("web", "/good", failureThreshold=100),
         readinessProbe=http("web", "/good?x=1"),
         livenessProbe={"tcpSocket": {"port": "web"}, "periodSeconds": 1, "timeoutSeconds": 10},
         spec={"terminationGracePeriodSeconds": 1},  # httpd does not heed TERM
@@ -163,7 +163,8 @@ def test_http_and_tcp_probes_reach_the_pod_by_its_address(node: BridgeNode) -> N
     node.wait_status(spec, "Ready", is_ready)
     touch(node, spec, "rm /tmp/www/good")
     node.wait_status(spec, "not Ready", lambda status: not is_ready(status))
-    assert "Readiness probe failed: HTTP probe failed with statuscode: 404" in messages(node, spec, "Unhealthy")
+    words = "Readiness probe failed: HTTP probe failed with statuscode: 404"
+    wait_for("its event", lambda: words in messages(node, spec, "Unhealthy"))
     assert shown(node.status(spec))["restartCount"] == 0
     node.delete(spec)
 
@@ -175,7 +176,7 @@ def test_a_port_where_nothing_listens_is_refused(node: BridgeNode) -> None:
     spec["spec"]["containers"][0]["livenessProbe"]["periodSeconds"] = 1
     node.put(spec)
     wait_for("both", lambda: len(messages(node, spec, "Unhealthy")) == 2)
-    address = node.status(spec)["podIP"]
+    address = node.wait_status(spec, "an address", lambda status: status["podIP"])["podIP"]
     assert sorted(messages(node, spec, "Unhealthy")) == [
         f"Liveness probe failed: dial tcp {address}:82: connect: connection refused",
         f'Readiness probe failed: Get "http://{address}:81/": dial tcp {address}:81: connect: connection refused',
@@ -199,13 +200,18 @@ def test_a_command_that_cannot_be_run_says_nothing(node: BridgeNode) -> None:
     wait_for("its event", lambda: _count(node, spec, "Unhealthy") >= 2)
     words = "Liveness probe errored and resulted in unknown state: rpc error: code = "
     assert messages(node, spec, "Unhealthy")[0].startswith(words)
-    assert shown(node.status(spec))["restartCount"] == 0
+    assert shown(node.wait_phase(spec, "Running"))["restartCount"] == 0
     node.delete(spec)
 
 
 def test_the_probes_own_grace_is_that_of_its_kill(node: BridgeNode) -> None:
-    probe = execute("false", terminationGracePeriodSeconds=2, initialDelaySeconds=1)
-    spec = probed("grace", STUBBORN, livenessProbe=probe, spec={"terminationGracePeriodSeconds": 500})
+    probe = execute("test ! -e /tmp/up", terminationGracePeriodSeconds=2)
+    spec = probed(
+        "grace",
+        f'trap "" TERM; touch /tmp/up; {STUBBORN}',
+        livenessProbe=probe,
+        spec={"terminationGracePeriodSeconds": 500},
+    )
     node.put(spec)
     status = node.wait_status(spec, "a restart", lambda status: shown(status)["restartCount"] == 1)
     assert shown(status)["lastState"]["terminated"]["exitCode"] == 137
@@ -213,24 +219,35 @@ def test_the_probes_own_grace_is_that_of_its_kill(node: BridgeNode) -> None:
 
 
 def test_a_pod_that_may_run_once_ends_with_its_failed_container(node: BridgeNode) -> None:
-    spec = probed("once", livenessProbe=execute("false"), spec={"restartPolicy": "Never"})
+    spec = probed("once", UP, livenessProbe=execute("test ! -e /tmp/up"), spec={"restartPolicy": "Never"})
     node.put(spec)
     status = node.wait_phase(spec, "Succeeded")  # it ended with 0 when it was asked to stop
     assert shown(status)["restartCount"] == 0
+    node.told(spec, "Killing")
     assert messages(node, spec, "Killing") == ["Stopping container main"]
     node.delete(spec)
 
 
 def test_while_a_pod_ends_readiness_goes_on_and_liveness_does_not(node: BridgeNode) -> None:
-    script = 'touch /tmp/here; trap "rm /tmp/here; sleep 6; exit 0" TERM; while true; do sleep 0.1; done'
-    probe = "test -e /tmp/here"
-    spec = probed("ending", script, readinessProbe=execute(probe), livenessProbe=execute(probe, initialDelaySeconds=1))
+    ending = "rm /tmp/here; until test -e /tmp/go; do sleep 0.1; done; exit 0"
+    script = f'trap "{ending}" TERM; touch /tmp/here; touch /tmp/up; while true; do sleep 0.1; done'
+    spec = probed(
+        "ending",
+        script,
+        readinessProbe=execute("test -e /tmp/up && test -e /tmp/here"),
+        livenessProbe=execute("test ! -e /tmp/up || test -e /tmp/here"),
+        spec={"terminationGracePeriodSeconds": 600},
+    )
     node.put(spec)
     node.wait_status(spec, "Ready", is_ready)
+    before = _count(node, spec, "Unhealthy")
     node.mark_deleted(spec)
     status = node.wait_status(spec, "not Ready", lambda status: not is_ready(status))
     assert "running" in shown(status)["state"]
+    wait_for("four failures, a second apart", lambda: _count(node, spec, "Unhealthy") >= before + 4)
+    touch(node, spec, "touch /tmp/go")
     wait_for("finished", lambda: node.statuses[spec["metadata"]["uid"]]["finished"])
+    node.told(spec, "Killing")
     assert messages(node, spec, "Killing") == ["Stopping container main"]
     assert not [message for message in messages(node, spec, "Unhealthy") if "Liveness" in message]
     node.remove(spec)

@@ -51,9 +51,9 @@ def test_a_class_that_is_missing_is_said_and_waited_for(node: BridgeNode) -> Non
     node.put(spec)
     text = 'Failed to create pod sandbox: runtimeclass.node.k8s.io "late" not found'
     wait_for("the event", lambda: node.reasons(spec).get("FailedCreatePodSandBox") == text)
-    assert node.status(spec)["phase"] == "Pending"
+    node.wait_phase(spec, "Pending")
     add_class(node, "late", "test-handler")
-    node.wait_phase(spec, "Running", 5)
+    node.wait_phase(spec, "Running")
     node.delete(spec)
 
 
@@ -64,7 +64,7 @@ def test_a_handler_that_the_runtime_lacks_is_told_in_its_words(node: BridgeNode)
     event = wait_for("the event", lambda: node.reasons(spec).get("FailedCreatePodSandBox"))
     assert event.startswith("Failed to create pod sandbox: ")
     assert 'no runtime for "kata-qemu" is configured' in event
-    assert node.status(spec)["phase"] == "Pending"
+    node.wait_phase(spec, "Pending")
     node.delete(spec)
 
 
@@ -157,11 +157,10 @@ def test_a_running_container_grows_and_shrinks_in_place(node: BridgeNode) -> Non
             assert kernel(node, spec).get(name, text) == text
             assert kernel(node, spec, identity).get(name, text) == text
         assert status["resources"] == wanted
-    told = node.reasons(spec)
-    wait_for("the events", lambda: {"ResizeStarted", "ResizeCompleted"} <= set(node.reasons(spec)))
-    told = node.reasons(spec)
-    assert told["ResizeStarted"].startswith('Pod resize started: {"containers":[{"name":"main","resources":{"limits":')
-    assert told["ResizeCompleted"].endswith('"generation":3}')
+    start = 'Pod resize started: {"containers":[{"name":"main","resources":{"limits":'
+    assert node.told(spec, "ResizeStarted").startswith(start)
+    end = '"generation":3}'
+    wait_for("the second one's event", lambda: node.reasons(spec).get("ResizeCompleted", "").endswith(end))
     node.delete(spec)
 
 
@@ -247,7 +246,7 @@ def test_what_does_not_fit_is_deferred_until_another_pod_leaves(node: BridgeNode
     event = wait_for("the event", lambda: node.reasons(first).get("ResizeDeferred"))
     assert event.startswith("Pod resize OutOfcpu: ")
     node.delete(second)
-    status = node.wait_status(first, "resized", settled(first), 20)
+    status = node.wait_status(first, "resized", settled(first))
     assert status["containerStatuses"][0]["allocatedResources"]["cpu"] == str(cpus)
     node.delete(first)
 

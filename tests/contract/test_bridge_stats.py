@@ -18,7 +18,7 @@ from vkcri.errors import Invalid, NotFound, Refused, Unavailable
 from vkcri.instance import Instance
 from vkcri.queue import request
 
-pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-stats")]
+pytestmark = [pytest.mark.container, pytest.mark.xdist_group("bridge-stats"), pytest.mark.timeout(300)]
 MEBI = 1024 * 1024
 BUSY = (
     "dd if=/dev/zero of=/scratch/data bs=1M count=3; dd if=/dev/zero of=/layer bs=1M count=5; "
@@ -38,12 +38,13 @@ def node(claim: Callable[[str], Instance], tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def busy(node: BridgeNode) -> dict[str, Any]:
-    """The pod, once two rounds have seen it and its volume was counted."""
+    """The pod, once two rounds have seen it and its volume was counted. A volume with a limit is counted every ten
+    seconds, one without but once in a minute or two."""
     limits = {"cpu": "200m", "memory": "64Mi"}
     main = container("main", BUSY, resources={"limits": limits, "requests": limits})
     main["volumeMounts"] = [{"name": "scratch", "mountPath": "/scratch"}]
     spec = pod("busy", containers=[main, container("idle", "sleep 1000")])
-    spec["spec"]["volumes"] = [{"name": "scratch", "emptyDir": {}}]
+    spec["spec"]["volumes"] = [{"name": "scratch", "emptyDir": {"sizeLimit": "50Mi"}}]
     node.put(spec)
     node.wait_phase(spec, "Running")
     wait_for("what it writes", lambda: next(node.instance.volumes_dir.glob(f"{uid(spec)}/*/scratch/done"), None))
@@ -68,12 +69,17 @@ def settled(found: dict[str, Any]) -> bool:
     return bool(main.get("cpu", {}).get("usageNanoCores")) and next(sizes, 0) >= 3 * MEBI and layer >= 5 * MEBI
 
 
+def held(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The pod's part, where its loop had about as much as it may have: a machine under load gives it less."""
+    main = next(item for item in found["containers"] if item["name"] == "main")
+    return found if 100e6 < main["cpu"]["usageNanoCores"] < 300e6 else None
+
+
 def test_summary_is_of_kubernetes_types_and_true(node: BridgeNode, busy: dict[str, Any]) -> None:
     whole = ask(node, "stats")
     assert list(wrong(whole, "Summary", "", types())) == []
-    found = summary(node, busy)
+    found = wait_for("a loop held to 200m", lambda: held(summary(node, busy)), 90.0)
     main, idle = (next(item for item in found["containers"] if item["name"] == name) for name in ("main", "idle"))
-    assert 100e6 < main["cpu"]["usageNanoCores"] < 300e6  # a loop held to 200m
     assert idle["cpu"]["usageNanoCores"] < 20e6
     assert main["cpu"]["usageNanoCores"] <= found["cpu"]["usageNanoCores"] * 1.3
     assert 0 < main["memory"]["workingSetBytes"] < 64 * MEBI
@@ -92,10 +98,18 @@ def test_summary_is_of_kubernetes_types_and_true(node: BridgeNode, busy: dict[st
 
 def test_node_has_numbers_of_its_own_and_of_its_programs(node: BridgeNode, busy: dict[str, Any]) -> None:
     del busy
-    found = ask(node, "stats")["node"]
-    systems = {item["name"]: item for item in found["systemContainers"]}
+    seen: list[dict[str, Any]] = []
+
+    def systems_of() -> dict[str, Any] | None:
+        """By name, where the pods had about as much as they may have."""
+        seen.append(ask(node, "stats")["node"])
+        systems = {item["name"]: item for item in seen[-1]["systemContainers"]}
+        return systems if systems["pods"]["cpu"]["usageNanoCores"] > 100e6 else None
+
+    systems = wait_for("a loop held to 200m", systems_of, 90.0)
+    found = seen[-1]
     assert systems.keys() == {"kubelet", "runtime", "pods"}
-    assert 100e6 < systems["pods"]["cpu"]["usageNanoCores"] <= found["cpu"]["usageNanoCores"]
+    assert systems["pods"]["cpu"]["usageNanoCores"] <= found["cpu"]["usageNanoCores"]
     assert 20 * MEBI < systems["kubelet"]["memory"]["workingSetBytes"] < 500 * MEBI
     assert systems["runtime"]["cpu"]["usageCoreNanoSeconds"] > 0
     assert found["fs"]["capacityBytes"] > found["fs"]["usedBytes"] > 0

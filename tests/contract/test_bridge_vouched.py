@@ -39,9 +39,11 @@ def image_volumes(node: BridgeNode) -> tuple[bool, bool]:
 
 
 def said(node: BridgeNode, spec: dict[str, Any]) -> list[str]:
-    """The lines of its first container's log."""
+    """The lines of its first container's log before the `end` that its script says last: the runtime may write them
+    after the container's end."""
     node.wait_phase(spec, "Succeeded")
-    return node.log(spec, "main").splitlines()
+    wait_for("its last word", lambda: node.log(spec, "main").endswith(" F end\n"))
+    return node.log(spec, "main").splitlines()[:-1]
 
 
 def counted(node: BridgeNode, family: str) -> float:
@@ -52,7 +54,7 @@ def counted(node: BridgeNode, family: str) -> float:
 
 def test_strict_groups_are_the_pods_own_or_the_pod_is_refused(node: BridgeNode, modern: bool) -> None:
     context = {"supplementalGroupsPolicy": "Strict", "supplementalGroups": [4321], "runAsUser": 0, "runAsGroup": 0}
-    spec = pod("strict", "id -G", restartPolicy="Never", securityContext=context)
+    spec = pod("strict", "id -G; echo end", restartPolicy="Never", securityContext=context)
     node.put(spec)
     if modern:
         assert said(node, spec)[0].endswith("F 0 4321")
@@ -69,7 +71,8 @@ def test_strict_groups_are_the_pods_own_or_the_pod_is_refused(node: BridgeNode, 
 def test_a_recursive_read_only_mount_is_so_below_too_or_refused(node: BridgeNode, modern: bool, mode: str) -> None:
     """/dev of the node has file systems of its own below it."""
     volumes = [{"name": "host", "hostPath": {"path": "/dev"}}]
-    spec = pod("rro", "grep ' /in/' /proc/mounts | cut -d' ' -f4 | cut -d, -f1", restartPolicy="Never", volumes=volumes)
+    script = "grep ' /in/' /proc/mounts | cut -d' ' -f4 | cut -d, -f1; echo end"
+    spec = pod("rro", script, restartPolicy="Never", volumes=volumes)
     mount = {"name": "host", "mountPath": "/in", "readOnly": True, "recursiveReadOnly": mode}
     spec["spec"]["containers"][0]["volumeMounts"] = [mount]
     node.put(spec)
@@ -77,8 +80,7 @@ def test_a_recursive_read_only_mount_is_so_below_too_or_refused(node: BridgeNode
         found = {line.rpartition(" ")[2] for line in said(node, spec)}
         assert found == ({"ro"} if modern else {"rw"})
     else:
-        wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
-        assert waiting(node, spec)["message"].endswith("but it is not supported by the runtime")
+        assert refused(node, spec).endswith("but it is not supported by the runtime")
     node.delete(spec)
 
 
@@ -86,11 +88,10 @@ def test_a_stop_signal_that_the_runtime_drops_is_refused_and_leaves_no_container
     main = container("main", TRAP, lifecycle={"stopSignal": "SIGUSR1"})
     spec = pod("signal", containers=[main], os={"name": "linux"})
     uid = node.put(spec)
-    wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
     message = "container main: lifecycle.stopSignal is not supported by this node's runtime"
-    assert waiting(node, spec)["message"] == message
+    assert refused(node, spec) == message
     assert node.told(spec, "Failed") == f"Error: {message}"
-    assert node.containers(uid) == []
+    wait_for("no container", lambda: not node.containers(uid))
     node.delete(spec)
 
 
@@ -109,7 +110,8 @@ def test_a_pod_has_users_of_its_own_or_waits_with_the_reason(node: BridgeNode) -
         message = "can't set `spec.hostUsers: false`, runtime does not support user namespaces"
         event = f"Failed to create pod sandbox: {message}"
         wait_for("the event", lambda: node.reasons(spec).get("FailedCreatePodSandBox") == event)
-        assert (node.status(spec)["phase"], node.sandboxes(uid)) == ("Pending", [])
+        node.wait_phase(spec, "Pending")
+        assert node.sandboxes(uid) == []
         assert counted(node, "kubelet_started_user_namespaced_pods_errors_total") >= 1
         node.delete(spec)
         return
@@ -142,7 +144,9 @@ def with_image(name: str, script: str, reference: str = SHELL, **mount: Any) -> 
 def test_an_image_is_a_volume_that_cannot_be_written_or_the_pod_waits_with_the_reason(
     node: BridgeNode, image_volumes: tuple[bool, bool]
 ) -> None:
-    spec = with_image("image", "cat /image/etc/passwd | head -n 1; touch /image/x 2>/dev/null || echo read-only")
+    spec = with_image(
+        "image", "cat /image/etc/passwd | head -n 1; touch /image/x 2>/dev/null || echo read-only; echo end"
+    )
     uid = node.put(spec)
     if image_volumes[0]:
         lines = [line.partition(" F ")[2] for line in said(node, spec)]
@@ -151,23 +155,21 @@ def test_an_image_is_a_volume_that_cannot_be_written_or_the_pod_waits_with_the_r
         (made,) = node.containers(uid)
         assert made.annotations[names.IMAGE_VOLUMES].startswith("sha256:")
     else:
-        wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
         message = 'volume "tools": image volumes are not supported by this node\'s runtime'
-        assert waiting(node, spec)["message"] == message
+        assert refused(node, spec) == message
         assert node.told(spec, "Failed") == f"Error: {message}"
         assert node.containers(uid) == []
     node.delete(spec)
 
 
 def test_a_sub_path_of_an_image_is_mounted_alone_or_refused(node: BridgeNode, image_volumes: tuple[bool, bool]) -> None:
-    spec = with_image("image-path", "cat /image/passwd | head -n 1", subPath="etc")
+    spec = with_image("image-path", "cat /image/passwd | head -n 1; echo end", subPath="etc")
     node.put(spec)
     if image_volumes[1]:
         assert [line.partition(" F ")[2] for line in said(node, spec)] == ["root:x:0:0:root:/root:/bin/sh"]
     else:
-        wait_for("the reason", lambda: waiting(node, spec).get("reason") == "CreateContainerConfigError")
         what = "subPath of an image is" if image_volumes[0] else "image volumes are"
-        assert waiting(node, spec)["message"] == f'volume "tools": {what} not supported by this node\'s runtime'
+        assert refused(node, spec) == f'volume "tools": {what} not supported by this node\'s runtime'
     node.delete(spec)
 
 
@@ -177,16 +179,21 @@ def test_an_image_that_is_not_there_keeps_the_container_that_mounts_it_waiting(
     spec = with_image("no-image", "true", "localhost/nobody/nothing:1")
     node.put(spec)
     reason = "ErrImageNeverPull" if image_volumes[0] else "CreateContainerConfigError"
-    wait_for("the reason", lambda: waiting(node, spec).get("reason") == reason)
+    said = refused(node, spec, reason)
     if image_volumes[0]:
         message = 'Container image "localhost/nobody/nothing:1" is not present with pull policy of Never'
-        assert waiting(node, spec)["message"] == message
+        assert said == message
         assert node.told(spec, "ErrImageNeverPull") == message
         assert node.told(spec, "Failed") == "Error: ErrImageNeverPull"
     node.delete(spec)
 
 
-def waiting(node: BridgeNode, spec: dict[str, Any]) -> dict[str, Any]:
-    """Why its first container waits."""
-    found: list[dict[str, Any]] = node.status(spec).get("containerStatuses") or [{}]
-    return dict(found[0].get("state", {}).get("waiting") or {})
+def refused(node: BridgeNode, spec: dict[str, Any], reason: str = "CreateContainerConfigError") -> str:
+    """What is said of its first container, once that waits for this reason."""
+
+    def waiting(status: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = status["containerStatuses"][0]["state"]["waiting"]
+        return found
+
+    status = node.wait_status(spec, reason, lambda status: waiting(status)["reason"] == reason)
+    return str(waiting(status)["message"])

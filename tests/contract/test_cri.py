@@ -142,7 +142,7 @@ def test_what_is_unknown_is_not_found_but_stops_and_goes_without_an_error(guest:
 def test_a_container_is_created_runs_and_ends_with_its_code(guest: Guest) -> None:
     sandbox = guest.run()
     # It lives a while: containerd notes the start after the fact, so a very short life ends before it began.
-    container = guest.create(sandbox, command=("sh", "-c", "sleep 0.2; exit 7"))
+    container = guest.create(sandbox, command=("sh", "-c", "sleep 2; exit 7"))
     created = guest.container(container)
     assert (created.state, created.started_at, created.finished_at) == (cri.CONTAINER_CREATED, 0, 0)
     guest.runtime.start_container(cri.StartContainerRequest(container_id=container))
@@ -214,6 +214,7 @@ def test_a_command_that_does_not_exist_fails_to_start_and_is_exited_with_128(gue
 
 def test_a_stopped_container_ends_by_its_own_code_within_the_grace(guest: Guest) -> None:
     container = guest.start(guest.run())
+    guest.wait_trapped(container)
     guest.stop(container, 100)
     assert guest.container(container).exit_code == 143
     guest.stop(container, 20)
@@ -225,9 +226,7 @@ def test_a_container_that_ignores_the_signal_is_killed_after_the_grace(guest: Gu
     container = guest.start(
         guest.run(), command=("sh", "-c", "trap '' TERM; echo trapped; while :; do sleep 0.05; done")
     )
-    if guest.fake is None:
-        log = guest.logs / "pod" / "main" / "0.log"
-        wait_for("the trap is set", lambda: log.exists() and "trapped" in log.read_text())
+    guest.wait_trapped(container)
     guest.stop(container, 1)
     status = guest.container(container)
     assert (status.state, status.exit_code, status.reason) == (cri.CONTAINER_EXITED, 137, "Error")
@@ -331,7 +330,9 @@ def test_a_log_line_has_time_stream_and_tag(guest: Guest) -> None:
     long = "x" * 20000
     script = f"echo out; echo err >&2; printf {long}; echo; printf partial"
     status = wait_exited(guest, guest.start(guest.run(), command=("sh", "-c", script)))
-    lines = [line.split(" ", 3) for line in Path(status.log_path).read_text().splitlines()]
+    log = Path(status.log_path)  # which is written on its own, maybe after the end
+    wait_for("five lines", lambda: log.read_text().count("\n") >= 5)
+    lines = [line.split(" ", 3) for line in log.read_text().splitlines()]
     out = [line for line in lines if line[1] == "stdout"]
     assert [line[2:] for line in lines if line[1] == "stderr"] == [["F", "err"]]
     assert [line[2] for line in out] == ["F", "P", "F", "P"]

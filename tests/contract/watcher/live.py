@@ -73,6 +73,7 @@ class Guest:
         for subscription in (self.pods, self.objects, self.node):
             subscription.start(self.process)
         self.report_node()
+        self.process.start_thread("node-status", self._repeat)
         return self
 
     def __exit__(self, *_: BaseException | type[BaseException] | TracebackType | None) -> None:
@@ -80,6 +81,11 @@ class Guest:
             program.end()
         self.process.drain()
         self._remove()
+
+    def _repeat(self) -> None:
+        """A provider that is silent for 40 s makes the node NotReady."""
+        while not self.process.wait(5):
+            self.report_node()
 
     def _remove(self) -> None:
         for folder in (self.instance.run_dir, self.instance.state_dir, self.instance.log_dir):

@@ -17,7 +17,6 @@ from vkcri.queue import Subscription, request
 from vkcri.queue.events import EventRecorder, pod_reference
 
 POD = "/api/v1/namespaces/default/pods"
-SECONDS = 30.0
 
 
 @pytest.fixture
@@ -26,8 +25,8 @@ def guest(tmp_path: Path) -> Iterator[Guest]:
     with Guest(own("watch"), tmp_path) as found:
         found.apiserver = found.run("apiserver", VKUBELET_NODE_NAME="n1")  # type: ignore[attr-defined]
         found.watcher = found.run("api-watcher", VKUBELET_NODE_NAME="n1")  # type: ignore[attr-defined]
-        until(found.instance.admin_kubeconfig.exists, SECONDS)
-        until(lambda: ready(found.admin(), "n1") == "True", SECONDS)
+        until(found.instance.admin_kubeconfig.exists)
+        until(lambda: ready(found.admin(), "n1") == "True")
         yield found
 
 
@@ -47,12 +46,12 @@ def ready(client: Client, node: str) -> str | None:
 def make_pod(client: Client, name: str, **spec: Any) -> None:
     spec = {"containers": [{"name": "c", "image": "x"}], **spec}
     metadata = {"name": name, "namespace": "default"}
-    until(lambda: get(client, "/api/v1/namespaces/default/serviceaccounts/default"), SECONDS)
+    until(lambda: get(client, "/api/v1/namespaces/default/serviceaccounts/default"))
     client.create(POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
 
 def arrives(guest: Guest, name: str) -> dict[str, Any]:
-    until(lambda: guest.pod(name), SECONDS)
+    until(lambda: guest.pod(name))
     found = guest.pod(name)
     assert found is not None
     return found
@@ -138,7 +137,7 @@ def test_a_killed_api_server_is_waited_for_and_nothing_is_forgotten(guest: Guest
     guest.apiserver.end(signal.SIGKILL)  # type: ignore[attr-defined]
     guest.report_pod(pod, "Running")
     guest.apiserver.start()  # type: ignore[attr-defined]
-    until(lambda: _phase(admin, "web") == "Running", SECONDS)
+    until(lambda: _phase(admin, "web") == "Running")
     make_pod(admin, "late")
     arrives(guest, "late")
     assert (pod["metadata"]["uid"], False) not in guest.seen
@@ -156,13 +155,14 @@ def test_two_watchers_of_one_name(guest: Guest, tmp_path: Path) -> None:
     kubeconfig = str(guest.instance.admin_kubeconfig)
     with claimed("watch") as instance, Guest(instance, tmp_path) as other:
         rival = other.run("api-watcher", VKUBELET_NODE_NAME="n1", KUBECONFIG=kubeconfig)
-        until(lambda: rival.said("VKUBELET_NODE_NAME"), SECONDS)
+        until(lambda: rival.said("VKUBELET_NODE_NAME"))
         assert rival.said("joining https://127.0.0.1") == 1
         lines = [line for line in rival.log.read_text().splitlines() if "joining" in line or "belongs" in line]
         assert "joining" in lines[0]
         assert f"(KUBECONFIG={kubeconfig}); for the embedded server: make run KUBECONFIG=" in lines[0]
         until(lambda: other.pods.connected)
         other.report_pod(pod, "Failed", finished=True)
+        until(lambda: rival.said("belongs to another agent"))
         assert other.process.wait(12) is False  # its second look
         assert rival.said("belongs to another agent") == 1
         assert other.pods.items() == {}
@@ -173,7 +173,7 @@ def test_two_watchers_of_one_name(guest: Guest, tmp_path: Path) -> None:
         assert _phase(admin, "web") == "Pending"
         assert rival.end() == 0
         joined = other.run("api-watcher", VKUBELET_NODE_NAME="n2", KUBECONFIG=kubeconfig)
-        until(lambda: ready(admin, "n2") == "True", SECONDS)
+        until(lambda: ready(admin, "n2") == "True")
         taints = admin.get("/api/v1/nodes/n2")["spec"]["taints"]
         assert {"key": "virtual-kubelet.io/provider", "value": "cri", "effect": "NoSchedule"} in taints
         assert joined.said("belongs to another agent") == 1  # the first one's line, in the same file
@@ -225,8 +225,8 @@ def test_events_and_services_travel(guest: Guest) -> None:
     slices = Subscription(guest.instance.queue_socket("watcher"), "endpointslices", lambda _: None)
     services.start(guest.process)
     slices.start(guest.process)
-    assert services.wait_synced(10)
-    assert slices.wait_synced(10)
+    assert services.wait_synced(PATIENCE)
+    assert slices.wait_synced(PATIENCE)
     assert json.loads(services.get("default/kubernetes") or b"{}")["kind"] == "Service"
     made = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}}
     admin.create("/api/v1/namespaces/default/services", {"apiVersion": "v1", "kind": "Service", **made})

@@ -93,18 +93,22 @@ class Connection(WSGIRequestHandler):
     def _hear_out(self) -> None:
         """Drop what the client still sends, until it closes or LINGER_SECONDS are over; of an upgraded connection they
         begin once the client has all that it was sent. A socket closed earlier answers the next ping of a client that
-        reads slowly with a reset, and what still waits for it is lost."""
+        reads slowly with a reset, and what still waits for it is lost: so it is left only after a look at that, however
+        long this thread was kept from running."""
         last = time.monotonic() + WRITE_SECONDS
         end = time.monotonic() + LINGER_SECONDS
-        while (now := time.monotonic()) < end:
+        while True:
+            now = time.monotonic()
+            if self._taken and now < last and not self.server.closing.is_set() and _undelivered(self.connection):
+                end = now + LINGER_SECONDS
+            if now >= end:
+                return
             self.connection.settimeout(end - now)
             try:
                 if not self.connection.recv(65536):
                     return
             except TimeoutError:
                 LOG.debug("%s has nothing to say", self.client_address[0])
-            if self._taken and now < last and not self.server.closing.is_set() and _undelivered(self.connection):
-                end = time.monotonic() + LINGER_SECONDS
 
     def _read_head(self) -> Head | None:
         """The next request's head; None when the client is done or no further one is taken."""

@@ -2,11 +2,13 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import random
 import socket
 import ssl
+import statistics
 import threading
 import time
 import warnings
@@ -115,18 +117,20 @@ def authority() -> certs.CertificateAuthority:
 @pytest.fixture
 def start(app: App) -> Iterator[Callable[..., httpd.Server]]:
     servers: list[httpd.Server] = []
+    ends: list[int] = []
 
     def make(**arguments: Any) -> httpd.Server:
         server = httpd.make_server(app, "127.0.0.1", 0, name="test", **arguments)
         servers.append(server)
-        server.start(Process("test", Instance("logsrv-60")))
+        server.start(Process("test", Instance("logsrv-60"), end=ends.append))
         return server
 
     yield make
     app.release.set()
     for server in servers:
         server.close()
-        assert server.connections() == 0
+        until(lambda: server.connections() == 0)  # noqa: B023
+    assert ends == []
 
 
 @pytest.fixture
@@ -338,7 +342,7 @@ def test_rubbish_leaves_the_server_well(server: httpd.Server, rubbish: list[byte
 
 def test_ten_thousand_malformed_requests_leave_memory_level(server: httpd.Server) -> None:
     """Good requests with a few bytes changed, four at a time; what the first tenth takes, caches and threads, is let
-    be."""
+    be. A leak grows in every round of the others; an allocator's new arena is one round's alone."""
     good = b"POST /echo?a=b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: x\r\n\r\nabc"
 
     def send(seed: int, count: int) -> None:
@@ -361,9 +365,11 @@ def test_ten_thousand_malformed_requests_leave_memory_level(server: httpd.Server
         until(lambda: server.connections() == 0)
 
     send_all(1000)
-    before = _resident()
-    send_all(9000)
-    assert _resident() - before < 8 * 1024 * 1024
+    sizes = [_resident()]
+    for _ in range(3):
+        send_all(3000)
+        sizes.append(_resident())
+    assert statistics.median(after - before for before, after in itertools.pairwise(sizes)) < 8 * 1024 * 1024 / 3, sizes
     assert _get(server) == (200, b"hello")
 
 
@@ -375,7 +381,7 @@ def _resident() -> int:
 def test_slow_heads_and_silent_clients_are_cut(
     start: Callable[..., httpd.Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vkcri.connection.HEAD_SECONDS", 2.0)
+    monkeypatch.setattr("vkcri.connection.HEAD_SECONDS", 5.0)
     server = start()
     with _connect(server) as silent, _connect(server) as drip:
         drip.settimeout(0.02)
@@ -397,12 +403,21 @@ def test_stalled_tls_clients_are_harmless(
     authority: certs.CertificateAuthority,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(httpd, "HANDSHAKE_SECONDS", 1.0)
+    begun: list[httpd.Slot] = []
+    shake = httpd.Server._handshake
+
+    def begin(server: httpd.Server, slot: httpd.Slot, context: ssl.SSLContext) -> None:
+        begun.append(slot)
+        shake(server, slot, context)
+
+    monkeypatch.setattr(httpd, "HANDSHAKE_SECONDS", 5.0)
+    monkeypatch.setattr(httpd.Server, "_handshake", begin)
     server = start(ssl_context=context)
-    stalled = [_connect(server) for _ in range(20)]
-    for index, connection in enumerate(stalled):
-        connection.sendall(b"\x16\x03\x01\x02\x00"[: index % 6])  # a part of a TLS record's head
-    until(lambda: server.connections() == 20)
+    stalled = []
+    for index in range(20):
+        stalled.append(_connect(server))
+        stalled[-1].sendall(b"\x16\x03\x01\x02\x00"[: index % 6])  # a part of a TLS record's head
+    until(lambda: len(begun) == 20)
     for _ in range(5):
         assert _get(server, context=_trust(authority)) == (200, b"hello")
     for connection in stalled:
@@ -604,6 +619,18 @@ def test_upgraded_connection_belongs_to_the_application(
         assert connection.recv(1000) == b"late"
 
 
+class LostTime:
+    """A connection's `time`, whose thread loses more than LINGER_SECONDS between any two looks at it."""
+
+    def __init__(self) -> None:
+        self._now = time.monotonic()
+
+    def monotonic(self) -> float:
+        self._now += 2 * one_client.LINGER_SECONDS
+        return self._now
+
+
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("secure", [False, True])
 def test_the_end_of_an_upgraded_connection_reaches_a_slow_client_that_pings(
     start: Callable[..., httpd.Server],
@@ -611,10 +638,12 @@ def test_the_end_of_an_upgraded_connection_reaches_a_slow_client_that_pings(
     authority: certs.CertificateAuthority,
     context: ssl.SSLContext,
     secure: bool,
+    late: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To a ping that comes when all has been said a closed socket answers with a reset, which drops what is under
-    way. As kubectl is one, whose output goes into a pager: it pings every five seconds."""
+    way. As kubectl is one, whose output goes into a pager: it pings every five seconds. However late the server's
+    thread runs."""
     waited: list[int] = []
     look = one_client._undelivered
 
@@ -623,6 +652,9 @@ def test_the_end_of_an_upgraded_connection_reaches_a_slow_client_that_pings(
         return waited[-1]
 
     monkeypatch.setattr(one_client, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(one_client, "WRITE_SECONDS", 1000 * PATIENCE)
+    if late:
+        monkeypatch.setattr(one_client, "time", LostTime())
     monkeypatch.setattr(one_client, "_undelivered", seen)
     server = start(ssl_context=context if secure else None)
     plain = socket.socket()
@@ -686,7 +718,9 @@ def test_port_in_use_is_unavailable(server: httpd.Server) -> None:
 
 
 def test_all_addresses_are_served(app: App) -> None:
+    ends: list[int] = []
     server = httpd.make_server(app, "", 0, name="everywhere")
-    server.start(Process("test", Instance("logsrv-60")))
+    server.start(Process("test", Instance("logsrv-60"), end=ends.append))
     assert _get(server) == (200, b"hello")
     server.close()
+    assert ends == []

@@ -277,7 +277,10 @@ UPGRADED = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: cha
 LAST_WORDS = b"\x82\x06\x03ended\x88\x07\x03\xe9ended"
 
 
-def test_last_words_stand_between_two_frames_of_a_flood(make: Callable[[], Pair], lines: list[Line]) -> None:
+def test_last_words_stand_between_two_frames_of_a_flood(
+    make: Callable[[], Pair], lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice, "LAST_SECONDS", PATIENCE)
     line = Line(make, farewell=farewell(UPGRADED, "ended"))
     lines.append(line)
     frame = b"\x82\x7e" + (50_001).to_bytes(2) + b"\x01" + b"x" * 50_000

@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ startsecs=0
 exitcodes=0,78
 """
 PROGRAM = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 
 def end(*_):
@@ -41,6 +42,7 @@ def end(*_):
     sys.exit(0)
 
 signal.signal(signal.SIGTERM, end)
+(Path(__file__).parent / ("ready-" + os.environ["SUPERVISOR_PROCESS_NAME"])).touch()
 time.sleep(1000)
 """
 
@@ -68,6 +70,16 @@ def calm_node() -> Iterator[Node]:
     yield from _run()
 
 
+def _answers(path: Path) -> bool:
+    """Whether somebody listens on that socket, whose file is there before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 @pytest.fixture
 def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
     """A node with a supervisord of its own, whose programs sleep and, as ours do, answer TERM with exit 0: for which
@@ -78,7 +90,8 @@ def supervised(node: Node, tmp_path: Path) -> Iterator[Node]:
     command = [str(Path(sys.executable).parent / "supervisord"), "-n", "-c", str(conf)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            until(lambda: node.instance.supervisor_socket.exists())
+            until(lambda: _answers(node.instance.supervisor_socket))
+            until(lambda: len(list(tmp_path.glob("ready-*"))) == CONF.count("[program:"))
             yield node
         finally:
             process.terminate()  # or the way out of here waits for it

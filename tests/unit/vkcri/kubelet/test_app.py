@@ -1,10 +1,12 @@
 """The kubelet API, asked over real TLS sockets."""
 
 import http.client
+import itertools
 import json
 import os
 import socket
 import ssl
+import statistics
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,10 +20,11 @@ from werkzeug.routing import MapAdapter
 
 from tests.unit.vkcri.kubelet.node import Node, running, terminated, waiting
 from tests.unit.vkcri.kubelet.test_logs import record
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from vkcri import certs
 from vkcri.api import times
 from vkcri.errors import Invalid
+from vkcri.kubelet import metrics
 from vkcri.kubelet.app import make_app
 from vkcri.kubelet.auth import subresources
 from vkcri.kubelet.metrics import Counters
@@ -243,13 +246,14 @@ def test_pods_say_whence_and_since_when_as_the_kubelets(node: Node) -> None:
     assert json.loads(node.get("/pods")[1])["items"][0]["metadata"]["annotations"] == annotations
 
 
-def test_metrics_join_every_process_that_answers(node: Node) -> None:
+def test_metrics_join_every_process_that_answers(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "ASK_SECONDS", PATIENCE)
     node.get("/healthz")
     status, body = node.get("/metrics")
     lines = body.splitlines()
     assert status == 200
     assert 'watches{process="api-watcher"} 3' in lines
-    assert 'vkcri_process_up{process="cri-bridge"} 1' in lines or 'vkcri_process_up{process="cri-bridge"} 0' in lines
+    assert 'vkcri_process_up{process="cri-bridge"} 0' in lines  # it has no figures here
     assert 'vkcri_process_up{process="kube-proxy"} 0' in lines
     assert any(line.startswith('vkcri_http_requests_total{process="log-server"') for line in lines)
     assert len([line for line in lines if line.startswith("# TYPE vkcri_process_up")]) == 1
@@ -407,23 +411,25 @@ MALFORMED = st.builds(
 
 @pytest.mark.filterwarnings("ignore:Do not use the .random. module")  # the server's own threads draw from it meanwhile
 def test_log_server_goes_on_after_whatever_it_is_sent_and_its_memory_stays_level(calm_node: Node) -> None:
+    """A leak grows in every round after the first; an allocator's new arena is one round's alone."""
     context = calm_node.trust()
 
     @given(st.lists(MALFORMED, min_size=20, max_size=20))
     @settings(max_examples=10, deadline=None, database=None)
     def send_all(requests: list[bytes]) -> None:
         for data in requests:
-            with socket.create_connection(("localhost", calm_node.settings.kubelet_port), 10) as plain:
+            with socket.create_connection(("localhost", calm_node.settings.kubelet_port), PATIENCE) as plain:
                 with context.wrap_socket(plain, server_hostname="localhost") as connection:
                     connection.sendall(data)
                     with suppress(OSError):
                         connection.recv(1)
 
     send_all()
-    before = resident()
-    send_all()
-    send_all()
-    assert resident() - before < 16 * 1024 * 1024
+    sizes = [resident()]
+    for _ in range(3):
+        send_all()
+        sizes.append(resident())
+    assert statistics.median(after - before for before, after in itertools.pairwise(sizes)) < 8 * 1024 * 1024, sizes
     assert calm_node.get("/healthz/ping") == (200, "ok")
     assert calm_node.get("/pods", "") == (401, "Unauthorized")
 

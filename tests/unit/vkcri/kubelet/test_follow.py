@@ -55,8 +55,9 @@ class Follower:
         self.text = b""
         self.ended = threading.Event()
         self.stopped = False
-        self.pause = threading.Event()
-        self.pause.set()
+        self.taken = 0  # blocks, of which the last is in `text` once it is this reader's turn
+        self._turn = threading.Lock()
+        self._held = False
         self._arguments = (watches, container, options)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -67,16 +68,27 @@ class Follower:
             blocks = follow(container.path, options, hint, running=lambda: container.running, stop=lambda: self.stopped)
             with contextlib.closing(blocks):
                 for block in blocks:
-                    self.text += block
-                    self.pause.wait(PATIENCE)
+                    self.taken += 1
+                    with self._turn:
+                        self.text += block
         self.ended.set()
 
     def has(self, text: bytes) -> None:
         until(lambda: self.text == text)
 
+    def hold(self) -> None:
+        """Stop at the next block, with that in hand."""
+        self._turn.acquire()
+        self._held = True
+
+    def go_on(self) -> None:
+        if self._held:
+            self._held = False
+            self._turn.release()
+
     def stop(self) -> None:
         self.stopped = True
-        self.pause.set()
+        self.go_on()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
@@ -230,7 +242,7 @@ def test_slow_reader_gets_every_rotation_in_between(container: Container, start:
     container.say(b"first")
     follower = start()
     follower.has(b"first\n")
-    follower.pause.clear()
+    follower.hold()
     expected = b"first\n"
     for number in range(4):
         container.say(b"%d" % number)
@@ -239,7 +251,7 @@ def test_slow_reader_gets_every_rotation_in_between(container: Container, start:
         container.reopen()
         expected += b"%d\nlate %d\n" % (number, number)
     container.say(b"last")
-    follower.pause.set()
+    follower.go_on()
     follower.has(expected + b"last\n")
 
 
@@ -247,13 +259,14 @@ def test_slow_reader_costs_no_other_follower_anything(container: Container, star
     container.say(b"first")
     stuck, other = start(), start()
     stuck.has(b"first\n")
-    stuck.pause.clear()
+    stuck.hold()
+    taken = stuck.taken
     container.say(b"second")
-    stuck.has(b"first\nsecond\n")
+    until(lambda: stuck.taken > taken)
     for number in range(100):
         container.say(b"%d" % number)
     other.has(b"first\nsecond\n" + b"".join(b"%d\n" % number for number in range(100)))
-    assert stuck.text == b"first\nsecond\n"
+    assert (stuck.text, stuck.taken) == (b"first\n", taken + 1)
 
 
 def test_tail_begins_at_the_last_lines_and_limit_ends_the_stream(
@@ -353,7 +366,7 @@ def test_reader_whose_file_was_packed_meanwhile_gets_the_later_ones(
     container.say(b"first")
     follower = start()
     follower.has(b"first\n")
-    follower.pause.clear()
+    follower.hold()
     for text in (b"one", b"two", b"three"):
         time.sleep(0.02)  # the files' times differ: the kernel's clock of files has ticks of up to 10 ms
         container.say(text)
@@ -362,5 +375,5 @@ def test_reader_whose_file_was_packed_meanwhile_gets_the_later_ones(
     container.say(b"last")
     packed = container.path.with_name("0.log.20261123-100001")
     packed.rename(packed.with_name(f"{packed.name}.gz"))
-    follower.pause.set()
+    follower.go_on()
     follower.has(b"first\none\ntwo\nthree\nlast\n")

@@ -195,15 +195,19 @@ def test_refusal_of_the_runtime_comes_back(quiet: Node, runtime: Runtime) -> Non
         assert answer.endswith(b"gone!\n")
 
 
-@pytest.mark.parametrize("answer", [b"", b"rubbish\r\n\r\n"])
-def test_runtime_that_does_not_answer_is_unavailable(quiet: Node, runtime: Runtime, answer: bytes) -> None:
-    if not answer:
-        runtime.listener.close()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            quiet.stream_url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    runtime.answer = answer
+def test_runtime_whose_answer_is_rubbish_is_unavailable(quiet: Node, runtime: Runtime) -> None:
+    runtime.answer = b"rubbish\r\n\r\n"
     with upgrade(quiet, EXEC) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
+
+
+def test_runtime_that_listens_nowhere_is_unavailable(quiet: Node, runtime: Runtime) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # nobody else gets that port, and nobody listens there
+        quiet.stream_url = f"http://127.0.0.1:{held.getsockname()[1]}/"
+        with upgrade(quiet, EXEC) as connection:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
+    assert runtime.heads == []
 
 
 @pytest.mark.parametrize(
@@ -276,10 +280,16 @@ def test_a_stream_where_nothing_moves_is_cut_after_the_kubelets_four_hours(
     assert runtime.ended.wait(PATIENCE)
 
 
+@pytest.fixture
+def endless_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a node that starts after it: its server gives a stream that long, too."""
+    monkeypatch.setattr(streams, "DRAIN_SECONDS", PATIENCE)
+
+
+@pytest.mark.usefixtures("endless_drain")
 def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
     node: Node, doomed_runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "DRAIN_SECONDS", 1.5)
     with upgrade(node, EXEC) as connection:
         read(connection, len(doomed_runtime.answer))
         node.stop_neighbour("watcher")
@@ -291,6 +301,7 @@ def test_stream_outlives_its_neighbours_and_ends_after_the_drain(
         until(lambda: not node.listens(node.settings.kubelet_port))
         connection.sendall(b"and now")
         assert read(connection, 7) == b"and now"
+        monkeypatch.setattr(streams, "DRAIN_SECONDS", 0.0)
         assert connection.recv(10) == b""  # it has opened no error stream to be told on
         stopper.join(PATIENCE)
     assert doomed_runtime.ended.wait(PATIENCE)

@@ -25,6 +25,7 @@ INSTANCE = own("proxy")
 ROOT = Path(__file__).parents[4]
 PREFIX = f"vkq{INSTANCE.index}-"
 POD_SUBNET = "10.244.24.0/24"
+POD_SUBNET6 = "fd00:24::/64"
 PODS = {"one": 11, "two": 12, "client": 13}
 TOPICS = ["services", "endpointslices", "node"]
 SERVER = """
@@ -53,7 +54,7 @@ import sys, urllib.request
 url, count = sys.argv[1], int(sys.argv[2])
 for _ in range(count):
     try:
-        print(urllib.request.urlopen(url, timeout=20).read().decode())
+        print(urllib.request.urlopen(url, timeout=50).read().decode())
     except OSError as error:
         print("error", getattr(error, "reason", error))
 """
@@ -65,10 +66,10 @@ pytestmark = [
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=10)
+    subprocess.run(["ip", *arguments], check=True, timeout=PATIENCE)
 
 
-def inside(namespace: str, *command: str, timeout: float = 60) -> str:
+def inside(namespace: str, *command: str, timeout: float = 2 * PATIENCE) -> str:
     argv = ["ip", "netns", "exec", PREFIX + namespace, *command]
     return subprocess.run(argv, check=True, timeout=timeout, capture_output=True, text=True).stdout
 
@@ -79,14 +80,15 @@ class Guest:
     def __init__(self) -> None:
         self.running: list[subprocess.Popen[Any]] = []
         self.objects: dict[str, dict[str, Object]] = {"services": {}, "endpointslices": {}}
-        self.process = Process("watcher", INSTANCE)
+        self.ends: list[int] = []
+        self.process = Process("watcher", INSTANCE, end=self.ends.append)
         self.watcher = self.own()
         self.proxy: subprocess.Popen[Any] | None = None
 
     def own(self) -> Publisher:
         owner = Publisher(INSTANCE.queue_socket("watcher"), TOPICS)
         owner.start(self.process)
-        owner.replace("node", {"n1": json.dumps({"spec": {"podCIDRs": [POD_SUBNET, "fd00:24::/64"]}}).encode()})
+        owner.replace("node", {"n1": json.dumps({"spec": {"podCIDRs": [POD_SUBNET, POD_SUBNET6]}}).encode()})
         return owner
 
     def build(self) -> None:
@@ -148,7 +150,12 @@ class Guest:
 
     def rules(self, family: str = "ip") -> str:
         argv = ["ip", "netns", "exec", PREFIX + "node", "nft", "list", "table", family, INSTANCE.nft_table]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout
+        return subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False).stdout
+
+    def until_loaded(self, *words: str, family: str = "ip") -> None:
+        """Until the kernel has these and the node's range: another range makes the whole table anew, a moment later."""
+        words = (*words, POD_SUBNET if family == "ip" else POD_SUBNET6)
+        self.until(lambda: set(words) <= set(re.findall(r"[\w.:/-]+", self.rules(family))))
 
     def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -165,7 +172,7 @@ class Guest:
             if process.stdout is not None:
                 process.stdout.close()
         for name in ("node", *PODS, "outside"):
-            subprocess.run(["ip", "netns", "del", PREFIX + name], check=False, capture_output=True, timeout=10)
+            subprocess.run(["ip", "netns", "del", PREFIX + name], check=False, capture_output=True, timeout=PATIENCE)
         for folder in (INSTANCE.run_dir, INSTANCE.state_dir, INSTANCE.log_dir):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -177,6 +184,7 @@ def guest() -> Iterator[Guest]:
         made.build()
         made.start()
         yield made
+        assert made.ends == []
     finally:
         made.close()
 
@@ -191,7 +199,7 @@ def senders(answers: list[str]) -> set[str]:
 
 def test_pods_reach_each_other_by_cluster_ip_and_a_deleted_endpoint_gets_no_further_connection(guest: Guest) -> None:
     guest.put(service(ip="10.124.0.5"), endpoint_slice(pod("one"), pod("two")))
-    guest.until(lambda: "10.124.0.5" in guest.rules())
+    guest.until_loaded("10.124.0.5", "10.244.24.11", "10.244.24.12")
     answers = guest.fetch("client", "http://10.124.0.5/", 30)
     assert set(answers) == {"one ::ffff:10.244.24.13", "two ::ffff:10.244.24.13"}  # and see the client's own address
     assert senders(guest.fetch("node", "http://10.124.0.5/", 20)) == {"one", "two"}
@@ -221,7 +229,7 @@ def test_rules_wait_for_both_topics_outlive_the_program_and_go_at_cleanup(guest:
     )
     assert guest.rules() == ""
     guest.put(service(ip="10.124.0.5"), endpoint_slice(pod("one")))
-    guest.until(lambda: "10.124.0.5" in guest.rules())
+    guest.until_loaded("10.124.0.5", "10.244.24.11")
     metrics = request(proxy_socket, "metrics", {}, timeout=PATIENCE)["text"]
     assert re.search(r'applied_total{kind="whole"} [12]', metrics), metrics  # the node's range may come after the first
     assert "vkcri_proxy_error 0" in metrics
@@ -244,7 +252,7 @@ def test_rules_wait_for_both_topics_outlive_the_program_and_go_at_cleanup(guest:
     script = "import sys; sys.argv.append('--cleanup'); from vkcri.proxy.main import main; main()"
     for _ in range(2):
         argv = ["ip", "netns", "exec", PREFIX + "node", sys.executable, "-c", script]
-        subprocess.run(argv, env=environ, check=True, timeout=20)
+        subprocess.run(argv, env=environ, check=True, timeout=PATIENCE)
         assert guest.rules() == guest.rules("ip6") == ""
 
 
@@ -252,7 +260,7 @@ def test_from_outside_by_node_port_and_a_local_policy_shows_the_clients_address(
     subject = service(ip="10.124.0.5", type="NodePort", externalIPs=["198.51.100.7"])
     subject["spec"]["ports"][0]["nodePort"] = 30080
     guest.put(subject, endpoint_slice(pod("one")))
-    guest.until(lambda: "30080" in guest.rules())
+    guest.until_loaded("30080", "10.244.24.11")
     inside("outside", "ip", "route", "add", "198.51.100.7", "via", "192.0.2.1")
     assert guest.fetch("outside", "http://192.0.2.1:30080/") == ["one ::ffff:10.244.24.1"]
     assert guest.fetch("outside", "http://198.51.100.7/") == ["one ::ffff:10.244.24.1"]
@@ -271,7 +279,7 @@ def test_from_outside_by_node_port_and_a_local_policy_shows_the_clients_address(
 
 def test_a_client_keeps_its_endpoint_under_session_affinity(guest: Guest) -> None:
     guest.put(service(ip="10.124.0.5", sessionAffinity="ClientIP"), endpoint_slice(pod("one"), pod("two")))
-    guest.until(lambda: "clients-" in guest.rules())
+    guest.until(lambda: "clients-" in guest.rules() and POD_SUBNET in guest.rules())
     (chosen,) = senders(guest.fetch("client", "http://10.124.0.5/", 20))
     other = {"one": "two", "two": "one"}[chosen]
     guest.put(service("second", "10.124.0.6"))  # a change elsewhere does not forget it
@@ -304,7 +312,7 @@ def test_a_udp_client_that_keeps_its_port_leaves_an_endpoint_that_is_gone(guest:
     dns = [{"name": "dns", "protocol": "UDP", "port": 53}]
     slice_ports = [{"name": "dns", "protocol": "UDP", "port": 8053}]
     guest.put(service(ip="10.124.0.5", ports=dns), endpoint_slice(pod("one"), ports=slice_ports))
-    guest.until(lambda: "10.124.0.5" in guest.rules())
+    guest.until_loaded("10.124.0.5", "10.244.24.11")
     argv = ["ip", "netns", "exec", PREFIX + "client", sys.executable, "-c", UDP, "10.124.0.5"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdin is not None
@@ -329,7 +337,7 @@ def test_a_udp_client_that_keeps_its_port_leaves_an_endpoint_that_is_gone(guest:
 def test_ipv6(guest: Guest) -> None:
     part = endpoint_slice(endpoint("fd00:24::11"), endpoint("fd00:24::12"), family="IPv6")
     guest.put(service(ip="fd00:124::5"), part)
-    guest.until(lambda: "fd00:124::5" in guest.rules("ip6"))
+    guest.until_loaded("fd00:124::5", "fd00:24::11", "fd00:24::12", family="ip6")
     assert set(guest.fetch("client", "http://[fd00:124::5]/", 20)) == {"one fd00:24::13", "two fd00:24::13"}
     guest.put(endpoint_slice(family="IPv6"))
     guest.until(lambda: "numgen" not in guest.rules("ip6"))
@@ -354,6 +362,7 @@ def test_what_is_not_served_and_what_is_broken_is_an_event_and_costs_nobody_else
         "uid": "uid-web",
     }
     assert found["InvalidObject"]["involvedObject"]["name"] == "broken"
+    guest.until_loaded("10.124.0.5", "10.244.24.11")  # an event is there before the rules are
     assert guest.fetch("client", "http://10.124.0.5/") == ["one ::ffff:10.244.24.13"]
 
 
@@ -361,7 +370,7 @@ def test_a_table_that_somebody_deleted_is_built_again_at_the_next_change(guest: 
     # an address of its own: the table of the test before may still be there, and is not the one to delete
     guest.put(service(ip="10.124.0.55"), endpoint_slice(pod("one")))
     # the node's range as well: another one makes the table anew, and that needs no table
-    guest.until(lambda: {"10.124.0.55", "10.244.24.11", POD_SUBNET} <= set(re.findall(r"[\d./]+", guest.rules())))
+    guest.until_loaded("10.124.0.55", "10.244.24.11")
     inside("node", "nft", "delete", "table", "ip", INSTANCE.nft_table)
     guest.put(endpoint_slice(pod("two")))
     guest.until(lambda: "10.244.24.12" in guest.rules())

@@ -58,6 +58,11 @@ class Guest:
     def said(self, program: str, text: str) -> int:
         return self.log(program).read_text(errors="replace").count(text)
 
+    def says_once(self, program: str, text: str) -> None:
+        """It is in its log, or soon will be, and is there no second time."""
+        wait_for(f"{program} says: {text}", lambda: self.said(program, text))
+        assert self.said(program, text) == 1
+
     def notices(self, program: str) -> dict[str, dict[str, str]]:
         """Those that hold now; {} while the program is away."""
         try:

@@ -5,6 +5,7 @@ Nothing is installed, fetched or built by a test: make has put 1.20 and 1.32, wh
 it begins, and `make programs` the newest.
 """
 
+import functools
 import json
 import os
 import re
@@ -23,6 +24,9 @@ from vkcri.errors import VkcriError
 
 AGES = ("1.20", "1.32", "newest")
 DEBUGS = 25  # the minor release in which ephemeral containers, and kubectl's use of them, became stable
+REGISTERS_FIRST = 34  # the one since which a WebSocket is read only when its streams are known
+# A server's first message is empty and tells a client that it is connected. An older one may read it too early.
+TOO_EARLY = re.compile(rb"^E\d{4} .*websocket\.go:\d+\] Unknown stream id \d, discarding message\n", re.MULTILINE)
 
 
 def cannot_run(reason: str) -> NoReturn:
@@ -57,10 +61,19 @@ def that_debugs() -> str:
     """One whose `kubectl debug` speaks the API of today: the guest's own, or where that is too old the next Debian's,
     unpacked into the cache."""
     program = installed()
+    return program if minor(program) >= DEBUGS else debian("1.32")
+
+
+@functools.cache
+def minor(program: str) -> int:
+    """Its release: 32 of 1.32.4."""
     shown = json.loads(subprocess.run([program, "version", "--client", "-o", "json"], capture_output=True).stdout)
-    if int(re.sub(r"\D", "", shown["clientVersion"]["minor"])) >= DEBUGS:
-        return program
-    return debian("1.32")
+    return int(re.sub(r"\D", "", shown["clientVersion"]["minor"]))
+
+
+def without_early_messages(errors: bytes, release: int) -> bytes:
+    """A kubectl's standard error without the line of a race that one of such a minor release has with itself."""
+    return errors if release >= REGISTERS_FIRST else TOO_EARLY.sub(b"", errors)
 
 
 def newest(kubernetes: str) -> str:
@@ -71,9 +84,23 @@ def newest(kubernetes: str) -> str:
         cannot_run(str(error))
 
 
+class Session(subprocess.Popen[bytes]):
+    """A kubectl that goes on."""
+
+    def communicate(  # the name is Popen's
+        self,
+        input: bytes | None = None,  # noqa: A002
+        timeout: float | None = None,
+    ) -> tuple[bytes, bytes]:
+        """Both streams to their ends, the second without_early_messages; each b"" where it is no pipe."""
+        output, errors = super().communicate(input, timeout)
+        assert isinstance(self.args, list)
+        return output or b"", without_early_messages(errors or b"", minor(self.args[0]))
+
+
 @dataclass(frozen=True)
 class Kubectl:
-    """One of them, with a node's kubeconfig: bytes in, bytes out."""
+    """One of them, with a node's kubeconfig: bytes in, bytes out, without_early_messages."""
 
     program: str
     node: LiveNode
@@ -86,16 +113,18 @@ class Kubectl:
     ) -> "subprocess.CompletedProcess[bytes]":
         """Both streams apart; `data` is its whole standard input, which ends behind it. None: no standard input."""
         stdin: dict[str, object] = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
-        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(  # type: ignore[call-overload]
             self.command(*arguments), capture_output=True, env=self.node.environment, timeout=timeout, **stdin
         )
+        done.stderr = without_early_messages(done.stderr, minor(self.program))
+        return done
 
     @contextmanager
-    def session(self, *arguments: str, terminal: int = -1) -> Iterator["subprocess.Popen[bytes]"]:
+    def session(self, *arguments: str, terminal: int = -1) -> Iterator[Session]:
         """One that goes on until the context's end: with pipes at its three ends, or all at the terminal given."""
         ends = (subprocess.PIPE,) * 3 if terminal < 0 else (terminal,) * 3
         command, environment = self.command(*arguments), self.node.environment
-        with subprocess.Popen(command, stdin=ends[0], stdout=ends[1], stderr=ends[2], env=environment) as process:
+        with Session(command, stdin=ends[0], stdout=ends[1], stderr=ends[2], env=environment) as process:
             try:
                 yield process
             finally:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from tests.flow.planes import Place, Plane, embedded_place
 from tests.instances import FLOW_NUMBERS, claimed
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from vkcri.cli.supervision import Supervisor
 from vkcri.errors import NotFound, Unavailable, VkcriError
 from vkcri.instance import Instance
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 def read_until(
-    process: "subprocess.Popen[str]", wanted: Callable[[list[str]], object], seconds: float = 30.0
+    process: "subprocess.Popen[str]", wanted: Callable[[list[str]], object], seconds: float = PATIENCE
 ) -> list[str]:
     """The lines that a process which does not end by itself prints, up to the one with which `wanted` holds; fewer
     when it ends before, or is not there after `seconds` and is therefore killed."""
@@ -121,6 +121,13 @@ class LiveNode:
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
         kubeconfig = f"--kubeconfig={self.place.kubeconfig}"
         return self.run("kubectl", kubeconfig, *arguments, text=text, check=check, timeout=timeout)
+
+    def exec(self, pod: str, *command: str) -> str:
+        """What a command in a pod prints on its standard output, without what it or kubectl says on the other."""
+        words = ["kubectl", f"--kubeconfig={self.place.kubeconfig}", "exec", pod, "--", *command]
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.logs()}"
+        return done.stdout
 
     def apply(self, *manifests: dict[str, Any]) -> str:
         items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}

@@ -13,6 +13,7 @@ import pytest
 from tests.flow import kubectls
 from tests.flow.kubectls import Kubectl
 from tests.flow.live import SHELL_IMAGE, LiveNode, container, identity, is_ready, phase, shell_pod
+from tests.flow.reading import answered, lines
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
@@ -95,12 +96,12 @@ def test_volumes_carry_their_objects_and_follow_them(node: LiveNode) -> None:
 
 def test_a_pods_token_reads_discovery_and_nobodys_logs(node: LiveNode) -> None:
     service = "$KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT"
-    node.apply(shell_pod("caller", f"echo | nc -w 3 {service} && echo reached; sleep 3600"))
+    node.apply(shell_pod("caller", f"until echo | nc -w 3 {service}; do sleep 0.5; done; echo reached; sleep 3600"))
     node.wait_ready("caller")
     wait_for("the API server answers a pod", lambda: "reached" in node.kubectl("logs", "caller"))
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
-    token = node.kubectl("exec", "caller", "--", "cat", f"{folder}/token")
-    authority = ssl.create_default_context(cadata=node.kubectl("exec", "caller", "--", "cat", f"{folder}/ca.crt"))
+    token = node.exec("caller", "cat", f"{folder}/token")
+    authority = ssl.create_default_context(cadata=node.exec("caller", "cat", f"{folder}/ca.crt"))
     server, address = node.place.server, node.pod("caller")["status"]["hostIP"]
     assert status_of(f"{server}/api", token, authority) == 200
     assert status_of(f"{server}/api/v1/pods", token, authority) == 403
@@ -161,7 +162,7 @@ def test_a_deleted_pod_has_its_grace(node: LiveNode) -> None:
     started = time.monotonic()
     node.kubectl("delete", "pod", "graceful", "--wait=true")
     assert time.monotonic() - started < 80
-    assert "Killing" in events(node, "graceful")
+    wait_for("the event", lambda: "Killing" in events(node, "graceful"))
 
 
 @pytest.mark.parametrize(
@@ -232,19 +233,17 @@ def test_kubectl_debug_looks_into_a_running_container_from_beside_it(node: LiveN
     node.apply(shell_pod("debugged", "exec sleep 36000"))
     main = identity(node.wait_ready("debugged"))
     image = (f"--image={SHELL_IMAGE}", "--image-pull-policy=IfNotPresent")
-    command = ("sh", "-c", "read word; echo got $word; tr '\\0' ' ' </proc/1/cmdline; echo; read word")
+    script = "while read word && [ $word = word ]; do echo got $word; tr '\\0' ' ' </proc/1/cmdline; echo; done"
+    command = ("sh", "-c", script)
     arguments = ("debug", "-i", "-q", "debugged", *image, "--target=main", "--container=debugger", "--", *command)
     with Kubectl(kubectls.that_debugs(), node).session(*arguments) as session:
+        count = answered(session, b"word\n", b"got word\n", between=(b"sleep 36000 \n",))
+        assert lines(session, 1) == [b"sleep 36000 \n"]
         assert session.stdin is not None
-        assert session.stdout is not None
-        session.stdin.write(b"word\n")
-        session.stdin.flush()
-        seen = [session.stdout.readline() for _ in range(2)]
-        assert seen == [b"got word\n", b"sleep 36000 \n"]
         session.stdin.write(b"bye\n")  # not its end, which would end the session and not the command
         session.stdin.flush()
         assert session.wait(PATIENCE) == 0
-    assert node.kubectl("logs", "debugged", "-c", "debugger") == "got word\nsleep 36000 \n"
+    assert node.kubectl("logs", "debugged", "-c", "debugger") == "got word\nsleep 36000 \n" * count
     pod = node.wait_pod("debugged", lambda it: "terminated" in debugger(it).get("state", {}))
     ended = debugger(pod)
     assert (ended["name"], ended["restartCount"], ended["state"]["terminated"]["exitCode"]) == ("debugger", 0, 0)

@@ -9,14 +9,16 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.flow.live import BIN, LiveNode, container, is_ready, live_node, shell_pod
 from tests.flow.planes import Plane
-from tests.waiting import wait_for
+from tests.flow.reading import lines
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("providers")]
 
@@ -112,11 +114,10 @@ def test_a_followed_log_ends_with_its_container(live: LiveNode, pod: str) -> Non
     command = ["kubectl", f"--kubeconfig={live.place.kubeconfig}", "logs", "-f", "--tail=2", pod]
     follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=live.environment)
     try:
-        assert follower.stdout is not None
-        assert [follower.stdout.readline() for _ in range(2)] == ["line two\n", "line three\n"]
+        assert lines(follower, 2) == ["line two\n", "line three\n"]
         assert follower.poll() is None
         live.kubectl("delete", "pod", pod, "--wait=false")
-        rest, _ = follower.communicate(timeout=30)
+        rest, _ = follower.communicate(timeout=PATIENCE)
         assert rest == ""
         assert follower.returncode == 0
     finally:
@@ -170,29 +171,40 @@ def test_a_restart_of_either_side_keeps_the_pods(live: LiveNode, pod: str, progr
     live.wait_ready("after")
     assert is_ready(live.pod(pod))
     assert identity(live, pod) == before
-    assert live.kubectl("logs", pod, "--tail=1") == f"{LINES[2]}\n"
+    wait_for("its log", lambda: live.kubectl("logs", pod, "--tail=1", check=False) == f"{LINES[2]}\n")
     live.kubectl("delete", "pod", "after", "--grace-period=1", "--wait=true")
 
 
-def first_lines(live: LiveNode, *command: str, seconds: float = 10.0) -> str:
-    """What a command that does not end by itself prints up to its last {"synced": ...}, or within `seconds`."""
+def is_synced(line: str) -> bool:
+    return line.startswith('{"synced"')
+
+
+def first_lines(live: LiveNode, *command: str, last: Callable[[str], bool] = is_synced) -> str:
+    """What a command that does not end by itself prints up to the last line that is wanted, or within PATIENCE."""
     running = subprocess.Popen(
         command, env=live.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     )
-    timer = threading.Timer(seconds, running.terminate)
+    timer = threading.Timer(PATIENCE, running.terminate)
     timer.start()
-    lines: list[str] = []
+    printed: list[str] = []
     try:
         assert running.stdout is not None
         for line in running.stdout:
-            lines.append(line)
-            if line.startswith('{"synced"'):
+            printed.append(line)
+            if last(line):
                 break
     finally:
         timer.cancel()
         running.kill()
         running.communicate()
-    return "".join(lines)
+    return "".join(printed)
+
+
+def is_running_in(live: LiveNode, topic: str, uid: str) -> bool:
+    """Whether a topic has the pod now, and as Running."""
+    entries = [json.loads(line) for line in first_lines(live, str(BIN / "vkcri"), "queue", "tail", topic).splitlines()]
+    assert "synced" in entries[-1]
+    return any(item.get("put") == uid and item["value"].get("status", {}).get("phase") == "Running" for item in entries)
 
 
 def test_the_queue_is_shown_as_json_lines(live: LiveNode) -> None:
@@ -203,15 +215,12 @@ def test_the_queue_is_shown_as_json_lines(live: LiveNode) -> None:
     uid = live.pod("queued")["metadata"]["uid"]
     try:
         for topic in ("pods", "pod-status"):
-            entries = [
-                json.loads(line) for line in first_lines(live, str(BIN / "vkcri"), "queue", "tail", topic).splitlines()
-            ]
-            entry = next(item for item in entries if item.get("put") == uid)
-            assert "synced" in entries[-1]
-            assert entry["value"]["status"]["phase"] == "Running"
-        text = first_lines(live, str(BIN / "vkcri"), "queue", "tail", "objects", seconds=3)
+            wait_for(f"it runs, by {topic}", partial(is_running_in, live, topic, uid))
+        key = f"secrets/{live.namespace}/word"
+        tail = (str(BIN / "vkcri"), "queue", "tail", "objects")  # which is never synced: objects are read as pods want
+        text = first_lines(live, *tail, last=lambda line: f'"{key}"' in line)
         keys = {entry.get("put"): entry for entry in map(json.loads, text.splitlines())}
-        assert keys[f"secrets/{live.namespace}/word"]["bytes"] > 20
+        assert keys[key]["bytes"] > 20
         assert not any("value" in entry for entry in keys.values())
         assert "sesame" not in text
         assert "c2VzYW1l" not in text

@@ -69,7 +69,7 @@ def test_a_static_pod_is_seen_and_reached_through_its_mirror_pod(node: LiveNode,
     pod = static.wait()
     owner = pod["metadata"]["ownerReferences"][0]
     assert (owner["kind"], owner["uid"], owner["controller"]) == ("Node", node.node()["metadata"]["uid"], True)
-    assert node.kubectl("exec", static.name, "--", "hostname").strip() == static.name
+    assert node.exec(static.name, "hostname").strip() == static.name
     with node.kubectl_process("logs", "-f", "-n", node.namespace, static.name) as follower:
         try:
             assert read_until(follower, lambda lines: len(lines) > 2)
@@ -156,9 +156,11 @@ def test_without_an_api_server_static_pods_come_change_and_go_and_api_pods_stay(
         first = wait_for("it runs", lambda: exactly_one(running(node, static.name)))
         static.write("echo second; sleep 3600")
         second = wait_for("another runs", lambda: exactly_one(running(node, static.name) - {first}))
-        assert static.running() == {second}
-        assert "second" in node.run(".venv/bin/vkcri", "logs", "-n", node.namespace, static.name)
-        assert [node.namespace, static.name, "Running"] in [line.split()[:3] for line in status(node).splitlines()]
+        wait_for("the first one's end", lambda: static.running() == {second})
+        logs = (".venv/bin/vkcri", "logs", "-n", node.namespace, static.name)
+        wait_for("its log", lambda: "second" in node.run(*logs, check=False))
+        row = [node.namespace, static.name, "Running"]
+        wait_for("its row", lambda: row in [line.split()[:3] for line in status(node).splitlines()])
         static.file.unlink()
         wait_for("it is gone", lambda: not static.running())
         assert running(node, "ordinary") == {ordinary}

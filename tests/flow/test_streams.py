@@ -29,6 +29,7 @@ from tests.flow import kubectls
 from tests.flow.channels import CLOSES, ERROR, STDERR, STDIN, STDOUT, Channels
 from tests.flow.kubectls import Kubectl
 from tests.flow.live import BIN, LiveNode, container, phase, shell_pod
+from tests.flow.reading import AGAIN, answered, exactly, lines
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300)]
@@ -38,6 +39,7 @@ SIZE = 32 * 1024 * 1024
 HASHES = f"nc -ll -p 7001 -e sh -c 'head -c {SIZE} | sha256sum'"
 SERVES = f"nc -ll -p 7000 -e cat & {HASHES} & echo begin; exec sleep 36000"
 SECONDS = 60.0
+TRANSFER_SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +112,9 @@ def forwarded(kubectl: Kubectl, *ports: int) -> Iterator[list[int]]:
     """The ports of this guest at which a pod's are reached, while kubectl forwards them."""
     wanted = [f":{port}" for port in ports]
     with kubectl.session("port-forward", POD, "--address=127.0.0.1", *wanted) as forward:
-        assert forward.stdout is not None
-        lines = [forward.stdout.readline().decode() for _ in ports]
-        found = [re.search(r"127\.0\.0\.1:(\d+) -> (\d+)", line) for line in lines]
-        assert all(found), forward.communicate(timeout=SECONDS)
+        printed = [line.decode() for line in lines(forward, len(ports))]
+        found = [re.search(r"127\.0\.0\.1:(\d+) -> (\d+)", line) for line in printed]
+        assert all(found), printed
         by_port = {int(item[2]): int(item[1]) for item in found if item}
         yield [by_port[port] for port in ports]
 
@@ -122,13 +123,13 @@ def exchange(port: int, data: bytes, wanted: int) -> bytes:
     """Send it while so many bytes are read back; then say that no more will come (half a close), and read to the end.
 
     containerd passes no half close on: it ends both directions within a second, answered or not."""
-    with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", port), TRANSFER_SECONDS) as connection:  # sendall's, for all of it
         sender = threading.Thread(target=connection.sendall, args=(data,))
         sender.start()
         received = bytearray()
         while len(received) < wanted and (part := connection.recv(1 << 20)):
             received += part
-        sender.join(SECONDS)
+        sender.join(TRANSFER_SECONDS)
         connection.shutdown(socket.SHUT_WR)
         while part := connection.recv(1 << 20):
             received += part
@@ -150,12 +151,17 @@ def test_a_port_where_nobody_listens_ends_that_connection(kubectl: Kubectl) -> N
         assert exchange(nobody, b"", 0) == b""
 
 
-def read_terminal(leader: int, wanted: bytes) -> bytes:
-    """What a terminal shows, up to the wanted text."""
+def read_terminal(leader: int, wanted: bytes, typed: bytes = b"") -> bytes:
+    """What a terminal shows, up to the wanted text. `typed` is typed first, and again whenever it was quiet since: see
+    reading.answered."""
     shown, end = b"", time.monotonic() + SECONDS
+    os.write(leader, typed)
     while wanted not in shown:
-        assert select.select([leader], [], [], max(0.0, end - time.monotonic()))[0], shown
-        shown += os.read(leader, 65536)
+        assert time.monotonic() < end, shown
+        if select.select([leader], [], [], AGAIN)[0]:
+            shown += os.read(leader, 65536)
+        else:
+            os.write(leader, typed)
     return shown
 
 
@@ -201,16 +207,14 @@ def test_stdin_once_ends_with_its_first_client_and_attach_shows_what_is_printed(
     node.wait_ready(name)
     for number in (1, 2):
         with plain.session("attach", "-i", name, "-c", "always") as session:
-            assert session.stdin is not None
-            assert session.stdout is not None
-            session.stdin.write(b"line %d\n" % number)
-            session.stdin.flush()
-            assert session.stdout.readline() == b"got line %d\n" % number
-    done = plain.run("attach", "-i", name, "-c", "main", data=b"the only line\n")
-    assert b"got the only line\nended\n" in done.stdout
+            answered(session, b"line %d\n" % number, b"got line %d\n" % number, between=(b"got line 1\n",))
+    with plain.session("attach", "-i", name, "-c", "main") as session:
+        count = answered(session, b"the only line\n", b"got the only line\n")
+        rest = session.communicate(timeout=SECONDS)[0]
+    assert rest == b"got the only line\n" * (rest.count(b"\n") - 1) + b"ended\n"
     pod = node.wait_pod(name, lambda it: "terminated" in container(it, "main").get("state", {}))
     assert "running" in container(pod, "always")["state"]
-    assert node.kubectl("logs", name, "-c", "main") == "got the only line\nended\n"
+    assert node.kubectl("logs", name, "-c", "main") == "got the only line\n" * count + "ended\n"
     node.kubectl("delete", "pod", name, "--wait=true")
 
 
@@ -220,8 +224,8 @@ def test_kubectl_run_with_a_terminal_is_a_shell_that_ends_with_its_code(kubectl:
     try:
         arguments = ["run", name, "-it", "--quiet", *_run_from(node), "--", "sh"]
         with kubectl.session(*arguments, terminal=follower) as shell:
-            os.write(leader, b"tty; echo ready''-one\n")  # the terminal's echo of it is not what is waited for
-            assert b"/dev/pts/" in read_terminal(leader, b"ready-one")
+            # The terminal's echo of it is not what is waited for.
+            assert b"/dev/pts/" in read_terminal(leader, b"ready-one", b"tty; echo ready''-one\n")
             os.write(leader, b"exit 5\n")
             assert shell.wait(SECONDS) == 5
     finally:
@@ -234,8 +238,10 @@ def test_kubectl_run_with_a_terminal_is_a_shell_that_ends_with_its_code(kubectl:
 def test_kubectl_run_with_a_pipe_attaches_and_ends_with_the_command(plain: Kubectl) -> None:
     name = f"run-{os.urandom(3).hex()}"
     arguments = ["run", name, "-i", "--quiet", *_run_from(plain.node), "--", "sh", "-c", "cat; exit 0"]
-    done = plain.run(*arguments, data=b"hello\n")
-    assert b"hello\n" in done.stdout, done.stderr
+    with plain.session(*arguments) as session:
+        answered(session, b"hello\n", b"hello\n")
+        session.communicate(timeout=SECONDS)
+        assert session.returncode == 0
     assert phase(plain.node.wait_pod(name, lambda it: phase(it) == "Succeeded")) == "Succeeded"
     plain.node.kubectl("delete", "pod", name, "--wait=true")
 
@@ -335,12 +341,14 @@ def test_sessions_outlive_a_restart_of_every_neighbour(plain: Kubectl) -> None:
 
         def both(word: bytes) -> None:
             assert session.stdin is not None
-            assert session.stdout is not None
             session.stdin.write(word)
             session.stdin.flush()
             connection.sendall(word)
-            assert session.stdout.read(len(word)) == word
-            assert connection.recv(len(word), socket.MSG_WAITALL) == word
+            assert exactly(session, len(word)) == word
+            back = b""
+            while len(back) < len(word) and (part := connection.recv(len(word) - len(back))):
+                back += part
+            assert back == word
 
         both(b"before")
         restart(node, "api-watcher", "cri-bridge", "kube-proxy")
@@ -359,15 +367,15 @@ def test_a_session_that_log_server_or_the_api_server_has_to_cut_is_told_so(
     script = "echo begun; exec sleep 3600"
     with ExitStack() as held:
         cut = [held.enter_context(Kubectl(age, pod).session("exec", POD, "--", "sh", "-c", script)) for age in ages]
-        brief = held.enter_context(Kubectl(ages[1], pod).session("exec", "-i", POD, "--", "sh", "-c", "cat; exit 4"))
+        ends = "echo begun; cat; exit 4"
+        brief = held.enter_context(Kubectl(ages[1], pod).session("exec", "-i", POD, "--", "sh", "-c", ends))
         follower = held.enter_context(Kubectl(ages[1], pod).session("logs", "-f", POD))
         client = held.enter_context(exec_channels(pod, "v4.channel.k8s.io", "sh", "-c", script, stdout="1"))
         assert client.until(STDOUT) == b"begun\n"
-        for session, line in [(follower, b"begin\n"), *((session, b"begun\n") for session in cut)]:
-            assert session.stdout is not None
-            assert session.stdout.readline() == line
+        for session, line in [(follower, b"begin\n"), *((session, b"begun\n") for session in (brief, *cut))]:
+            assert lines(session, 1) == [line]
         restarting = held.enter_context(supervisorctl(pod, "restart", "log-server"))
-        wait_for("it stops", lambda: pod.states()["log-server"] == "STOPPING")
+        wait_for("it stops", lambda: pod.states().get("log-server") == "STOPPING")
         assert brief.communicate(b"in time", timeout=SECONDS) == (b"in time", b"command terminated with exit code 4\n")
         message = f"log-server of node {pod.name} has ended, and this session with it"
         for session in cut:
@@ -380,8 +388,7 @@ def test_a_session_that_log_server_or_the_api_server_has_to_cut_is_told_so(
             assert follower.communicate(timeout=SECONDS)[1] == b"error: unexpected EOF\n"
             wait_for("it answers", lambda: pod.kubectl("logs", POD, check=False) == "begin\n")
             session = held.enter_context(Kubectl(ages[1], pod).session("exec", POD, "--", "sh", "-c", script))
-            assert session.stdout is not None
-            assert session.stdout.readline() == b"begun\n"
+            assert lines(session, 1) == [b"begun\n"]
             restart(pod, "apiserver")
             told = session.communicate(timeout=SECONDS)[1].decode()
             assert told == "error: the API server has ended, and this session with it\n"

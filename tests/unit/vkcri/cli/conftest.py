@@ -16,8 +16,9 @@ from vkcri.cli import supervision
 from vkcri.cli.supervision import Supervisor
 from vkcri.instance import Instance
 
-# Ends with 0 on SIGTERM, as containerd does; its environment and its current folder are there to be read in /proc.
-PROGRAM = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15}); signal.sigwait({15})"
+# Ends with 0 on SIGTERM, as containerd does; its environment and its current folder are there to be read in /proc. And
+# SIGUSR1 in SigBlk, which says that both are blocked: what is waited for the kernel does not show there meanwhile.
+PROGRAM = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15, 10}); signal.sigwait({15})"
 NAMES = ("containerd", "api-watcher")
 
 
@@ -26,14 +27,24 @@ def state(supervisor: Supervisor, name: str) -> str:
 
 
 def pid(supervisor: Supervisor, name: str) -> int:
-    """The process id of a program that supervisord has started, once it is that program."""
+    """The process id of a program that supervisord has started, once it is that program and waits for its end."""
 
     def found() -> int:
         process = next(program.pid for program in supervisor.programs() if program.name == name)
-        return process if process and b"program.py" in Path(f"/proc/{process}/cmdline").read_bytes() else 0
+        return process if process and _waits_for_term(process) else 0
 
-    wait_for(f"{name} is started", found)
-    return found()
+    return wait_for(f"{name} is started", found)
+
+
+def _waits_for_term(process: int) -> bool:
+    """Whether it is our program, and far enough to take SIGTERM as it does."""
+    try:
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    return b"program.py" in command and bool(blocked & 1 << signal.SIGUSR1 - 1)
 
 
 def end(supervisor: Supervisor, name: str, number: signal.Signals) -> None:

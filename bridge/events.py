@@ -6,6 +6,7 @@ then. A hint may come before CRI itself shows the change, may come twice and may
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Hints:
         self._wanted = wanted
         self._clock = clock
         self._call: Any = None
+        self._ended = threading.Event()
         self._since = 0.0
         self._told = False
 
@@ -129,6 +131,8 @@ class Hints:
     def _messages(self, method: str, call: Any) -> Iterator[Any]:
         """The stream's messages, while `live` and `_cancel` know it. Raises our errors."""
         self._call, self._since = call, self._clock()
+        if self._ended.is_set():  # after `_run` has looked and before `_cancel` could see this call
+            call.cancel()
         self._on_hint(Hint("", CONNECTED))
         try:
             yield from call
@@ -138,6 +142,7 @@ class Hints:
             self._call = None
 
     def _cancel(self) -> None:
+        self._ended.set()
         call = self._call
         if call is not None:
             call.cancel()

@@ -1,13 +1,13 @@
 """When a pod is to be read again: an event may come before CRI itself shows what happened, and that a container was
-killed for its memory may come after its exit. And when it need not be: for what the last reading shows already, and at
-once for what an operation brings about, whose own end has the pod read."""
+killed for its memory, or what it wrote last, may come after its exit. And when it need not be: for what the last
+reading shows already, and at once for what an operation brings about, whose own end has the pod read."""
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from bridge.actions import SANDBOX, START, TEARDOWN, stop_key
 from bridge.events import ENDING, EXITED, OOM, STARTED, Hint
-from bridge.observe import Observed, state_of
+from bridge.observe import Container, Observed, lacks_log, may_be_killed_for_memory, state_of
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Box
 
@@ -19,8 +19,9 @@ OOM_HINTS = (0.1, 0.5)
 PATIENCE = 0.1
 """Seconds after which an event's pod is read where something better than the event is to come: the end of the operation
 that brought it about, or that an exit shows."""
-OOM_LOOK = 0.5
-KILLED = 137
+OOM_LOOK, LOG_LOOK = 0.5, 1.0
+"""Seconds after a container was first seen ended, whenever it did end, at which it is read again for what may still
+come: that it was killed for its memory, and a message from its log."""
 
 
 class Looks:
@@ -29,6 +30,7 @@ class Looks:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._hints: list[tuple[float, Hint]] = []
+        self._ended: dict[str, float] = {}
 
     def add(self, hint: Hint, now: float, *, expected: bool = False) -> float:
         """When to read for it: now, or where something better is expected after a moment."""
@@ -44,11 +46,18 @@ class Looks:
         with self._lock:
             self._hints = [(when, hint) for when, hint in self._hints if when > now and not shows(observed, hint)]
             due = [when for when, _ in self._hints]
-        for item in observed.containers:
-            fresh = now - item.finished_at / 1e9 < OOM_LOOK
-            if item.state == "exited" and item.exit_code == KILLED and item.reason != "OOMKilled" and fresh:
-                due.append(now + OOM_LOOK)
+        ended = [item for item in observed.containers if item.state == "exited"]
+        self._ended = {item.id: self._ended.get(item.id, now) for item in ended}
+        due += [when for item in ended for when in _late_words(item, self._ended[item.id]) if when > now]
         return min(due, default=None)
+
+
+def _late_words(item: Container, seen: float) -> Iterator[float]:
+    """When to read a container that was first seen ended then for what CRI may not have said yet."""
+    if may_be_killed_for_memory(item):
+        yield seen + OOM_LOOK
+    if lacks_log(item):
+        yield seen + LOG_LOOK
 
 
 def _covers(hint: Hint, other: Hint) -> bool:

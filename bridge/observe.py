@@ -24,6 +24,7 @@ BACKOFF = "vkcri/backoff"
 MESSAGE_BYTES = 4096
 LOG_BYTES = 2048
 LOG_LINES = 80
+KILLED = 137
 State = Literal["created", "running", "exited", "unknown"]
 _STATES: dict[int, State] = {
     api_pb2.CONTAINER_CREATED: "created",
@@ -168,8 +169,27 @@ class Reader:
 
 
 def _is_settled(item: Container) -> bool:
-    """Whether its details stay while its state does. OOMKilled may come after an exit with 137."""
-    return item.state == "running" or (item.state == "exited" and item.exit_code != 137)
+    """Whether its details stay while its state does."""
+    return item.state == "running" or (
+        item.state == "exited" and not may_be_killed_for_memory(item) and not lacks_log(item)
+    )
+
+
+def may_be_killed_for_memory(item: Container) -> bool:
+    """Whether OOMKilled may still come: CRI may say so only after the exit."""
+    return item.state == "exited" and item.exit_code == KILLED and item.reason != "OOMKilled"
+
+
+def lacks_log(item: Container) -> bool:
+    """Whether its message may still come from its log: containerd does not wait for its logger before it says that a
+    container has ended."""
+    return item.state == "exited" and not item.message and _falls_back_to_log(item)
+
+
+def _falls_back_to_log(container: Container) -> bool:
+    """The kubelet's rule: by policy, where it failed, and where it ever ran so that it has a log of its own."""
+    by_policy = container.annotations.get(names.MESSAGE_POLICY) == "FallbackToLogsOnError"
+    return by_policy and container.exit_code != 0 and container.reason != "ContainerCannotRun"
 
 
 def state_of(state: int) -> State:
@@ -245,10 +265,7 @@ def termination_message(container: Container, path: str) -> str:
     """What the container left for its termination message: the end of the file at `path` on the host, or, by policy
     FallbackToLogsOnError, the end of its log when it failed and the file is empty."""
     text = _tail(Path(path), MESSAGE_BYTES).decode(errors="replace") if path else ""
-    fall_back = container.annotations.get(names.MESSAGE_POLICY) == "FallbackToLogsOnError"
-    if text or not fall_back or container.exit_code == 0 or container.reason == "ContainerCannotRun":
-        return text
-    return _log_tail(container.log_path)
+    return text if text or not _falls_back_to_log(container) else _log_tail(container.log_path)
 
 
 def _log_tail(path: str) -> str:

@@ -330,12 +330,13 @@ class FakeRuntime(FakeImages):
     # Events
 
     def _get_container_events(
-        self, _: cri.GetEventsRequest, context: grpc.ServicerContext
+        self, request: cri.GetEventsRequest, context: grpc.ServicerContext
     ) -> Iterator[cri.ContainerEventResponse]:
         if not self.has_events:
             context.abort(_Code.UNIMPLEMENTED, "unknown method GetContainerEvents")
         with self.locked:
             seen = len(self._events)
+            self.calls.append(("GetContainerEvents", request))
         while context.is_active() and not self._closing:
             with self._changed:
                 if len(self._events) == seen:

@@ -25,6 +25,7 @@ from vkcri.errors import Refused, Unavailable
 from vkcri.instance import Instance
 
 pytestmark = pytest.mark.container
+OTHERS = f"vkcri-test-others-{os.getpid()}"  # the cgroup of a sandbox that is not ours
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def test_sandboxes_go_though_their_containerd_cannot_start(
 
 def test_our_containerd_stays_with_the_sandboxes_of_others(node: Node, settings: RuntimeSettings) -> None:
     run(node.runtime, "a", settings.instance.cri_label, settings.instance.cgroup_root)
-    theirs = run(node.runtime, "theirs", "another", "/vkcri-test-others", container=False)
+    theirs = run(node.runtime, "theirs", "another", f"/{OTHERS}", container=False)
     try:
         with pytest.raises(Refused, match="1 sandboxes of others run in our containerd"):
             cleanup.cleanup(settings)
@@ -149,7 +150,7 @@ def test_our_containerd_stays_with_the_sandboxes_of_others(node: Node, settings:
         assert node.process.poll() is None
     finally:
         node.runtime.remove_pod_sandbox(cri.RemovePodSandboxRequest(pod_sandbox_id=theirs))
-        for folder in Path("/sys/fs/cgroup").glob("*/vkcri-test-others"):
+        for folder in Path("/sys/fs/cgroup").glob(f"*/{OTHERS}"):
             for path, _, _ in os.walk(folder, topdown=False):
                 os.rmdir(path)
     cleanup.cleanup(settings)

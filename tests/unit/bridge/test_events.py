@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,7 @@ def test_cris_own_events_are_hints_where_containerds_are_not_there(
 ) -> None:
     fake.has_events = True
     listener = listen(fake.endpoint)
+    wait_for("CRI's stream, after containerd's was refused", lambda: fake.count("GetContainerEvents"))
     wait_for("a standing stream", lambda: listener.hints.live)
     _, container = run_one(listener.runtime)
     fake.exit(container, 1)
@@ -106,6 +108,22 @@ def test_after_a_break_the_stream_is_taken_up_again_and_everything_is_to_be_read
             wait_for("a standing stream", lambda: listener.hints.live)
             assert Hint("", CONNECTED) in listener.seen
         wait_for("the break is noticed", lambda: not listener.hints.live)
+
+
+def test_a_stop_just_before_a_stream_begins_ends_it(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.has_events = True
+    listener = Listener(fake.endpoint, wanted=False)
+    begin = listener.runtime.container_events
+
+    def stopped_first() -> Any:
+        listener.process.drain()
+        return begin()
+
+    monkeypatch.setattr(listener.runtime, "container_events", stopped_first)
+    listener.hints = Hints(listener.runtime, listener.seen.append)
+    listener.hints.start(listener.process)
+    wait_for("the stop", listener.process.stopping.is_set)
+    listener.close()
 
 
 def envelope(topic: str, body: pb.TaskEvent | pb.TaskExit | pb.TaskDelete) -> pb.Envelope:

@@ -22,18 +22,20 @@ from vkcri.lifecycle import Process
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    process = Process("test", Instance("wire-44"), end=lambda _: None)
+    deaths: list[int] = []
+    process = Process("test", Instance("wire-44"), end=deaths.append)
     made = Client(Loop())
     made.start(process)
     yield made
     process.drain()
+    assert deaths == []
 
 
 def run(client: Client, address: str = "127.0.0.1", **action: Any) -> str:
     container = {"name": "app", "ports": [{"name": "web", "containerPort": action.pop("named", 1)}]}
     hook = {"httpGet": {"path": "/hook", "scheme": "HTTP", **action}}
     runtime: Any = None
-    return run_hook(runtime, client.get_and_wait, hook, "c1", container, address, 5.0, threading.Event())
+    return run_hook(runtime, client.get_and_wait, hook, "c1", container, address, 30.0, threading.Event())
 
 
 def test_any_answer_of_the_pod_will_do(client: Client) -> None:
@@ -83,9 +85,10 @@ def test_the_second_try_has_what_the_first_has_left(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_cannot_be_reached_is_said(client: Client) -> None:
-    port = closed_port()
-    with pytest.raises(Unavailable, match=f'Get "http://127.0.0.1:{port}/hook": dial tcp .*: connection refused'):
-        run(client, port=port)
+    with closed_port() as port:
+        refused = f'Get "http://127.0.0.1:{port}/hook": dial tcp .*: connection refused'
+        with pytest.raises(Unavailable, match=refused):
+            run(client, port=port)
     with pytest.raises(Unavailable, match="the pod has no address"):
         run(client, "", port=port)
     with pytest.raises(Invalid, match='port "nobody" not found'):

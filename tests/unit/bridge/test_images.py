@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bridge.images import ImageProblem, Images, pull_secrets
+from bridge import images as images_module
+from bridge.images import ImageProblem, Images, _Pull, pull_secrets
 from bridge.images_local import Entry, layer_of, oci_archive
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
@@ -336,11 +337,25 @@ def together(*calls: Callable[[], object]) -> tuple[list[threading.Thread], list
     return threads, results
 
 
-def test_pods_that_want_the_same_image_share_one_pull(bench: Bench) -> None:
+@pytest.fixture
+def sharers(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released by each who waits for the pull of another."""
+    counted = threading.Semaphore(0)
+
+    class Done(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            counted.release()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(images_module, "_Pull", lambda: _Pull(done=Done()))
+    return counted
+
+
+def test_pods_that_want_the_same_image_share_one_pull(bench: Bench, sharers: threading.Semaphore) -> None:
     bench.store.wait = threading.Event()
     threads, results = together(lambda: bench.ensure(uid="u-1"), lambda: bench.ensure(uid="u-2"))
     assert bench.store.started.acquire(timeout=PATIENCE)
-    assert not bench.store.started.acquire(timeout=0.2)
+    assert sharers.acquire(timeout=PATIENCE)
     bench.store.wait.set()
     for thread in threads:
         thread.join(PATIENCE)
@@ -374,13 +389,11 @@ def test_the_number_of_pulls_at_a_time_is_bounded() -> None:
     assert len(results) == len(bench.store.pulls) == 2
 
 
-def test_all_waiters_hear_of_a_shared_failure(bench: Bench) -> None:
+def test_all_waiters_hear_of_a_shared_failure(bench: Bench, sharers: threading.Semaphore) -> None:
     bench.store.wait, bench.store.failures = threading.Event(), [NotFound("gone")]
     threads, results = together(lambda: bench.ensure(uid="u-1"), lambda: bench.ensure(uid="u-2"))
     assert bench.store.started.acquire(timeout=PATIENCE)
-    while bench.recorder.reasons.count("Pulling") < 2:
-        assert threads[0].is_alive()
-    assert not bench.store.started.acquire(timeout=0.2)
+    assert sharers.acquire(timeout=PATIENCE)
     bench.store.wait.set()
     for thread in threads:
         thread.join(PATIENCE)
@@ -411,9 +424,10 @@ HTPASSWD = "me:$2b$04$OphXKmKx.p2ZqUdGek/.LuWu57u9uQwqGU80BrF9kCX/KKIi2y5am\n"
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """A real registry on loopback that wants a login, with the image team/shell:1 in it. Gives HOST:PORT."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    holder = socket.socket()  # so that the port falls to nobody else; it does not listen
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = holder.getsockname()[1]
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     config = {
         "version": "0.1",
@@ -437,6 +451,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(PATIENCE)
+        holder.close()
 
 
 def _copy(archive: Path, target: str) -> int:

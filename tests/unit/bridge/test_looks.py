@@ -5,10 +5,11 @@ import pytest
 
 from bridge.actions import REFRESH, SANDBOX, START, TEARDOWN, stop_key
 from bridge.events import ENDING, EXITED, OOM, STARTED, Hint
-from bridge.looks import HINTS, OOM_HINTS, OOM_LOOK, PATIENCE, Looks, is_expected, is_listed
+from bridge.looks import HINTS, LOG_LOOK, OOM_HINTS, OOM_LOOK, PATIENCE, Looks, is_expected, is_listed
 from bridge.observe import Container, Observed, Sandbox
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.relist import Box
+from bridge.spec import names
 
 NOW = 1_000_000.0
 
@@ -56,13 +57,37 @@ def test_a_reading_that_shows_what_happened_ends_the_looking(kind: str, observed
 
 
 @pytest.mark.parametrize(
-    ("reason", "age", "again"), [("Error", 0.1, True), ("Error", 2 * OOM_LOOK, False), ("OOMKilled", 0.1, False)]
+    ("reason", "age", "again"), [("Error", 0.1, True), ("Error", 14 * OOM_LOOK, True), ("OOMKilled", 0.1, False)]
 )
-def test_a_container_that_was_killed_just_now_is_read_once_more_for_oomkilled(
+def test_a_container_that_is_seen_to_be_killed_is_read_once_more_for_oomkilled(
     reason: str, age: float, again: bool
 ) -> None:
-    killed = one("exited", exit_code=137, reason=reason, finished_at=int((NOW - age) * 1e9))
-    assert Looks().next(killed, NOW) == (NOW + OOM_LOOK if again else None)
+    """However long ago it ended: its exit may have shown late."""
+    looks, killed = Looks(), one("exited", exit_code=137, reason=reason, finished_at=int((NOW - age) * 1e9))
+    assert looks.next(killed, NOW) == (NOW + OOM_LOOK if again else None)
+    assert looks.next(killed, NOW + 0.2) == (NOW + OOM_LOOK if again else None)
+    assert looks.next(killed, NOW + OOM_LOOK) is None
+    assert looks.next(Observed(), NOW + OOM_LOOK) is None
+    assert looks._ended == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "policy", "again"),
+    [
+        (1, "", "FallbackToLogsOnError", True),
+        (1, "words", "FallbackToLogsOnError", False),
+        (0, "", "FallbackToLogsOnError", False),
+        (1, "", "File", False),
+    ],
+)
+def test_a_container_whose_log_may_not_be_written_yet_is_read_once_more(
+    code: int, message: str, policy: str, again: bool
+) -> None:
+    notes = {names.MESSAGE_POLICY: policy}
+    looks, failed = Looks(), one("exited", exit_code=code, message=message, annotations=notes)
+    assert looks.next(one("running", annotations=notes), NOW - 5) is None
+    assert looks.next(failed, NOW) == (NOW + LOG_LOOK if again else None)
+    assert looks.next(failed, NOW + LOG_LOOK) is None
 
 
 def test_what_an_operation_brings_about_is_looked_for_after_a_moment_and_still_again_and_again() -> None:

@@ -15,6 +15,7 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
+from tests.waiting import PATIENCE
 from vkcri.config import RuntimeSettings
 from vkcri.errors import Refused
 
@@ -85,6 +86,7 @@ def test_another_range_replaces_it_unless_pods_use_it(
         return "cni plugin not initialized" if len(without) > 1 else None
 
     monkeypatch.setattr(network, "not_ready", forgets)
+    monkeypatch.setattr(network, "_FORGET_SECONDS", PATIENCE)
     assert network.ensure_network(runtime, SETTINGS, other)
     assert without == [True, True], "the runtime has forgotten the old one before the new one is there"
     assert "10.9.9.0/24" in path.read_text()

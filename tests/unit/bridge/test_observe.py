@@ -175,3 +175,20 @@ def test_what_was_killed_is_looked_at_again(fake: FakeRuntime) -> None:
     fake.containers[container].reason = "OOMKilled"
     assert reader.read().containers[0].reason == "OOMKilled"
     runtime.close()
+
+
+def test_a_log_that_is_written_after_the_end_is_still_the_message(fake: FakeRuntime, tmp_path: Path) -> None:
+    fake.add_image("shell")
+    runtime = Runtime(fake.endpoint)
+    _, container = make(runtime, "a")
+    reader, log = Reader(runtime, "a", LABEL), tmp_path / "0.log"
+    fake.containers[container].annotations[names.MESSAGE_POLICY] = "FallbackToLogsOnError"
+    fake.containers[container].log_path = str(log)
+    fake.exit(container, 1)
+    assert reader.read().containers[0].message == ""
+    log.write_bytes(LOG + b"last words\n")
+    assert reader.read().containers[0].message == "last words\n"
+    calls = fake.count("ContainerStatus")
+    assert reader.read().containers[0].message == "last words\n"
+    assert fake.count("ContainerStatus") == calls, "what was said does not change"
+    runtime.close()

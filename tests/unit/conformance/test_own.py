@@ -32,12 +32,16 @@ def test_what_would_choose_other_tests_is_left_out() -> None:
 
 
 def test_the_node_has_the_port_that_tests_ask_a_kubelet_at_unless_another_has_it() -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert own.kubelet_port(port) == {}
-    wait_for("the port is free", lambda: own.kubelet_port(port) == {"KUBELET_PORT": str(port)})
+    with socket.socket() as holder:  # so that the port falls to nobody else meanwhile; it does not listen
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            assert own.kubelet_port(port) == {}
+        wait_for("the port is free", lambda: own.kubelet_port(port) == {"KUBELET_PORT": str(port)})
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])

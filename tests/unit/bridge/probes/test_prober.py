@@ -20,7 +20,7 @@ from bridge.wire.loop import Loop
 from tests.contract.fake_runtime import FakeRuntime
 from tests.unit.bridge.building import UID, a_pod, spec
 from tests.unit.bridge.wire.servers import answering, health_server, response, serving, unreachable
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process
 
@@ -31,7 +31,8 @@ class House:
     """A prober that runs, what it has warned of, and whom it has woken. `ends` says how commands end; None: not yet."""
 
     def __init__(self) -> None:
-        self.process = Process("test", Instance("wire-44"), end=lambda _: None)
+        self.deaths: list[int] = []
+        self.process = Process("test", Instance("wire-44"), end=self.deaths.append)
         self.warned: list[tuple[str, str, str]] = []
         self.woken: list[str] = []
         self.commands: list[cri.ExecSyncRequest] = []
@@ -56,6 +57,12 @@ class House:
         target = Target("app", container, running=True, started=started, started_at=time.time())
         self.prober.update(pod["metadata"]["uid"], View(pod, "127.0.0.1", ending, (target,)))
 
+    def turn(self) -> None:
+        """Until the loop has done all that it was told before."""
+        done = threading.Event()
+        self.prober.client.loop.call(done.set)
+        assert done.wait(PATIENCE)
+
     def said(self, container: str = "c1") -> Probed:
         return self.prober.results(UID).get(container, Probed())
 
@@ -65,6 +72,7 @@ def house() -> Iterator[House]:
     made = House()
     yield made
     made.process.drain()
+    assert made.deaths == []
 
 
 def probed(**probes: Any) -> dict[str, Any]:
@@ -73,11 +81,9 @@ def probed(**probes: Any) -> dict[str, Any]:
 
 def test_results_are_kept_and_wake_the_pods_worker(house: House) -> None:
     house.show(probed(readiness={"exec": {"command": ["look"]}}))
-    wait_for("success", lambda: house.said().readiness)
-    assert house.woken == [UID]
+    wait_for("success and its wake", lambda: house.said().readiness and house.woken == [UID])
     house.ends = ExecEnd(1, b"sick")
-    wait_for("failure", lambda: house.said().readiness is False)
-    assert house.woken == [UID, UID]
+    wait_for("failure and its wake", lambda: house.said().readiness is False and house.woken == [UID, UID])
     assert house.warned[0] == ("Unhealthy", "Readiness probe failed: sick", "app")
     assert (house.commands[0].container_id, list(house.commands[0].cmd), house.commands[0].timeout) == (
         "c1",
@@ -105,7 +111,7 @@ def test_startup_holds_back_the_others(house: House) -> None:
 
 def test_a_probe_that_cannot_be_made_is_tried_three_times_and_says_nothing(house: House) -> None:
     house.ends = ExecEnd(failure="rpc error: code = Unknown desc = gone")
-    house.show(probed(liveness={"exec": {"command": ["x"]}}))
+    house.show(probed(liveness={"exec": {"command": ["x"]}, "periodSeconds": 60}))
     wait_for("its warning", lambda: house.warned)
     assert len(house.commands) == 3
     assert house.said() == Probed()
@@ -197,8 +203,9 @@ def test_an_ending_pod_is_probed_for_readiness_only(house: House) -> None:
     pod = probed(readiness=probe, liveness=probe)
     house.show(pod)
     wait_for("both", lambda: house.said() == Probed(readiness=True, liveness=True))
-    house.ends = ExecEnd(1)
     house.show(pod, ending=True)
+    house.turn()
+    house.ends = ExecEnd(1)
     wait_for("readiness", lambda: house.said().readiness is False)
     assert house.said().liveness
     assert {message.split()[0] for _, message, _ in house.warned} == {"Readiness"}
@@ -234,7 +241,7 @@ def test_the_end_of_a_pod_leaves_the_durations_of_the_one_that_has_its_name(hous
 
 
 def test_metrics_are_the_kubelets(house: House) -> None:
-    house.show(probed(readiness={"exec": {"command": ["x"]}}))
+    house.show(probed(readiness={"exec": {"command": ["x"]}, "periodSeconds": 60}))
     wait_for("success", lambda: house.said().readiness)
     text = house.prober.metrics.text()
     about = 'container="app",namespace="default",pod="p",probe_type="Readiness"'

@@ -12,8 +12,10 @@ from vkcri.lifecycle import Process
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    process = Process("test", Instance("wire-44"), end=lambda _: None)
+    deaths: list[int] = []
+    process = Process("test", Instance("wire-44"), end=deaths.append)
     made = Client(Loop())
     made.start(process)
     yield made
     process.drain()
+    assert deaths == []

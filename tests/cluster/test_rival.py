@@ -17,10 +17,10 @@ from tests.cluster import processes
 from tests.cluster.control import Cluster
 from tests.cluster.pki import DOMAIN
 from tests.cluster.rival import NODE, Rival
-from tests.flow.live import is_ready, shell_pod
+from tests.flow.live import container, is_ready, shell_pod
 from tests.instances import RIVAL_NUMBERS
 from tests.waiting import wait_for
-from vkcri.errors import ConfigError
+from vkcri.errors import ConfigError, NotFound
 
 pytestmark = [pytest.mark.rival, pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
 KERNEL = tuple(Path("/proc/sys") / name for name in ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"))
@@ -87,9 +87,20 @@ def test_a_pod_runs_resolves_names_survives_the_kubelet_and_leaves_nothing(clust
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
     rival.start()
-    assert rival.pid("kubelet") != ours["kubelet"]
-    status = json.loads(kubectl(cluster, "get", "pod", "served", "-o", "json"))["status"]["containerStatuses"][0]
-    assert (status["containerID"], status["restartCount"]) == (identity, 0)
+
+    def another() -> bool:
+        try:
+            return rival.pid("kubelet") != ours["kubelet"]
+        except NotFound:
+            return False
+
+    def same() -> bool:
+        pod = json.loads(kubectl(cluster, "get", "pod", "served", "-o", "json"))
+        status = container(pod)
+        return is_ready(pod) and (status["containerID"], status["restartCount"]) == (identity, 0)
+
+    wait_for("another kubelet", another)
+    wait_for("the same container", same)
 
     os.kill(rival.pid("kubelet"), signal.SIGKILL)
     pid = containerd.our_pid(rival.settings)

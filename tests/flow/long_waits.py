@@ -15,10 +15,11 @@ from tests.waiting import wait_for
 # self-watch adds to one. A pull or a grace that was held to these would be cut.
 LONG = 120
 ENDS_AFTER = 115
+GRACE = LONG + 30
 
 
 class LongWaits:
-    """The pod long-grace is being deleted and ends by itself after ENDS_AFTER seconds of its LONG; long-pull waits for
+    """The pod long-grace is being deleted and ends by itself after ENDS_AFTER seconds of its GRACE; long-pull waits for
     its image for LONG. pids: of the programs before; follower: kubectl, of long-grace's log."""
 
     def __init__(self, node: LiveNode, registry: Registry, follower: "subprocess.Popen[str]") -> None:
@@ -40,7 +41,7 @@ def begun(node: LiveNode) -> Iterator[LongWaits]:
         image = {"image": registry.image, "imagePullPolicy": "Always"}
         try:
             node.apply(
-                shell_pod("long-grace", script, terminationGracePeriodSeconds=LONG),
+                shell_pod("long-grace", script, terminationGracePeriodSeconds=GRACE),
                 shell_pod("long-pull", "echo pulled; sleep 3600", container=image),
             )
             node.wait_ready("long-grace")

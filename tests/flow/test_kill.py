@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,16 @@ def watched(node: LiveNode, folder: Path) -> Iterator[tuple[TaskEvents, Follower
     events, follower = TaskEvents(node), Follower(node, folder)
     try:
         wait_for("the follower's first line", lambda: follower.numbers)
+        wait_for("`ctr events` shows what is executed", lambda: shows_events(node, events))
         yield events, follower
     finally:
         follower.close()
         events.close()
+
+
+def shows_events(node: LiveNode, events: TaskEvents) -> bool:
+    node.kubectl("exec", "steady", "--", "true")
+    return bool(events.of("exec-started", identity(node.pod("steady"))))
 
 
 def crashed_pod() -> dict[str, Any]:
@@ -165,11 +172,12 @@ def test_every_pod_ends_where_it_should_after_a_kill(victim: LiveNode, program: 
     with watched(node, tmp_path) as (events, follower):
         node.apply(dying_pod(dying))
         doomed = identity(node.wait_ready(dying))
+        wait_for("its start", lambda: events.of("start", doomed))
         wait_for("its trap is set", lambda: node.kubectl("logs", dying) == "ready\n")
         pid = program_pid(node, program)
         node.kubectl("delete", "pod", dying, "--wait=false")
         assert node.pod(dying)["metadata"]["deletionTimestamp"]
-        node.apply(born_pod(born))
+        node.client.create(f"/api/v1/namespaces/{node.namespace}/pods", born_pod(born))  # no kubectl that ends later
         killed = time.time()
         os.kill(pid, signal.SIGKILL)
         followed = len(follower.numbers)
@@ -189,17 +197,20 @@ def check_born(node: LiveNode, events: TaskEvents, name: str, program: str, kill
     (first,) = pod["status"]["initContainerStatuses"]
     main = container(pod)
     assert started_at(main) >= int(killed), "the container ran before the kill: nothing was shown"
+    wait_for("containerd's events are seen after the kill", lambda: events.of("exit", identity(pod)))
     for status in (first, main):
         made = status["containerID"].removeprefix("containerd://")
         assert (status["restartCount"], status["state"]["terminated"]["reason"]) == (0, "Completed")
         assert node.containers(name, status["name"]) == {made}
         starts = len(events.of("start", made))
         assert starts == 1 or (starts == 0 and program in SERVES_EVENTS)  # one may fall between two `ctr events`
-    assert events.of("exit", identity(pod)), "containerd's events were not seen after the kill"
-    assert (node.kubectl("logs", name, "-c", "first"), node.kubectl("logs", name, "-c", "main")) == (
-        "first\n",
-        "born\n",
-    )
+    for of, line in (("first", "first\n"), ("main", "born\n")):
+        wait_for("its log", partial(has_logged, node, line, name, "-c", of))
+
+
+def has_logged(node: LiveNode, text: str, *arguments: str) -> bool:
+    """log-server may run and not serve yet."""
+    return node.kubectl("logs", *arguments, check=False) == text
 
 
 def check_dying(node: LiveNode, events: TaskEvents, name: str, doomed: str, program: str) -> None:
@@ -214,8 +225,10 @@ def check_dying(node: LiveNode, events: TaskEvents, name: str, doomed: str, prog
 
     wait_for("the deleted pod is gone", gone, 90)
     assert seen <= {doomed}
-    wait_for("its ended container is removed", lambda: node.containers(name) == set(), 20)  # follows `finished`
+    wait_for("its ended container is removed", lambda: node.containers(name) == set())  # follows `finished`
     assert len(events.of("start", doomed)) == 1
+    if program not in SERVES_EVENTS:
+        wait_for("its exit", lambda: events.of("exit", doomed))
     exits = [body.get("exit_status", 0) for body in events.of("exit", doomed)]
     assert exits == [0] or (exits == [] and program in SERVES_EVENTS)
 
@@ -226,7 +239,7 @@ def check_steady(node: LiveNode, events: TaskEvents, before: dict[str, Any]) -> 
     assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
     assert node.containers("steady") == {after["containerID"].removeprefix("containerd://")}
     assert events.of("start", after["containerID"].removeprefix("containerd://")) == []
-    assert node.kubectl("logs", "steady").count("begin\n") == 1
+    wait_for("its log", lambda: node.kubectl("logs", "steady", check=False).count("begin\n") == 1)
 
 
 def check_crashed(node: LiveNode, before: dict[str, Any]) -> None:
@@ -235,7 +248,7 @@ def check_crashed(node: LiveNode, before: dict[str, Any]) -> None:
     shown = ("containerID", "restartCount", "state", "lastState")
     assert [after[field] for field in shown] == [before[field] for field in shown]
     assert (after["restartCount"], after["lastState"]["terminated"]["exitCode"]) == (1, 3)
-    assert node.kubectl("logs", "crashed", "--previous") == "failing\n"
+    wait_for("its first log", lambda: has_logged(node, "failing\n", "crashed", "--previous"))
 
 
 def check_follower(follower: Follower, before: int, program: str) -> None:

@@ -19,6 +19,8 @@ import pytest
 
 from tests.flow import kubectls
 from tests.flow.embedded import Server, embedded_server
+from tests.flow.live import read_until
+from tests.flow.reading import lines
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [
@@ -33,8 +35,7 @@ class Kubectl:
 
     def __init__(self, program: str, server: Server, scratch: Path) -> None:
         self.program, self.server, self.scratch = program, server, scratch
-        shown = json.loads(subprocess.run([program, "version", "--client", "-o", "json"], capture_output=True).stdout)
-        self.minor = int(re.sub(r"\D", "", shown["clientVersion"]["minor"]))
+        self.minor = kubectls.minor(program)
         self.environment = {
             **os.environ,
             "KUBECONFIG": str(server.instance.admin_kubeconfig),
@@ -63,11 +64,16 @@ class Kubectl:
         return self("apply", "-f", "-", text=json.dumps(obj), **options)
 
     def write_status(self, path: str, status: dict[str, Any]) -> None:
-        """Write a status subresource, as a node's agent would; every kubectl can do it so."""
+        """Write a pod's status subresource, as a node's agent would, once the scheduler, which has no node here, has
+        written what it has to say; every kubectl can do it so."""
+        self.wait_unscheduled(path)
         obj = json.loads(self("get", "--raw", path))
         file = self.scratch / "status.json"
         file.write_text(json.dumps({**obj, "status": {**obj.get("status", {}), **status}}))
         self("replace", "--raw", f"{path}/status", "-f", str(file))
+
+    def wait_unscheduled(self, path: str) -> None:
+        wait_for("the scheduler's word", lambda: '"PodScheduled"' in self("get", "--raw", path))
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +208,7 @@ def test_get_in_every_form(kubectl: Kubectl) -> None:
 
 def test_get_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
     kubectl.apply(pod())
+    kubectl.wait_unscheduled(pod_path(kubectl))
     watching = subprocess.Popen(
         [kubectl.program, "get", "pods", "-w", "--no-headers"],
         env=kubectl.environment,
@@ -209,8 +216,7 @@ def test_get_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
         text=True,
     )
     try:
-        assert watching.stdout is not None
-        assert watching.stdout.readline().split()[:3] == ["hello", "0/1", "Pending"]
+        assert lines(watching, 1)[0].split()[:3] == ["hello", "0/1", "Pending"]
         state = {
             "name": "main",
             "ready": True,
@@ -220,7 +226,8 @@ def test_get_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
             "state": {"running": {}},
         }
         kubectl.write_status(pod_path(kubectl), {"phase": "Running", "containerStatuses": [state]})
-        assert watching.stdout.readline().split()[:4] == ["hello", "1/1", "Running", "2"]
+        rows = read_until(watching, lambda rows: "Running" in rows[-1], PATIENCE)
+        assert rows[-1].split()[:4] == ["hello", "1/1", "Running", "2"]
     finally:
         watching.kill()
         watching.wait(PATIENCE)
@@ -362,7 +369,7 @@ def test_what_was_written_outlives_a_kill_and_a_watch_goes_on(kubectl: Kubectl) 
     kubectl("label", "configmap", "kept", "again=1")
     path = pod_path(kubectl).replace("pods/hello", "configmaps")
     rv = before["metadata"]["resourceVersion"]
-    seen = kubectl("get", "--raw", f"{path}?watch=1&resourceVersion={rv}&timeoutSeconds=1").splitlines()
+    seen = kubectl("get", "--raw", f"{path}?watch=1&resourceVersion={rv}&timeoutSeconds=5").splitlines()
     changed = [json.loads(line) for line in seen]
     assert [item["type"] for item in changed if item["object"]["metadata"]["name"] == "kept"] == ["MODIFIED"]
 
@@ -385,8 +392,7 @@ def test_stopping_ends_watches_in_their_middle_and_takes_no_time(kubectl: Kubect
     ]
     try:
         for one in watching:
-            assert one.stdout is not None
-            assert one.stdout.readline()
+            lines(one, 1)
         began = time.monotonic()
         assert kubectl.server.kill(signal.SIGTERM) == 0
         assert time.monotonic() - began < 30  # the watches are not waited for: they have minutes

@@ -24,8 +24,8 @@ def stuck(plane: Plane) -> Iterator[LiveNode]:
 def test_others_do_not_wait_for_a_long_pull_and_a_long_grace(long_waits: LongWaits) -> None:
     node = long_waits.node
     node.apply(shell_pod("meanwhile", "sleep 3600"))
-    node.wait_ready("meanwhile", 20)
-    node.kubectl("delete", "pod", "meanwhile", "--wait=true", timeout=20)
+    node.wait_ready("meanwhile", 60)
+    node.kubectl("delete", "pod", "meanwhile", "--wait=true", timeout=60)
     assert long_waits.registry.sent == 0
     assert long_waits.follower.poll() is None
 
@@ -35,7 +35,7 @@ def test_a_long_pull_and_a_long_grace_are_not_cut_short(long_waits: LongWaits) -
     """They have been under way since the first of this group's tests: see LONGEST_FIRST. What is killed in its grace
     does not come to say that it is done."""
     node, registry = long_waits.node, long_waits.registry
-    assert long_waits.follower.communicate(timeout=LONG + 30)[0] == "ready\nTERM\ndone\n"
+    assert long_waits.follower.communicate(timeout=LONG + 60)[0] == "ready\nTERM\ndone\n"
     wait_for("the pod with the grace is gone", lambda: node.pod("long-grace") == {})
     wait_for("the layer is sent", lambda: registry.sent, LONG)
     assert registry.sent - registry.asked >= LONG

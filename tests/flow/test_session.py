@@ -35,9 +35,8 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     assert made.startswith("containerd://")
     assert container(pod)["restartCount"] == 0
     assert "hello" in node.kubectl("get", "pods")
-    described = node.kubectl("describe", "pod", "hello")
-    for reason in ("Scheduled", "Pulled", "Created", "Started"):
-        assert reason in described
+    reasons = ("Scheduled", "Pulled", "Created", "Started")
+    wait_for("its events", lambda: all(item in node.kubectl("describe", "pod", "hello") for item in reasons))
 
     follower = node.kubectl_process("logs", "-f", "hello")
     try:
@@ -51,8 +50,8 @@ def test_a_newcomer_types_the_session_and_every_step_does_what_it_says(fresh_nod
     curl = re.search(r"^ *(curl .*)$", printed, re.MULTILINE)
     assert curl
     typed = curl[1].replace("curl", "curl -sN", 1).replace("/logs/default/", f"/logs/{node.namespace}/")
-    over_http = node.run("sh", "-c", f"timeout 5 {typed}", check=False)
-    assert over_http.splitlines()[:2] == [first[0].strip(), "line 1"]
+    over_http = node.run("sh", "-c", f"(timeout 60 {typed}\n) | head -n 2", check=False)
+    assert over_http.splitlines() == [first[0].strip(), "line 1"]
 
     node.supervisorctl("restart", "cri-bridge")
     node.wait_running("cri-bridge")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.live import BIN, LiveNode, live_node, shell_pod
+from tests.flow.live import BIN, LiveNode, is_ready, live_node, shell_pod
 from tests.flow.planes import Plane
 from tests.waiting import wait_for
 from vkcri.cli.supervision import Supervisor
@@ -83,7 +83,7 @@ def test_pods_bound_before_their_node_joined_have_addresses_of_its_range_and_wai
     shown = "jsonpath={.status.readyReplicas}"
     wait_for("they run", lambda: live.kubectl("get", "replicaset", "early", "-o", shown) == "3", 120)
     subnet = ip_network(live.node()["spec"]["podCIDR"])
-    addresses = [item["status"]["podIP"] for item in live.get("pods", "-l", "app=early")["items"]]
+    addresses = [item["status"]["podIP"] for item in live.get("pods", "-l", "app=early")["items"] if is_ready(item)]
     assert [item for item in addresses if ip_address(item) not in subnet] == []
     live.kubectl("delete", "replicaset", "early", "--cascade=foreground", "--timeout=60s")
 
@@ -132,8 +132,8 @@ def test_a_cluster_that_does_not_answer_is_named_and_tried_again(live: LiveNode,
     )
     live.environment["KUBECONFIG"] = str(kubeconfig)
     live.environment["VKCRI_PROVIDER"] = MEMORY
-    told = live.run(str(BIN / "vkcri"), "up", "--timeout", "8", check=False).splitlines()
-    assert "is not Ready after 8 s" in told[-1]
+    told = live.run(str(BIN / "vkcri"), "up", "--timeout", "25", check=False).splitlines()
+    assert "is not Ready after 25 s" in told[-1]
     assert "https://127.0.0.1:1" in told[-1]
     assert "trying again" in told[-1]
     log = (live.instance.log_dir / "api-watcher.log").read_text()

@@ -177,7 +177,7 @@ def _follow(
         # What follows is known before the drain: a file that nobody writes to gets no more.
         rotated = _open_successor(path, held)
         complete = not rotated or not _may_be_written(held[0], time.monotonic() - quiet_since)
-        while not renderer.done and (records := reader.read()):
+        while not renderer.done and not stop() and (records := reader.read()):
             yield renderer.feed(records)
             quiet_since = time.monotonic()
         if not complete:

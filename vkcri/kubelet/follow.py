@@ -3,9 +3,9 @@
 `follow` runs on the thread of the request that asks. `FolderWatches` is one watchdog Observer, with a watch of a
 container's folder only while somebody follows it; its events are hints, and every LOOK_SECONDS there is a look without
 one. Rotation renames N.log to N.log.TIME and makes a new N.log: the old file is drained, then those between, then the
-new one. A runtime goes on writing to the old one for a moment after it has made the new one (containerd empties what it
-had read from the container), so the old one is left once nobody has it open to write. A follower that reads slowly
-holds its own files open and costs nobody else anything.
+new one. A runtime goes on writing to the old one for a moment after it has made the new one, and to the last one after
+it has said that the container ended (containerd empties what it had read from the container), so a file is left once
+nobody has it open to write. A follower that reads slowly holds its own files open and costs nobody else anything.
 """
 
 import errno
@@ -36,7 +36,7 @@ from vkcri.kubelet.logs import Blocks, Options, RecordReader, Renderer, open_at,
 
 LOOK_SECONDS = 1.0
 UNWATCHED_SECONDS = 0.2  # where inotify has no watch left
-WRITER_SECONDS = 10.0  # a rotated file that somebody has open to write, and does not write to, is left then
+WRITER_SECONDS = 10.0  # a complete file that somebody has open to write, and does not write to, is left then
 UNTOLD_SECONDS = 1.0  # the same, where the kernel does not tell whether somebody has
 LOG = logging.getLogger(__name__)
 _EVENTS: list[type[FileSystemEvent]] = [
@@ -174,14 +174,14 @@ def _follow(
     while not renderer.done and not stop():
         hint.clear()
         ended = not running()
-        # What follows is known before the drain: a file that nobody writes to gets no more.
         rotated = _open_successor(path, held)
-        complete = not rotated or not _may_be_written(held[0], time.monotonic() - quiet_since)
+        # All three are known before the drain: a file that nobody writes to gets no more.
+        unfinished = (rotated or ended) and _may_be_written(held[0], time.monotonic() - quiet_since)
         while not renderer.done and not stop() and (records := reader.read()):
             yield renderer.feed(records)
             quiet_since = time.monotonic()
-        if not complete:
-            held.pop().close()
+        if unfinished:
+            _keep_first(held)
             hint.wait()
             continue
         if (rotated or ended) and not renderer.done and (rest := reader.rest()):
@@ -198,7 +198,7 @@ def _follow(
 
 
 def _may_be_written(file: BinaryIO, quiet: float) -> bool:
-    """Whether a file that was rotated away may get more; it got nothing for `quiet` seconds.
+    """Whether a file that was rotated away, or whose container ended, may get more; it got nothing for `quiet` seconds.
 
     The kernel gives a read lease on a file only while nobody has it open to write (fcntl(2)). Who opens it in the
     instant of the lease waits for its end, and we would get a signal: one that is ignored.
@@ -224,10 +224,14 @@ def _open_successor(path: Path, held: list[BinaryIO]) -> bool:
             held.append(earlier.open("rb", buffering=0))
             held.pop(1).close()
     except OSError:  # between the two steps of a rotation, or the pod's logs are being removed
-        while len(held) > 1:
-            held.pop().close()
+        _keep_first(held)
         return False
     return True
+
+
+def _keep_first(held: list[BinaryIO]) -> None:
+    while len(held) > 1:
+        held.pop().close()
 
 
 def _rotated_after(path: Path, mine: os.stat_result) -> list[Path]:

@@ -184,6 +184,20 @@ def test_old_file_is_left_only_once_nobody_writes_to_it(container: Container, st
     follower.has(b"first\nold 0\nold 1\nold 2\nold 3\nold 4\nnew\n")
 
 
+def test_ended_containers_file_is_read_until_nobody_writes_to_it(
+    container: Container, start: Callable[..., Follower]
+) -> None:
+    container.say(b"first")
+    follower = start()
+    follower.has(b"first\n")
+    container.running = False
+    assert not follower.ended.wait(0.2)
+    container.say(b"last words, which the runtime had not written when it said that it ended")
+    container.end()
+    assert follower.ended.wait(PATIENCE)
+    assert follower.text == b"first\nlast words, which the runtime had not written when it said that it ended\n"
+
+
 def test_ended_containers_new_file_is_read_though_the_old_one_is_still_open(
     container: Container, start: Callable[..., Follower]
 ) -> None:

@@ -60,7 +60,7 @@ class Hints:
         self._wanted = wanted
         self._clock = clock
         self._call: Any = None
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._since = 0.0
         self._told = False
 
@@ -131,10 +131,11 @@ class Hints:
     def _messages(self, method: str, call: Any) -> Iterator[Any]:
         """The stream's messages, while `live` and `_cancel` know it. Raises our errors."""
         self._call, self._since = call, self._clock()
-        if self._ended.is_set():  # after `_run` has looked and before `_cancel` could see this call
-            call.cancel()
-        self._on_hint(Hint("", CONNECTED))
         try:
+            if self._stopped.is_set():  # after `_run` has looked and before `_cancel` could see this call
+                call.cancel()
+                return
+            self._on_hint(Hint("", CONNECTED))
             yield from call
         except grpc.RpcError as failure:
             raise error_of(method, failure) from failure
@@ -142,7 +143,7 @@ class Hints:
             self._call = None
 
     def _cancel(self) -> None:
-        self._ended.set()
+        self._stopped.set()
         call = self._call
         if call is not None:
             call.cancel()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from bridge.actions import SANDBOX, START, TEARDOWN, stop_key
 from bridge.events import ENDING, EXITED, OOM, STARTED, Hint
-from bridge.observe import Container, Observed, lacks_log, may_be_killed_for_memory, state_of
+from bridge.observe import Container, Observed, may_be_killed_for_memory, may_get_log_words, state_of
 from bridge.pb.runtime.v1 import api_pb2
 from bridge.relist import Box
 
@@ -56,7 +56,7 @@ def _late_words(item: Container, seen: float) -> Iterator[float]:
     """When to read a container that was first seen ended then for what CRI may not have said yet."""
     if may_be_killed_for_memory(item):
         yield seen + OOM_LOOK
-    if lacks_log(item):
+    if may_get_log_words(item):
         yield seen + LOG_LOOK
 
 

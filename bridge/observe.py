@@ -170,9 +170,8 @@ class Reader:
 
 def _is_settled(item: Container) -> bool:
     """Whether its details stay while its state does."""
-    return item.state == "running" or (
-        item.state == "exited" and not may_be_killed_for_memory(item) and not lacks_log(item)
-    )
+    late = may_be_killed_for_memory(item) or may_get_log_words(item)
+    return item.state in ("running", "exited") and not late
 
 
 def may_be_killed_for_memory(item: Container) -> bool:
@@ -180,10 +179,10 @@ def may_be_killed_for_memory(item: Container) -> bool:
     return item.state == "exited" and item.exit_code == KILLED and item.reason != "OOMKilled"
 
 
-def lacks_log(item: Container) -> bool:
-    """Whether its message may still come from its log: containerd does not wait for its logger before it says that a
-    container has ended."""
-    return item.state == "exited" and not item.message and _falls_back_to_log(item)
+def may_get_log_words(item: Container) -> bool:
+    """Whether its message, or the rest of it, may still come from its log: containerd does not wait for its logger
+    before it says that a container has ended."""
+    return item.state == "exited" and _falls_back_to_log(item)
 
 
 def _falls_back_to_log(container: Container) -> bool:

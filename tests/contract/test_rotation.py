@@ -72,7 +72,7 @@ def test_no_line_is_lost_or_repeated_across_rotations(containerd_settings: Runti
         stop.set()
         reader.join(PATIENCE)
         text = b"".join(seen)
-        text = text[: text.rindex(b"\n") + 1]  # it may have been stopped in the middle of a line
+        text = text[: text.rindex(b"\n") + 1]  # it may have been stopped behind a part of a line, a record of its own
         assert done == ROTATIONS
         assert text == b"".join(b"line %d\n" % number for number in range(text.count(b"\n")))
         names = sorted(item.name for item in path.parent.iterdir())

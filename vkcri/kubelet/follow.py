@@ -5,7 +5,8 @@ container's folder only while somebody follows it; its events are hints, and eve
 one. Rotation renames N.log to N.log.TIME and makes a new N.log: the old file is drained, then those between, then the
 new one. A runtime goes on writing to the old one for a moment after it has made the new one, and to the last one after
 it has said that the container ended (containerd empties what it had read from the container), so a file is left once
-nobody has it open to write. A follower that reads slowly holds its own files open and costs nobody else anything.
+nobody has it open to write, or has written to it for WRITER_SECONDS. A follower that reads slowly holds its own files
+open and costs nobody else anything.
 """
 
 import errno
@@ -38,6 +39,7 @@ LOOK_SECONDS = 1.0
 UNWATCHED_SECONDS = 0.2  # where inotify has no watch left
 WRITER_SECONDS = 10.0  # a complete file that somebody has open to write, and does not write to, is left then
 UNTOLD_SECONDS = 1.0  # the same, where the kernel does not tell whether somebody has
+_WRITER_LOOK = 0.02  # between two looks at who has it open, whatever goes on in its folder
 LOG = logging.getLogger(__name__)
 _EVENTS: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
@@ -146,7 +148,8 @@ def follow(
     path: Path, options: Options, hint: Hint, *, running: Callable[[], bool], stop: Callable[[], bool]
 ) -> Blocks:
     """The log's text from the options' start on, as it is written. The file is opened before the first block is asked
-    for. Ends once `running` is False and all is read, the limit is reached, or `stop` is True.
+    for. Ends once `running` is False, nobody writes to it any more and all is read; once the limit is reached; or once
+    `stop` is True.
 
     `hint` may be given by others too, when what `running` says has changed. Raises NotFound.
     """
@@ -180,11 +183,14 @@ def _follow(
         while not renderer.done and not stop() and (records := reader.read()):
             yield renderer.feed(records)
             quiet_since = time.monotonic()
+        if renderer.done or stop():
+            return
         if unfinished:
             _keep_first(held)
+            time.sleep(_WRITER_LOOK)
             hint.wait()
             continue
-        if (rotated or ended) and not renderer.done and (rest := reader.rest()):
+        if (rotated or ended) and (rest := reader.rest()):
             yield renderer.feed(rest)
         if rotated:
             held.pop(0).close()

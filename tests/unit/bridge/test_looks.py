@@ -75,7 +75,7 @@ def test_a_container_that_is_seen_to_be_killed_is_read_once_more_for_oomkilled(
     ("code", "message", "policy", "again"),
     [
         (1, "", "FallbackToLogsOnError", True),
-        (1, "words", "FallbackToLogsOnError", False),
+        (1, "the first of its words", "FallbackToLogsOnError", True),
         (0, "", "FallbackToLogsOnError", False),
         (1, "", "File", False),
     ],

@@ -1,6 +1,7 @@
 """Following real files that grow, rotate, vanish and end."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -191,6 +192,7 @@ def test_ended_containers_file_is_read_until_nobody_writes_to_it(
     follower = start()
     follower.has(b"first\n")
     container.running = False
+    container.path.with_name("1.log").touch()  # it looks, and does not end
     assert not follower.ended.wait(0.2)
     container.say(b"last words, which the runtime had not written when it said that it ended")
     container.end()
@@ -232,6 +234,7 @@ def test_where_the_kernel_does_not_tell_the_old_file_is_left_after_a_while(
     container: Container, start: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow_module.fcntl, "F_SETLEASE", -1)  # EINVAL, as a filesystem without leases says
+    monkeypatch.setattr(follow_module, "UNTOLD_SECONDS", 1000.0)
     container.say(b"first")
     follower = start()
     follower.has(b"first\n")
@@ -239,6 +242,8 @@ def test_where_the_kernel_does_not_tell_the_old_file_is_left_after_a_while(
     old = container.reopen_at_leisure()
     container.say(b"new")
     old.write(record(0, b"old"))
+    follower.has(b"first\nold\n")
+    monkeypatch.setattr(follow_module, "UNTOLD_SECONDS", 0.0)
     follower.has(b"first\nold\nnew\n")
 
 
@@ -381,9 +386,9 @@ def test_reader_whose_file_was_packed_meanwhile_gets_the_later_ones(
     follower = start()
     follower.has(b"first\n")
     follower.hold()
-    for text in (b"one", b"two", b"three"):
-        time.sleep(0.02)  # the files' times differ: the kernel's clock of files has ticks of up to 10 ms
+    for second, text in enumerate((b"one", b"two", b"three")):
         container.say(text)
+        os.utime(container.path, (second, second))  # they differ: the kernel's own may not, in this short time
         container.rename()
         container.reopen()
     container.say(b"last")

@@ -76,7 +76,7 @@ def test_a_pod_runs_resolves_names_survives_the_kubelet_and_leaves_nothing(clust
     cluster.start_dns()
     address = run_pod(cluster, "served", "echo hello; exec sleep 3600")
     assert address.startswith(str(cluster.place.pod_range).rpartition(".")[0].rpartition(".")[0])
-    assert kubectl(cluster, "logs", "served") == "hello\n"
+    wait_for("its log", lambda: kubectl(cluster, "logs", "served") == "hello\n")
     found = kubectl(cluster, "exec", "served", "--", "nslookup", f"kubernetes.default.svc.{DOMAIN}")
     assert f"Address: {cluster.place.service_range[1]}" in found
     assert f"Server:\t\t{cluster.place.dns}" in found

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 
 from tests.flow.planes import Place, Plane, embedded_place
 from tests.instances import FLOW_NUMBERS, claimed
-from tests.waiting import PATIENCE, wait_for
+from tests.waiting import wait_for
 from vkcri.cli.supervision import Supervisor
 from vkcri.errors import NotFound, Unavailable, VkcriError
 from vkcri.instance import Instance
@@ -30,25 +29,6 @@ PROJECT = Path(__file__).resolve().parents[2]
 BIN = PROJECT / ".venv" / "bin"
 SHELL_IMAGE = "localhost/vkcri/shell:1"
 _T = TypeVar("_T")
-
-
-def read_until(
-    process: "subprocess.Popen[str]", wanted: Callable[[list[str]], object], seconds: float = PATIENCE
-) -> list[str]:
-    """The lines that a process which does not end by itself prints, up to the one with which `wanted` holds; fewer
-    when it ends before, or is not there after `seconds` and is therefore killed."""
-    assert process.stdout is not None
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    lines: list[str] = []
-    try:
-        for line in process.stdout:
-            lines.append(line)
-            if wanted(lines):
-                break
-    finally:
-        timer.cancel()
-    return lines
 
 
 class LiveNode:
@@ -81,21 +61,29 @@ class LiveNode:
         """The programs that run here."""
         return tuple(name for name in self.instance.programs if name not in self.idle)
 
-    def run(self, *command: str, check: bool = True, timeout: float = 120.0, text: str | None = None) -> str:
-        """A command's output, both streams; AssertionError with all of it when it fails and `check` is set."""
+    def run(
+        self,
+        *command: str,
+        check: bool = True,
+        timeout: float = 120.0,
+        text: str | None = None,
+        stderr: int = subprocess.STDOUT,
+    ) -> str:
+        """A command's output, both streams, or its standard output alone with PIPE for `stderr`; AssertionError with
+        all of it when it fails and `check` is set."""
         done = subprocess.run(
             command,
             cwd=PROJECT,
             env=self.environment,
             input=text,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
             timeout=timeout,
             check=False,
         )
         assert not check or done.returncode == 0, (
-            f"{' '.join(command)}: {done.returncode}\n{done.stdout}\n{self.logs()}"
+            f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr or ''}\n{self.logs()}"
         )
         return done.stdout
 
@@ -118,16 +106,20 @@ class LiveNode:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 90.0) -> str:
-        kubeconfig = f"--kubeconfig={self.place.kubeconfig}"
-        return self.run("kubectl", kubeconfig, *arguments, text=text, check=check, timeout=timeout)
+    def kubectl(
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout: float = 90.0,
+        text: str | None = None,
+        stderr: int = subprocess.STDOUT,
+    ) -> str:
+        command = ("kubectl", f"--kubeconfig={self.place.kubeconfig}", *arguments)
+        return self.run(*command, check=check, timeout=timeout, text=text, stderr=stderr)
 
     def exec(self, pod: str, *command: str) -> str:
         """What a command in a pod prints on its standard output, without what it or kubectl says on the other."""
-        words = ["kubectl", f"--kubeconfig={self.place.kubeconfig}", "exec", pod, "--", *command]
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=90, check=False)
-        assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.logs()}"
-        return done.stdout
+        return self.kubectl("exec", pod, "--", *command, stderr=subprocess.PIPE)
 
     def apply(self, *manifests: dict[str, Any]) -> str:
         items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}

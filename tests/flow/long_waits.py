@@ -11,11 +11,12 @@ from tests.flow.live import LiveNode, shell_pod
 from tests.flow.stalling_registry import Registry
 from tests.waiting import wait_for
 
-# Seconds: the deadline that most calls to the runtime have (bridge.runtime.DEFAULT_SECONDS), and four times what
-# self-watch adds to one. A pull or a grace that was held to these would be cut.
+# Seconds. LONG is the deadline that most calls to the runtime have (bridge.runtime.DEFAULT_SECONDS), and four times
+# what self-watch adds to one: a pull or a grace that was held to these would be cut. GRACE is how long the pod may take
+# to end at most; that it is well over ENDS_AFTER is for a slow guest.
 LONG = 120
-ENDS_AFTER = 115
-GRACE = LONG + 30
+ENDS_AFTER = LONG + 5
+GRACE = LONG + 60
 
 
 class LongWaits:

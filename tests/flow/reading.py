@@ -3,7 +3,7 @@ the test fails with all that it said at either end."""
 
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import AnyStr, NoReturn
@@ -26,13 +26,24 @@ def killed_after(process: "subprocess.Popen[AnyStr]", seconds: float) -> Iterato
         timer.cancel()
 
 
-def lines(process: "subprocess.Popen[AnyStr]", count: int, seconds: float = PATIENCE) -> list[AnyStr]:
-    """The next lines of its standard output, as many as are wanted."""
+def read_until(
+    process: "subprocess.Popen[AnyStr]", wanted: Callable[[list[AnyStr]], object], seconds: float = PATIENCE
+) -> list[AnyStr]:
+    """The next lines of its standard output, up to the one with which `wanted` holds; fewer when it ends before, or
+    that one is not there after `seconds` and it is therefore killed."""
     assert process.stdout is not None
     found: list[AnyStr] = []
     with killed_after(process, seconds):
-        while len(found) < count and (line := process.stdout.readline()):
+        while line := process.stdout.readline():
             found.append(line)
+            if wanted(found):
+                break
+    return found
+
+
+def lines(process: "subprocess.Popen[AnyStr]", count: int, seconds: float = PATIENCE) -> list[AnyStr]:
+    """The next lines of its standard output, as many as are wanted: one at least."""
+    found = read_until(process, lambda found: len(found) == count, seconds)
     if len(found) < count:
         _too_little(process, f"{len(found)} of {count} lines within {seconds:.0f} s: {found}")
     return found

@@ -63,7 +63,7 @@ class TaskEvents:
             self._thread.join(0.1)
 
     def of(self, topic: str, container: str) -> list[dict[str, Any]]:
-        """The events of one topic about a container's main process, not about what was executed in it."""
+        """The events of one topic about a container; exits are those of its main process, not of what was executed."""
         bodies = [json.loads(line[line.index("{") :]) for line in list(self._lines) if f" /tasks/{topic} " in line]
         return [body for body in bodies if container == body["container_id"] == body.get("id", container)]
 

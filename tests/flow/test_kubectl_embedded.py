@@ -19,8 +19,7 @@ import pytest
 
 from tests.flow import kubectls
 from tests.flow.embedded import Server, embedded_server
-from tests.flow.live import read_until
-from tests.flow.reading import lines
+from tests.flow.reading import lines, read_until
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [
@@ -226,7 +225,8 @@ def test_get_watch_shows_changes_as_they_happen(kubectl: Kubectl) -> None:
             "state": {"running": {}},
         }
         kubectl.write_status(pod_path(kubectl), {"phase": "Running", "containerStatuses": [state]})
-        rows = read_until(watching, lambda rows: "Running" in rows[-1], PATIENCE)
+        rows = read_until(watching, lambda rows: "Running" in rows[-1])
+        assert rows, "kubectl showed no further row"
         assert rows[-1].split()[:4] == ["hello", "1/1", "Running", "2"]
     finally:
         watching.kill()

@@ -50,7 +50,7 @@ def test_a_follower_gets_every_byte_of_a_log_that_is_rotated_under_it(plain: Kub
         assert follower.communicate(timeout=SECONDS) == (b"the end, without a line end", b"")
         assert follower.returncode == 0
     node.wait_pod(name, lambda it: phase(it) == "Succeeded")
-    assert plain.run("logs", name, "--tail=1").stdout == b"the end, without a line end"
+    wait_for("its log", lambda: plain.run("logs", name, "--tail=1").stdout == b"the end, without a line end")
     node.kubectl("delete", "pod", name, "--wait=true")
 
 

@@ -50,7 +50,7 @@ def test_init_containers_run_in_order_before_the_container(node: LiveNode) -> No
     )
     node.apply(pod)
     done = node.wait_pod("ordered", lambda it: phase(it) == "Succeeded")
-    assert node.kubectl("logs", "ordered", "-c", "main") == "first\nsecond\n"
+    wait_for("its log", lambda: node.kubectl("logs", "ordered", "-c", "main") == "first\nsecond\n")
     assert [it["name"] for it in done["status"]["initContainerStatuses"]] == ["first", "second"]
     assert container(done)["state"]["terminated"]["reason"] == "Completed"
 
@@ -243,7 +243,8 @@ def test_kubectl_debug_looks_into_a_running_container_from_beside_it(node: LiveN
         session.stdin.write(b"bye\n")  # not its end, which would end the session and not the command
         session.stdin.flush()
         assert session.wait(PATIENCE) == 0
-    assert node.kubectl("logs", "debugged", "-c", "debugger") == "got word\nsleep 36000 \n" * count
+    logged = "got word\nsleep 36000 \n" * count
+    wait_for("its log", lambda: node.kubectl("logs", "debugged", "-c", "debugger") == logged)
     pod = node.wait_pod("debugged", lambda it: "terminated" in debugger(it).get("state", {}))
     ended = debugger(pod)
     assert (ended["name"], ended["restartCount"], ended["state"]["terminated"]["exitCode"]) == ("debugger", 0, 0)

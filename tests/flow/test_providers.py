@@ -7,7 +7,6 @@ A provider that falls silent is in test_session: the watcher tells, and it canno
 import json
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ import pytest
 
 from tests.flow.live import BIN, LiveNode, container, is_ready, live_node, shell_pod
 from tests.flow.planes import Plane
-from tests.flow.reading import lines
+from tests.flow.reading import lines, read_until
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(300), pytest.mark.xdist_group("providers")]
@@ -181,23 +180,13 @@ def is_synced(line: str) -> bool:
 
 def first_lines(live: LiveNode, *command: str, last: Callable[[str], bool] = is_synced) -> str:
     """What a command that does not end by itself prints up to the last line that is wanted, or within PATIENCE."""
-    running = subprocess.Popen(
-        command, env=live.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-    )
-    timer = threading.Timer(PATIENCE, running.terminate)
-    timer.start()
-    printed: list[str] = []
-    try:
-        assert running.stdout is not None
-        for line in running.stdout:
-            printed.append(line)
-            if last(line):
-                break
-    finally:
-        timer.cancel()
-        running.kill()
-        running.communicate()
-    return "".join(printed)
+    with subprocess.Popen(
+        command, env=live.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        try:
+            return "".join(read_until(running, lambda printed: last(printed[-1])))
+        finally:
+            running.kill()
 
 
 def is_running_in(live: LiveNode, topic: str, uid: str) -> bool:

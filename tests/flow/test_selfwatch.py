@@ -1,6 +1,7 @@
 """Self-watch under supervisord: a stuck program ends and is started again; a long pull and a long grace are not cut."""
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.flow.live import BIN, LiveNode, container, live_node, shell_pod
 from tests.flow.long_waits import LONG, LongWaits, pids
 from tests.flow.planes import Plane
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(400)]
 
@@ -22,12 +23,14 @@ def stuck(plane: Plane) -> Iterator[LiveNode]:
 
 @pytest.mark.xdist_group("waits")
 def test_others_do_not_wait_for_a_long_pull_and_a_long_grace(long_waits: LongWaits) -> None:
+    """What waited for either would wait for what is left of its two minutes, and that is longer than PATIENCE. On a
+    guest so slow that they end before the other pod is gone, by themselves, no more is asked."""
     node = long_waits.node
     node.apply(shell_pod("meanwhile", "sleep 3600"))
-    node.wait_ready("meanwhile", 60)
-    node.kubectl("delete", "pod", "meanwhile", "--wait=true", timeout=60)
-    assert long_waits.registry.sent == 0
-    assert long_waits.follower.poll() is None
+    node.wait_ready("meanwhile", PATIENCE)
+    node.kubectl("delete", "pod", "meanwhile", "--wait=true", timeout=PATIENCE)
+    ended = long_waits.follower.poll() is not None
+    assert not ended or time.monotonic() >= long_waits.registry.asked + LONG, "the grace, or its log, was cut"
 
 
 @pytest.mark.xdist_group("waits")

@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 
-from tests.flow.live import LiveNode, container, identity, is_ready, phase, read_until, shell_pod
+from tests.flow.live import LiveNode, container, identity, is_ready, phase, shell_pod
+from tests.flow.reading import read_until
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.container, pytest.mark.timeout(600)]

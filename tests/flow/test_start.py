@@ -80,10 +80,13 @@ def test_pods_bound_before_their_node_joined_have_addresses_of_its_range_and_wai
     live.apply({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "early"}, "spec": spec})
     wait_for("the pods", lambda: len(live.get("pods", "-l", "app=early").get("items", [])) == 3)
     live.up()
-    shown = "jsonpath={.status.readyReplicas}"
-    wait_for("they run", lambda: live.kubectl("get", "replicaset", "early", "-o", shown) == "3", 120)
+
+    def addresses_of_three() -> list[str]:
+        ready = [item for item in live.get("pods", "-l", "app=early").get("items", []) if is_ready(item)]
+        return [item["status"]["podIP"] for item in ready] if len(ready) == 3 else []
+
+    addresses = wait_for("they run", addresses_of_three, 120)
     subnet = ip_network(live.node()["spec"]["podCIDR"])
-    addresses = [item["status"]["podIP"] for item in live.get("pods", "-l", "app=early")["items"] if is_ready(item)]
     assert [item for item in addresses if ip_address(item) not in subnet] == []
     live.kubectl("delete", "replicaset", "early", "--cascade=foreground", "--timeout=60s")
 

@@ -214,7 +214,8 @@ def test_stdin_once_ends_with_its_first_client_and_attach_shows_what_is_printed(
     assert rest == b"got the only line\n" * (rest.count(b"\n") - 1) + b"ended\n"
     pod = node.wait_pod(name, lambda it: "terminated" in container(it, "main").get("state", {}))
     assert "running" in container(pod, "always")["state"]
-    assert node.kubectl("logs", name, "-c", "main") == "got the only line\n" * count + "ended\n"
+    logged = "got the only line\n" * count + "ended\n"
+    wait_for("its log", lambda: node.kubectl("logs", name, "-c", "main") == logged)
     node.kubectl("delete", "pod", name, "--wait=true")
 
 

@@ -138,7 +138,9 @@ class Cluster:
         for path in (self.place.folder, self.place.logs):
             path.mkdir(mode=0o700, exist_ok=True)
         pki.ensure(self.place)
-        (self.place.folder / "cluster.json").write_text(json.dumps(wanted))
+        beside = self.place.folder / "cluster.json.new"
+        beside.write_text(json.dumps(wanted))
+        beside.replace(self.place.folder / "cluster.json")
 
     def _more(self, program: str) -> Flags:
         return self._flags.get(f"kube-{program}", {})
@@ -196,10 +198,10 @@ def claimed(kubernetes: str = "", flags: Mapping[str, Flags] | None = None) -> I
 
 
 def _kept(place: Place) -> dict[str, str]:
-    """Release and address of the cluster that was started there; empty where none was."""
+    """Release and address of the cluster that was started there; empty where none was or the file is half written."""
     try:
         return dict(json.loads((place.folder / "cluster.json").read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
 
 

@@ -5,6 +5,7 @@ import http.client
 import json
 import ssl
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import yaml
 
 SECONDS = 60.0
+_IDLE_SECONDS = 30.0  # both servers close a connection that nobody used for 90
 Object = dict[str, Any]
 _T = TypeVar("_T")
 
@@ -40,21 +42,26 @@ class Side:
         self._address = (str(server.hostname), server.port)
         self._context = _context(content)
         self._connection: http.client.HTTPSConnection | None = None
+        self._used = 0.0
 
     def request(
         self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None, **headers: str
     ) -> Answer:
-        """One request; header names have underscores for hyphens. A connection that the server closed is made anew."""
+        """One request; header names have underscores for hyphens. One connection is kept, and made anew
+        after a time in which the server may have closed it."""
         target = f"{path}?{urlencode(query)}" if query else path
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", "Accept": "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        if time.monotonic() - self._used > _IDLE_SECONDS:
+            self.close()
         if self._connection is None:
             self._connection = http.client.HTTPSConnection(*self._address, timeout=SECONDS, context=self._context)
         try:
             self._connection.request(method, target, body=data, headers=sent)
             answer = self._connection.getresponse()
             text = answer.read()
+            self._used = time.monotonic()
         except BaseException:
             self.close()
             raise

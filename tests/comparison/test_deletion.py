@@ -55,7 +55,9 @@ def graces(side: Side) -> Steps:
         yield "once more", delete(side, f"{PODS}/d-grace", {"gracePeriodSeconds": 0})
         found: list[tuple[str, Any]] = []
         while not found or found[-1][0] != "DELETED":
-            found += stream.read(1)
+            more = stream.read(1)
+            assert more, f"{side.name}: the watch ended before DELETED: {found}"
+            found += more
         yield "events", [(kind, obj["metadata"].get("deletionGracePeriodSeconds")) for kind, obj in found]
     make(side, "d-zero", terminationGracePeriodSeconds=0)
     yield "no grace of its own", delete(side, f"{PODS}/d-zero")

@@ -88,7 +88,8 @@ def begun(side: Side) -> Steps:
 
 def streamed(side: Side) -> Steps:
     """sendInitialEvents: what is there, a bookmark that says so, what comes."""
-    make(side, "w-one", streamed="yes")
+    version = make(side, "w-one", streamed="yes")["metadata"]["resourceVersion"]
+    side.get(f"{CONFIGMAPS}/w-one", resourceVersion=version)  # from now on what a watch begins with has it
     asked = {"labelSelector": "streamed=yes", "resourceVersionMatch": "NotOlderThan"}
     query = {**asked, "sendInitialEvents": "true", "allowWatchBookmarks": "true", "resourceVersion": "0"}
     with side.watch(CONFIGMAPS, **query) as stream:

@@ -40,9 +40,12 @@ def images(binaries: Binaries) -> list[str]:
     return sorted(line.strip() for line in done.stdout.splitlines() if re.fullmatch(r"\S+/\S+:\S+", line.strip()))
 
 
-def command(binaries: Binaries, selection: Selection, kubeconfig: Path, folder: Path, processes: int) -> list[str]:
-    """The command line of a run. Of a list of tests ginkgo is told the names, in one regular expression."""
-    words = [str(binaries.ginkgo), "run", f"--procs={processes}", "--no-color", "--timeout=12h", "--silence-skips"]
+def command(
+    binaries: Binaries, selection: Selection, kubeconfig: Path, folder: Path, processes: int, limit: str
+) -> list[str]:
+    """The command line of a run, which `limit` (as Go writes a duration) ends. Of a list of tests ginkgo is told the
+    names, in one regular expression."""
+    words = [str(binaries.ginkgo), "run", f"--procs={processes}", "--no-color", f"--timeout={limit}", "--silence-skips"]
     words += [f"--output-dir={folder}", f"--json-report={REPORT}", f"--junit-report={JUNIT}"]
     words += [f"--label-filter={selection.labels}"] if selection.labels else []
     focus = "|".join(re.escape(name) for name in selection.names) or selection.focus

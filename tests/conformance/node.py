@@ -7,16 +7,22 @@ The tests talk to the cluster as an administrator; images are given to the conta
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.cluster import versions
+from tests.waiting import PATIENCE
 from vkcri.config import RuntimeSettings
 from vkcri.errors import ConfigError
 
 _SECONDS = 20.0
+_OF_READINESS = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
+"""Taints of a node that was not Ready, which the controller manager takes away a moment after it is."""
+
+_Nodes = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ def find(kubeconfig: Path, settings: RuntimeSettings) -> Judged:
     if not kubeconfig.is_file():
         raise ConfigError(f"no cluster: {kubeconfig} is not there; make cluster first, or set KUBECONFIG")
     version = released(str(_ask(kubeconfig, "get", "--raw", "/version")["gitVersion"]))
-    node = the_node(_ask(kubeconfig, "get", "nodes", "-o", "json")["items"], settings.node_name)
+    nodes = settled(lambda: list(_ask(kubeconfig, "get", "nodes", "-o", "json")["items"]))
+    node = the_node(nodes, settings.node_name)
     return Judged(kubeconfig, version, node)
 
 
@@ -46,7 +53,15 @@ def released(version: str) -> str:
     return version
 
 
-def the_node(nodes: Sequence[Mapping[str, Any]], expected: str) -> str:
+def settled(ask: Callable[[], _Nodes], seconds: float = PATIENCE) -> _Nodes:
+    """The nodes, once none that is Ready has a taint of the time before; after that many seconds as they are."""
+    deadline = time.monotonic() + seconds
+    while any(map(_settles, nodes := ask())) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return nodes
+
+
+def the_node(nodes: _Nodes, expected: str) -> str:
     """The name of the only node, which is this guest's, is Ready and takes any pod. Raises ConfigError."""
     names = [str(node["metadata"]["name"]) for node in nodes]
     if not names:
@@ -56,8 +71,7 @@ def the_node(nodes: Sequence[Mapping[str, Any]], expected: str) -> str:
             f"the cluster's nodes are {', '.join(names)}, and {expected} is to be the only one "
             "(VKCRI_INSTANCE and VKUBELET_NODE_NAME say which node this guest is)"
         )
-    conditions = {item["type"]: item for item in nodes[0].get("status", {}).get("conditions", ())}
-    ready = conditions.get("Ready", {})
+    ready = _ready(nodes[0])
     if ready.get("status") != "True":
         raise ConfigError(f"node {expected} is not Ready: {ready.get('message') or 'it has not said so yet'}")
     spec = nodes[0].get("spec", {})
@@ -66,6 +80,18 @@ def the_node(nodes: Sequence[Mapping[str, Any]], expected: str) -> str:
         cure = f"kubectl taint nodes {expected} {taints[0]}-" if taints else f"kubectl uncordon {expected}"
         raise ConfigError(f"node {expected} does not take every pod, and the tests wait until it does: {cure}")
     return expected
+
+
+def _ready(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The condition Ready; empty where the node has not said it yet."""
+    conditions = {item["type"]: item for item in node.get("status", {}).get("conditions", ())}
+    return dict(conditions.get("Ready", {}))
+
+
+def _settles(node: Mapping[str, Any]) -> bool:
+    """Whether it is Ready and still has a taint of the time before."""
+    taints = {taint["key"] for taint in node.get("spec", {}).get("taints", ())}
+    return _ready(node).get("status") == "True" and not taints.isdisjoint(_OF_READINESS)
 
 
 def _ask(kubeconfig: Path, *arguments: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ LINES = {"1.6": "bookworm", "1.7": "trixie", "2": "sid"}
 NEEDS_RUNC = {"2": (1, 2)}
 """RUNTIME -> the runc without which it does not do all that it can: 1.2 has mounts with mapped ids."""
 NEWS_SECONDS = 86400.0
+_VERSION_SECONDS = 30.0
 _VERSION = re.compile(r"\sv?(\d+)\.(\d+)")
 
 
@@ -66,9 +67,14 @@ def ensure(line: str, cache: Path, say: Callable[[str], None]) -> Found:
 
 
 def program_version(program: str | Path) -> tuple[int, int] | None:
-    """Major and minor of `PROGRAM --version`; None where there is none or it does not run."""
+    """Major and minor of `PROGRAM --version`; None where there is none or it does not run. Raises
+    Unavailable where it does not answer, which tells nothing of it."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{program} --version: no answer within {_VERSION_SECONDS:.0f} s") from error
     except (OSError, subprocess.SubprocessError):
         return None
     found = _VERSION.search(done.stdout)
@@ -119,12 +125,20 @@ def _fetch(apt: Apt, packages: dict[str, str], target: Path) -> None:
 def _add_runc(unpacked: Path, root: Path, target: Path) -> None:
     """runc with the libraries of its own release, which it will find in `target`."""
     program = root / "usr/bin/runc"
-    shutil.copy2(next(path for path in unpacked.rglob("runc") if path.is_file() and os.access(path, os.X_OK)), program)
+    shutil.copy2(_first(unpacked, "runc"), program)
     interpreter = Path(_patchelf("--print-interpreter", program)).name
     (root / "lib").mkdir()
     for name in (interpreter, *_patchelf("--print-needed", program).split()):
-        shutil.copy2(next(unpacked.rglob(name)).resolve(), root / "lib" / name)
+        shutil.copy2(_first(unpacked, name), root / "lib" / name)
     _patchelf("--set-interpreter", target / "lib" / interpreter, "--set-rpath", target / "lib", program)
+
+
+def _first(unpacked: Path, name: str) -> Path:
+    """The library of that name, or runc, which its completion in a shell is called, too. Raises Unavailable."""
+    for path in unpacked.rglob(name):
+        if path.is_file() and (name != "runc" or os.access(path, os.X_OK)):
+            return path.resolve()
+    raise Unavailable(f"Debian's packages of runc and its libraries have no {name}")
 
 
 def _patchelf(*arguments: str | Path) -> str:
@@ -138,7 +152,8 @@ def _patchelf(*arguments: str | Path) -> str:
 
 
 def _check(line: str, folder: Path) -> None:
-    """What was unpacked runs here and is of the line; else it is removed. Raises Unavailable."""
+    """What was unpacked runs here and is of the line; else it is removed, unless it only did not answer. Raises
+    Unavailable."""
     for program in ("containerd", "runc"):
         path = folder / "usr/bin" / program
         version = program_version(path)

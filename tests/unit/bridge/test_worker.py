@@ -565,6 +565,7 @@ def test_changed_labels_are_in_a_volume_at_once(node: Node, monkeypatch: pytest.
         spec["metadata"]["labels"] = {"key1": f"value{number}"}
         node.put(spec)
         wait_for("the new label", lambda wanted=f'key1="value{number}"': file.read_text() == wanted)
+    wait_for("rest, in which nothing makes the volume's folder anew", node.bridge.scheduler.idle)
 
 
 def test_a_terminal_phase_from_elsewhere_ends_the_pod(node: Node) -> None:

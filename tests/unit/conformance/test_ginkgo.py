@@ -13,9 +13,11 @@ BINARIES = Binaries(Path("/bin/ginkgo"), Path("/bin/e2e.test"), Path("/bin/kubec
 
 
 def test_labels_and_focus_are_given_to_ginkgo_and_the_rest_to_the_tests() -> None:
-    words = ginkgo.command(BINARIES, Selection("a && b", "x y", "v1.37.2"), Path("/k"), Path("/out"), 3)
+    words = ginkgo.command(BINARIES, Selection("a && b", "x y", "v1.37.2"), Path("/k"), Path("/out"), 3, "1h")
     split = words.index("--")
-    assert {"--procs=3", "--label-filter=a && b", "--focus=x y", "--output-dir=/out"} <= set(words[:split])
+    assert {"--procs=3", "--timeout=1h", "--label-filter=a && b", "--focus=x y", "--output-dir=/out"} <= set(
+        words[:split]
+    )
     assert words[split - 1] == "/bin/e2e.test"
     given = {"--kubeconfig=/k", "--provider=skeleton", "--node-os-distro=debian", "--kubectl-path=/bin/kubectl"}
     assert given <= set(words[split:])
@@ -23,14 +25,14 @@ def test_labels_and_focus_are_given_to_ginkgo_and_the_rest_to_the_tests() -> Non
 
 def test_the_tests_of_a_list_are_found_by_their_names_alone() -> None:
     names = ("[sig-x] a (b) [C]", "[sig-y] d.e")
-    words = ginkgo.command(BINARIES, Selection("", "a|e", "v1", names, "f.txt"), Path("/k"), Path("/out"), 3)
+    words = ginkgo.command(BINARIES, Selection("", "a|e", "v1", names, "f.txt"), Path("/k"), Path("/out"), 3, "1h")
     (focus,) = [word.removeprefix("--focus=") for word in words if word.startswith("--focus=")]
     for name, found in ((names[0], True), (f"suite {names[1]} [D]", True), ("[sig-x] a b [C]", False), ("a", False)):
         assert bool(re.search(focus, name)) == found
 
 
 def test_an_empty_filter_is_left_out() -> None:
-    words = ginkgo.command(BINARIES, Selection("", "", "v1.37.2"), Path("/k"), Path("/out"), 1)
+    words = ginkgo.command(BINARIES, Selection("", "", "v1.37.2"), Path("/k"), Path("/out"), 1, "1h")
     assert not [word for word in words if word.startswith(("--label-filter", "--focus"))]
 
 

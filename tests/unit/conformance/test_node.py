@@ -41,6 +41,25 @@ def test_what_is_missing_is_said_in_one_line_with_its_cure(nodes: list[dict[str,
     assert "\n" not in str(caught.value)
 
 
+def test_a_ready_nodes_taint_of_the_time_before_is_waited_for() -> None:
+    before = [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+    answers = iter([[a_node(taints=before)], [a_node(taints=before)], [a_node()], []])
+    assert node.settled(lambda: next(answers)) == [a_node()]
+    assert node.settled(lambda: [a_node(taints=before)], 0.0) == [a_node(taints=before)]
+
+
+@pytest.mark.parametrize(
+    "tainted",
+    [
+        a_node(conditions=(), taints=[{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]),
+        a_node(taints=[{"key": "k", "effect": "NoSchedule"}]),
+    ],
+)
+def test_another_taint_and_one_of_a_node_that_is_not_ready_are_told_at_once(tainted: dict[str, Any]) -> None:
+    answers = iter([[tainted], []])
+    assert node.settled(lambda: next(answers)) == [tainted]
+
+
 def test_a_release_is_what_tests_are_built_of() -> None:
     assert node.released("v1.34.2") == "v1.34.2"
 

@@ -112,6 +112,25 @@ def test_what_an_earlier_fetch_left_unchecked_is_checked_before_it_serves(tmp_pa
     assert cached.program_version(found / "containerd") == (1, 7)
 
 
+def test_one_that_only_does_not_answer_in_time_is_told_and_stays(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "_VERSION_SECONDS", 0.1)
+    folder = tmp_path / Release.version / "usr/bin"
+    folder.mkdir(parents=True)
+    program = folder / "containerd"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    with pytest.raises(Unavailable, match=r"containerd --version: no answer within"):
+        ensure("1.7", tmp_path, said.append)
+    assert program.exists()
+
+
+def test_a_library_that_the_packages_lack_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"have no libseccomp\.so\.2"):
+        cached._first(tmp_path, "libseccomp.so.2")
+
+
 def test_a_line_that_there_is_not_is_named(tmp_path: Path, said: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"RUNTIME=1\.8: there are 1\.6, 1\.7, 2"):
         ensure("1.8", tmp_path, said.append)

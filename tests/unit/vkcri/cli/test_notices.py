@@ -1,11 +1,11 @@
 """What the programs want a person to know, as `vkcri status` and `make run` print it."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import remove_folders
 from tests.instances import own
 from vkcri.cli import bringup
 from vkcri.config import ClusterSettings, KubeletSettings
@@ -19,7 +19,7 @@ from vkcri.queue.notices import TOPIC, Notices
 def instance() -> Iterator[Instance]:
     made = own("notes")
     yield made
-    shutil.rmtree(made.run_dir, ignore_errors=True)
+    remove_folders(made)
 
 
 def test_each_command_stands_alone_and_is_said_by_the_last_program_that_names_it(instance: Instance) -> None:

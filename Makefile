@@ -21,15 +21,15 @@ ON_RUNTIME = first=$$($(BIN)/python -m tests.runtimes $(RUNTIME)) && PATH="$${fi
 help: ## what each verb does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-$(BIN)/python:
-	@$(PYTHON) -m venv $(VENV)
+$(BIN)/pip: # the last that venv makes
+	@$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/.installed: pyproject.toml setup.py $(PROTOS) | $(BIN)/python
+$(VENV)/.installed: pyproject.toml setup.py $(PROTOS) | $(BIN)/pip
 	@echo "install: Python packages into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml setup.py $(PROTOS) | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml setup.py $(PROTOS) | $(BIN)/pip
 	@echo "install: Python packages for tests into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/.installed $@
@@ -85,11 +85,13 @@ test-skew: ## the flow tests on another version's control plane (KUBERNETES=1.34
 	@$(BIN)/pytest -n $(WORKERS) --cluster=real --kubernetes='$(or $(KUBERNETES),1.34)' tests/flow
 
 .PHONY: programs
-programs: ## build or fetch what test, test-cluster and test-conformance run and the cache lacks (needs go), so that it is there before a timed test
-	@sh install/packages.sh test
+programs: ## build or fetch what the tests run and the cache lacks (needs go), so that it is there before a timed test
+	@sh install/packages.sh runtimes
 	@$(MAKE) --no-print-directory $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.cluster build $(CONTROL_PLANE) $(CLIENT) $(END_TO_END)
 	@$(BIN)/python -m tests.cluster fetch
+	@set -e; for line in $(RUNTIMES); do $(BIN)/python -m tests.runtimes $$line; done
+	@if sh install/packages.sh guest; then $(BIN)/python -m tests.guest.image; else echo "programs: what the emulated guest needs cannot be installed here, so make test-guest cannot run"; fi
 
 test-rival: ## the tests that want its kubelet, kube-proxy and CoreDNS too; builds them first (needs go)
 	@sh install/packages.sh test

@@ -64,7 +64,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-apt_install() { apt-get install -y -q --no-install-recommends --no-remove "$@"; }
+apt_install() { apt-get install -y -q --no-install-recommends --no-remove -oDPkg::Lock::Timeout=300 "$@"; }
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

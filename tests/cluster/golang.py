@@ -34,13 +34,13 @@ def listed_versions(path: str) -> list[str]:
 
 def upstream_module(path: str, version: str) -> dict[str, Any]:
     """A published module's go.mod, as `go mod edit -json` gives it. Raises Unavailable with the proxy's answer."""
-    downloaded = module.parsed(_output("go", "mod", "download", "-json", f"{path}@{version}"))
+    downloaded = module.parsed(_fetched("go", "mod", "download", "-json", f"{path}@{version}"))
     return module.parsed(_output("go", "mod", "edit", "-json", downloaded["GoMod"]))
 
 
 def tidy(folder: Path) -> None:
     """Fill in go.mod and go.sum of the module in a folder. Raises Unavailable."""
-    _output("go", "mod", "tidy", folder=folder, seconds=_TIDY_SECONDS)
+    _fetched("go", "mod", "tidy", folder=folder, seconds=_TIDY_SECONDS)
 
 
 def build(command: Sequence[str], folder: Path, log: Path, held: int, waited: Callable[[], None]) -> None:
@@ -65,6 +65,14 @@ def build(command: Sequence[str], folder: Path, log: Path, held: int, waited: Ca
         raise Unavailable(
             f"{' '.join(command[:2])} {command[-1]}: {_last(log.read_text(errors='replace'))} (all: {log})"
         )
+
+
+def _fetched(*command: str, folder: Path | None = None, seconds: float = _QUERY_SECONDS) -> str:
+    """`_output` of a command that asks the proxy for files, once more where it fails: most failures are a hiccup."""
+    try:
+        return _output(*command, folder=folder, seconds=seconds)
+    except Unavailable:
+        return _output(*command, folder=folder, seconds=seconds)
 
 
 def _output(*command: str, folder: Path | None = None, seconds: float = _QUERY_SECONDS) -> str:

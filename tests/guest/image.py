@@ -2,7 +2,8 @@
 
 The chroot starts with what README assumes (git and make) and systemd, so `make install` there is the proof that a fresh
 machine gets all it needs. The guest itself has no network; what its `make run` would fetch is in the image by then.
-Kept in a cache folder outside the tree, by what it was made from; only the project's files are laid anew each time.
+Kept in a cache folder outside the tree, by what it was made from; only the project's files and the kernel's modules are
+laid anew each time. `python -m tests.guest.image` makes what is kept, and boots nothing.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ def disk(work: Path) -> Path:
     """An ext4 image whose root is a Debian 12 with the project installed at /root/vkcri and the session as a unit."""
     root = installed_root()
     lay_project(root)
+    lay_modules(root)
     lay_units(root)
     image = work / "disk.img"
     run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(image), DISK_SIZE)
@@ -48,13 +50,17 @@ def installed_root() -> Path:
     if (root / "complete").exists():
         return root / "root"
     shutil.rmtree(CACHE, ignore_errors=True)
-    (root / "root").mkdir(parents=True)
+    (root / "root").mkdir(parents=True, exist_ok=True)
     say("debootstrap")
-    run("debootstrap", "--variant=minbase", f"--include={INCLUDE}", "bookworm", str(root / "root"))
+    # in a mount namespace of its own: what it mounts goes with it, however it ends
+    run(
+        "unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={INCLUDE}", "bookworm", str(root / "root")
+    )
     say("make install, in a chroot of that Debian")
     lay_project(root / "root")
     in_chroot(root / "root", "make", "-C", "/root/vkcri", "install")
-    lay_modules(root / "root")
+    if not (root / "root/usr/bin/kubectl").exists():  # make install goes on without it, the session cannot
+        raise RuntimeError("make install in the chroot has not brought kubectl: try again")
     (root / "complete").touch()
     return root / "root"
 
@@ -80,7 +86,7 @@ def in_chroot(root: Path, *command: str) -> None:
     environment |= {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
     script = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
     try:
-        run("unshare", "--mount", "--pid", "--fork", "sh", "-c", script, str(root), *command, env=environment)
+        run("unshare", "--mount", "--pid", "--kill-child", "sh", "-c", script, str(root), *command, env=environment)
     finally:
         policy.unlink()
 
@@ -157,3 +163,10 @@ def run(*command: str, env: dict[str, str] | None = None, seconds: float = 900.0
 def say(words: Sequence[str] | str) -> None:
     """Progress, on the terminal even under pytest's capture."""
     print(f"guest: {words}", file=sys.__stderr__, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        installed_root()
+    except RuntimeError as error:
+        sys.exit(f"guest: {error}")

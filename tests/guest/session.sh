@@ -72,23 +72,23 @@ sys.exit(not all(part["memory"]["workingSetBytes"] > 0 for part in (pod, *pod["c
 }
 scraped() { from_kubelet metrics/cadvisor | grep "^$2{.*pod=\"$1\"" | grep 'container="main"' | grep -q '} [1-9]'; } # POD METRIC
 session() { # PREFIX: README's session, and the pods that the emulation is for
-    step "$1: make run" make run KUBECONFIG=
+    step "$1: make run" within 900 make run KUBECONFIG=
     step "$1: node Ready" within 60 node_ready
-    step "$1: apply hello" kubectl apply -f examples/hello.yaml
-    step "$1: apply pods" kubectl apply -f tests/guest/pods.yaml
+    step "$1: apply hello" within 60 kubectl apply -f examples/hello.yaml
+    step "$1: apply pods" within 60 kubectl apply -f tests/guest/pods.yaml
     step "$1: hello runs" within 240 pod_is hello Running
     step "$1: hello's log" within 60 logged hello 'line 2'
     step "$1: an emptyDir's file is executed" within 240 logged executes 'executed'
     step "$1: once succeeds" within 240 pod_is once Succeeded
     step "$1: memory limit kills" within 240 pod_is hungry Failed
-    step "$1: OOMKilled" sh -c "kubectl get pod hungry -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}' | grep -qx OOMKilled"
+    step "$1: OOMKilled" within 60 sh -c "kubectl get pod hungry -o 'jsonpath={.status.containerStatuses[0].state.terminated.reason}' | grep -qx OOMKilled"
     step "$1: limits of memory and CPU" within 240 held_to measured 67108864 '50000 100000' '(10|35)'
     step "$1: resize" within 60 resize measured '{"requests": {"cpu": "500m", "memory": "48Mi"}, "limits": {"cpu": "750m", "memory": "96Mi"}}'
     step "$1: resized limits" within 240 held_to measured 100663296 '75000 100000' '(20|59)'
     step "$1: resized in place" within 60 resized measured 96Mi
     step "$1: /stats/summary" within 120 summarized measured
     step "$1: /metrics/cadvisor" within 120 scraped measured container_memory_working_set_bytes
-    step "$1: describe" kubectl describe pod hello
+    step "$1: describe" within 60 kubectl describe pod hello
     step "$1: a restart of cri-bridge leaves the container" survives_restart
 }
 
@@ -114,10 +114,10 @@ case "$(cat /root/phase 2>/dev/null)" in
     sleep infinity
     ;;
 rebooted)
-    step "after the reboot: make run" make run KUBECONFIG=
+    step "after the reboot: make run" within 900 make run KUBECONFIG=
     step "after the reboot: hello runs again" within 240 pod_is hello Running
     step "after the reboot: hello's log" within 60 logged hello 'line 2'
-    step "after the reboot: a finished pod stays finished" pod_is once Succeeded
+    step "after the reboot: a finished pod stays finished" within 60 pod_is once Succeeded
     step "after the reboot: it did not run again" sh -c "! ctr -n k8s.io containers list 'labels.\"io.kubernetes.pod.name\"==once' | grep -q k8s"
     step "after the reboot: make stop" make stop
     step "after the reboot: nothing is left" nothing_left

@@ -20,9 +20,10 @@ BOOT_SECONDS = 1800
 def boot(disk: Path) -> Iterator[str]:
     """Boot the guest in emulation and give its console's lines until it powers off."""
     vmlinuz, initrd = image.kernel()
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096"]
+    command = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]  # it ends with its starter
+    command += ["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096"]
     command += ["-nographic", "-monitor", "none", "-kernel", str(vmlinuz), "-initrd", str(initrd)]
-    command += ["-append", "root=LABEL=root rw console=ttyS0 quiet"]
+    command += ["-append", "root=LABEL=root rw console=ttyS0 quiet loglevel=1"]  # no kernel line amid a step's
     command += ["-drive", f"file={disk},if=virtio,format=raw", "-nic", "user,restrict=on,model=virtio-net-pci"]
     guest = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + BOOT_SECONDS

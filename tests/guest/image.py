@@ -122,7 +122,9 @@ def lay_modules(root: Path) -> None:
     """The kernel's modules: the guest boots the host's cloud kernel."""
     version = kernel()[0].name.removeprefix("vmlinuz-")
     modules = Path("/lib/modules") / version
-    shutil.copytree(modules, root / "lib/modules" / version, dirs_exist_ok=True, symlinks=True)
+    laid = root / "lib/modules" / version
+    shutil.rmtree(laid, ignore_errors=True)  # an earlier disk's: copytree lays no link over a link
+    shutil.copytree(modules, laid, symlinks=True)
 
 
 def lay_units(root: Path) -> None:

@@ -54,7 +54,8 @@ class House:
         self.warned.append((reason, message, container))
 
     def show(self, pod: dict[str, Any], *, started: bool = True, container: str = "c1", ending: bool = False) -> None:
-        target = Target("app", container, running=True, started=started, started_at=time.time())
+        began = max(time.time(), self.prober.started)  # later than the prober, also where the clock was put back
+        target = Target("app", container, running=True, started=started, started_at=began)
         self.prober.update(pod["metadata"]["uid"], View(pod, "127.0.0.1", ending, (target,)))
 
     def turn(self) -> None:

@@ -51,7 +51,7 @@ class FakeRuntime(FakeImages):
         self.knows_stop_signals = False
         self.exec_answer = cri.ExecSyncResponse()
         self._clock = clock
-        self._failures: dict[str, list[Failure]] = defaultdict(list)
+        self._failures: dict[str, list[tuple[Failure, float]]] = defaultdict(list)  # with how often each is left
         self._delays: dict[str, float] = {}
         self._events: list[cri.ContainerEventResponse] = []
         self._changed = threading.Condition(self.locked)
@@ -77,10 +77,16 @@ class FakeRuntime(FakeImages):
 
     # Knobs
 
-    def fail_next(self, method: str, message: str, *, code: grpc.StatusCode = _Code.UNKNOWN, times: int = 1) -> None:
-        """Make the next calls of an RPC fail before they do anything. containerd's own failures are UNKNOWN."""
+    def fail_next(self, method: str, message: str, *, code: grpc.StatusCode = _Code.UNKNOWN, times: float = 1) -> None:
+        """Make the next calls of an RPC fail before they do anything, math.inf: until forgiven. containerd's own
+        failures are UNKNOWN."""
         with self.locked:
-            self._failures[method] += [Failure(code, message)] * times
+            self._failures[method].append((Failure(code, message), times))
+
+    def forgive(self, method: str) -> None:
+        """Let the calls of an RPC fail no more."""
+        with self.locked:
+            del self._failures[method][:]
 
     def delay(self, method: str, seconds: float) -> None:
         """Let every call of an RPC take that long, before it does anything; 0 ends it."""
@@ -120,9 +126,15 @@ class FakeRuntime(FakeImages):
         if pause:
             time.sleep(pause)
         with self.locked:
-            if self._failures[method]:
-                raise self._failures[method].pop(0)
+            self._fail(method)
             yield
+
+    def _fail(self, method: str) -> None:
+        failures = self._failures[method]
+        if failures:
+            failure, left = failures[0]
+            failures[:1] = [(failure, left - 1)] if left > 1 else []
+            raise Failure(failure.code, str(failure))
 
     def _version(self, _: cri.VersionRequest) -> cri.VersionResponse:
         return cri.VersionResponse(

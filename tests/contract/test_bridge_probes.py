@@ -54,11 +54,6 @@ def messages(node: BridgeNode, spec: dict[str, Any], reason: str) -> list[str]:
     return [item["message"] for item in found if item["involvedObject"]["uid"] == uid and item["reason"] == reason]
 
 
-def touch(node: BridgeNode, spec: dict[str, Any], command: str) -> str:
-    """Run a command in the container `main`; what it says."""
-    return node.execute(spec, "main", command)
-
-
 def test_readiness_follows_its_probe_both_ways(node: BridgeNode) -> None:
     spec = probed("readiness", readinessProbe=execute("cat /tmp/ready"))
     node.put(spec)
@@ -67,9 +62,9 @@ def test_readiness_follows_its_probe_both_ways(node: BridgeNode) -> None:
     wait_for("its event", lambda: messages(node, spec, "Unhealthy"))
     expected = "Readiness probe failed: cat: can't open '/tmp/ready': No such file or directory\n"
     assert messages(node, spec, "Unhealthy") == [expected]
-    touch(node, spec, "touch /tmp/ready")
+    node.execute(spec, "main", "touch /tmp/ready")
     node.wait_status(spec, "Ready", is_ready)
-    touch(node, spec, "rm /tmp/ready")
+    node.execute(spec, "main", "rm /tmp/ready")
     status = node.wait_status(spec, "not Ready", lambda status: not is_ready(status))
     assert shown(status)["restartCount"] == 0
     node.delete(spec)
@@ -81,7 +76,7 @@ def test_a_failed_liveness_probe_restarts_the_container(node: BridgeNode) -> Non
     node.put(spec)
     node.wait_status(spec, "Ready", is_ready)
     first = shown(node.status(spec))["containerID"]
-    touch(node, spec, "rm /tmp/alive")
+    node.execute(spec, "main", "rm /tmp/alive")
     status = node.wait_status(spec, "a restart", lambda status: shown(status)["restartCount"] == 1)
     wait_for("its event", lambda: messages(node, spec, "Killing"))
     assert messages(node, spec, "Killing") == ["Container main failed liveness probe, will be restarted"]
@@ -105,7 +100,7 @@ def test_a_startup_probe_holds_back_the_others_and_starts_them_at_once(node: Bri
     wait_for("two failures", lambda: _count(node, spec, "Unhealthy") >= 2)
     status = node.wait_phase(spec, "Running")
     assert (shown(status)["started"], shown(status)["ready"]) == (False, False)
-    touch(node, spec, "test ! -e /tmp/lived && touch /tmp/started")
+    node.execute(spec, "main", "test ! -e /tmp/lived && touch /tmp/started")
     node.wait_status(spec, "Ready", is_ready)
     assert shown(node.status(spec))["started"]
     assert {message.split(" ")[0] for message in messages(node, spec, "Unhealthy")} == {"Startup"}
@@ -161,7 +156,7 @@ def test_http_and_tcp_probes_reach_the_pod_by_its_address(node: BridgeNode) -> N
     )
     node.put(spec)
     node.wait_status(spec, "Ready", is_ready)
-    touch(node, spec, "rm /tmp/www/good")
+    node.execute(spec, "main", "rm /tmp/www/good")
     node.wait_status(spec, "not Ready", lambda status: not is_ready(status))
     words = "Readiness probe failed: HTTP probe failed with statuscode: 404"
     wait_for("its event", lambda: words in messages(node, spec, "Unhealthy"))
@@ -245,7 +240,7 @@ def test_while_a_pod_ends_readiness_goes_on_and_liveness_does_not(node: BridgeNo
     status = node.wait_status(spec, "not Ready", lambda status: not is_ready(status))
     assert "running" in shown(status)["state"]
     wait_for("four failures, a second apart", lambda: _count(node, spec, "Unhealthy") >= before + 4)
-    touch(node, spec, "touch /tmp/go")
+    node.execute(spec, "main", "touch /tmp/go")
     wait_for("finished", lambda: node.statuses[spec["metadata"]["uid"]]["finished"])
     node.told(spec, "Killing")
     assert messages(node, spec, "Killing") == ["Stopping container main"]
@@ -265,7 +260,7 @@ def test_a_restart_of_the_bridge_does_not_flap_what_is_ready(node: BridgeNode, k
     spec["status"] = node.wait_status(spec, "Ready", is_ready)
     node.put(spec)  # as the API server would, once it has been told
     node.end("cri-bridge", kill=kill)
-    touch(node, spec, "rm /tmp/startup /tmp/readiness")
+    node.execute(spec, "main", "rm /tmp/startup /tmp/readiness")
     before = len(node.history)
     node.run_bridge()
     wait_for("two more probes", lambda: lines(node, spec, "/tmp/readiness") >= 2)
@@ -278,7 +273,7 @@ def test_a_restart_of_the_bridge_does_not_flap_what_is_ready(node: BridgeNode, k
 
 def lines(node: BridgeNode, spec: dict[str, Any], path: str) -> int:
     """How many the file in the container has."""
-    return int(touch(node, spec, f"touch {path}; wc -l < {path}"))
+    return int(node.execute(spec, "main", f"touch {path}; wc -l < {path}"))
 
 
 def _count(node: BridgeNode, spec: dict[str, Any], reason: str) -> int:

@@ -179,10 +179,10 @@ def test_an_image_that_is_not_there_keeps_the_container_that_mounts_it_waiting(
     spec = with_image("no-image", "true", "localhost/nobody/nothing:1")
     node.put(spec)
     reason = "ErrImageNeverPull" if image_volumes[0] else "CreateContainerConfigError"
-    said = refused(node, spec, reason)
+    told = refused(node, spec, reason)
     if image_volumes[0]:
         message = 'Container image "localhost/nobody/nothing:1" is not present with pull policy of Never'
-        assert said == message
+        assert told == message
         assert node.told(spec, "ErrImageNeverPull") == message
         assert node.told(spec, "Failed") == "Error: ErrImageNeverPull"
     node.delete(spec)

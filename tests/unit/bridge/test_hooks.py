@@ -14,7 +14,8 @@ from bridge.wire.connection import PLAIN_HTTP
 from bridge.wire.exchange import Answer
 from bridge.wire.loop import Loop
 from bridge.wire.request import Get
-from tests.unit.bridge.wire.servers import answering, closed_port, read_head, response, server_context, serving
+from tests.ports import closed_port
+from tests.unit.bridge.wire.servers import answering, read_head, response, server_context, serving
 from vkcri.errors import Invalid, Unavailable
 from vkcri.instance import Instance
 from vkcri.lifecycle import Process

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import socket
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ from bridge.images_local import Entry, layer_of, oci_archive
 from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.runtime import Runtime
 from bridge.spec import ImageRef
+from tests.ports import closed_port
 from tests.waiting import PATIENCE
 from vkcri.errors import NotFound, Unavailable, VkcriError
 
@@ -422,12 +422,14 @@ HTPASSWD = "me:$2b$04$OphXKmKx.p2ZqUdGek/.LuWu57u9uQwqGU80BrF9kCX/KKIi2y5am\n"
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[str]:
+def port() -> Iterator[int]:
+    with closed_port(lent=True) as found:
+        yield found
+
+
+@pytest.fixture
+def registry(tmp_path: Path, port: int) -> Iterator[str]:
     """A real registry on loopback that wants a login, with the image team/shell:1 in it. Gives HOST:PORT."""
-    holder = socket.socket()  # so that the port falls to nobody else; it does not listen
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
-    port = holder.getsockname()[1]
     (tmp_path / "htpasswd").write_text(HTPASSWD)
     config = {
         "version": "0.1",
@@ -451,7 +453,6 @@ def registry(tmp_path: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(PATIENCE)
-        holder.close()
 
 
 def _copy(archive: Path, target: str) -> int:

@@ -1,6 +1,7 @@
 """A pod's worker, with everything around it real but the runtime: failures, crashes, repeats and orders of events."""
 
 import json
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -173,7 +174,7 @@ def test_a_pod_is_evicted_once_and_not_started_again_and_a_critical_one_never(no
     ],
 )
 def test_what_fails_is_shown_and_tried_again(node: Node, method: str, reason: str, event: str) -> None:
-    node.fake.fail_next(method, "no space left on device", times=1000)
+    node.fake.fail_next(method, "no space left on device", times=math.inf)
     uid = node.put(pod("retry"))
     status = node.wait(
         uid, reason, lambda status: status["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
@@ -182,8 +183,7 @@ def test_what_fails_is_shown_and_tried_again(node: Node, method: str, reason: st
     assert "no space left on device" in node.events(uid)[event]
     if reason != "ContainerCreating":
         assert status["containerStatuses"][0]["state"]["waiting"]["message"] == "no space left on device"
-    with node.fake.locked:
-        node.fake._failures[method].clear()
+    node.fake.forgive(method)
     assert node.running(uid)["containerStatuses"][0]["restartCount"] == 0
 
 
@@ -247,7 +247,7 @@ def test_what_a_hook_says_is_in_no_event(node: Node) -> None:
     """It may be a secret that its server has answered with."""
     hook = {"exec": {"command": ["x"]}}
     spec = pod("hook", containers=[container("main", "x", lifecycle={"postStart": hook, "preStop": hook})])
-    node.fake.fail_next("ExecSync", "s3cr3t", times=100)
+    node.fake.fail_next("ExecSync", "s3cr3t", times=math.inf)
     uid = node.put(spec)
     wait_for("its end", lambda: {"FailedPostStartHook", "Killing"} <= set(node.events(uid)))
     node.delete(spec)
@@ -598,7 +598,7 @@ def test_a_static_pod_takes_the_room_of_an_ordinary_one(node: Node) -> None:
 
 
 def test_a_pod_that_preempts_begins_once_its_victim_has_ended_and_holds_up_no_other(node: Node) -> None:
-    node.fake.fail_next("StopContainer", "it is busy", times=1000)
+    node.fake.fail_next("StopContainer", "it is busy", times=math.inf)
     most = {"requests": {"memory": str(int(quantities.parse(node.bridge.node.allocatable["memory"]) * 6 / 10))}}
     ordinary = pod("ordinary", containers=[container("main", "x", resources=most)], terminationGracePeriodSeconds=600)
     uid = node.put(ordinary)
@@ -617,7 +617,7 @@ def test_a_pod_that_preempts_begins_once_its_victim_has_ended_and_holds_up_no_ot
 
 def test_a_pod_that_outlasts_its_eviction_is_told_of(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preemption, "LEAST_PATIENCE", 0.1)
-    node.fake.fail_next("StopContainer", "it is busy", times=1000)
+    node.fake.fail_next("StopContainer", "it is busy", times=math.inf)
     uid = node.put(pod("stubborn"))
     node.running(uid)
     (item,) = node.live()

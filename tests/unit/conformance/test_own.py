@@ -11,6 +11,7 @@ import pytest
 
 from tests.conformance import own
 from tests.flow.live import PROJECT
+from tests.ports import closed_port
 from tests.waiting import PATIENCE, wait_for
 
 BREAKS_OFF = """
@@ -32,10 +33,7 @@ def test_what_would_choose_other_tests_is_left_out() -> None:
 
 
 def test_the_node_has_the_port_that_tests_ask_a_kubelet_at_unless_another_has_it() -> None:
-    with socket.socket() as holder:  # so that the port falls to nobody else meanwhile; it does not listen
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        port = holder.getsockname()[1]
+    with closed_port(lent=True) as port:
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", port))

@@ -129,7 +129,7 @@ def start(app: App) -> Iterator[Callable[..., httpd.Server]]:
     app.release.set()
     for server in servers:
         server.close()
-        until(lambda: server.connections() == 0)  # noqa: B023
+        until(lambda server=server: server.connections() == 0)
     assert ends == []
 
 
@@ -557,7 +557,7 @@ def test_connections_are_bounded(
         server = start(max_connections=2, **arguments)
         trust = _trust(authority) if arguments else None
         held = [_connect(server), _connect(server)]
-        until(lambda: server.connections() == 2)  # noqa: B023
+        until(lambda server=server: server.connections() == 2)
         client = _client(server, trust)
         client.request("GET", "/length")
         response = client.getresponse()
@@ -566,7 +566,7 @@ def test_connections_are_bounded(
         client.close()
         for connection in held:
             connection.close()
-        until(lambda: server.connections() == 0)  # noqa: B023
+        until(lambda server=server: server.connections() == 0)
         assert _get(server, context=trust) == (200, b"hello")
 
 

@@ -1,4 +1,4 @@
-"""Servers for the wire's tests, each on a port of its own on loopback: scripted bytes, TLS, gRPC, and none at all."""
+"""Servers for the wire's tests, each on a port of its own on loopback: scripted bytes, TLS, gRPC, and a full queue."""
 
 import contextlib
 import socket
@@ -104,14 +104,6 @@ def unreachable() -> Iterator[int]:
             filler.setblocking(False)
             filler.connect_ex(server.getsockname())
         yield server.getsockname()[1]
-
-
-@contextlib.contextmanager
-def closed_port() -> Iterator[int]:
-    """A port that refuses: taken, so that nobody else can listen on it meanwhile, and not listened on."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
 
 
 @contextlib.contextmanager

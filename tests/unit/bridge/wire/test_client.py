@@ -15,9 +15,9 @@ from bridge.wire.client import LATE_BODY, LATE_HEAD, Client
 from bridge.wire.exchange import Answer, Broken
 from bridge.wire.http1 import Http1
 from bridge.wire.request import Get, of_action
+from tests.ports import closed_port
 from tests.unit.bridge.wire.servers import (
     answering,
-    closed_port,
     read_head,
     response,
     server_context,

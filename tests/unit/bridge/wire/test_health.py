@@ -12,7 +12,8 @@ import pytest
 from bridge.pb.grpc.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from bridge.wire.client import Client
 from bridge.wire.exchange import Health, Late
-from tests.unit.bridge.wire.servers import answering, closed_port, health_server, response, serving
+from tests.ports import closed_port
+from tests.unit.bridge.wire.servers import answering, health_server, response, serving
 from tests.waiting import PATIENCE, wait_for
 
 

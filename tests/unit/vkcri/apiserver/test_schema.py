@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vkcri.apiserver import models, schema
@@ -174,7 +174,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["spec", "metadata", "status", "x"]), _JSON))
 def test_any_json_is_read_or_refused_and_reading_twice_changes_nothing(obj: dict[str, object]) -> None:
     try:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.vkcri.apiserver.house import NODE, START, House, seconds_between
@@ -70,7 +70,6 @@ def test_the_algorithm_is_not_the_tokens_to_choose() -> None:
         assert SIGNER.verify(f"{head}.{claims}.") is None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60) | st.from_regex(r"[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,20}\.[A-Za-z0-9_-]{0,90}"))
 def test_any_other_text_is_no_token(text: str) -> None:
     assert SIGNER.verify(text) is None

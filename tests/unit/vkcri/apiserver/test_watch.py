@@ -47,7 +47,12 @@ def test_a_watch_from_a_version_gets_what_came_after_it_in_order(store: Store) -
     store.update(PODS, pod("a", x="1"), expected=None)
     store.create("/secrets", pod("not-a-pod"))
     store.delete(PODS, "default", "a")
-    versions = [(kind, version) for kind, _, version in store.watch(PODS, since_rv=rv, timeout=0)]
+    watch = store.watch(PODS, since_rv=rv, timeout=30)
+    versions = []
+    for kind, _, version in watch:
+        versions.append((kind, version))
+        if kind == "DELETED":
+            watch.close()
     assert versions == [("MODIFIED", 2), ("DELETED", 4)]
 
 

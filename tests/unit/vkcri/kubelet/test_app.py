@@ -415,7 +415,7 @@ def test_log_server_goes_on_after_whatever_it_is_sent_and_its_memory_stays_level
     context = calm_node.trust()
 
     @given(st.lists(MALFORMED, min_size=20, max_size=20))
-    @settings(max_examples=10, deadline=None, database=None)
+    @settings(max_examples=10, database=None)
     def send_all(requests: list[bytes]) -> None:
         for data in requests:
             with socket.create_connection(("localhost", calm_node.settings.kubelet_port), PATIENCE) as plain:

@@ -89,7 +89,7 @@ def _oracle(data: bytes, rest: bytes, options: Options) -> bytes:
     st.integers(3, 200),
 )
 @example([record(0, b"a", partial=True), record(0, b"b")], b"", Options(tail=1), 50)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_file_with_any_options_reads_as_the_oracle(
     records: list[bytes], rest: bytes, options: Options, block: int
 ) -> None:
@@ -124,7 +124,7 @@ _WHOLE = st.builds(
     st.booleans(),
     st.sampled_from([None, b"stdout"]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_quick_way_agrees_with_the_exact_one(
     records: list[bytes], since: int | None, timestamps: bool, stream: bytes | None
 ) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import pytest
 from werkzeug.datastructures import MultiDict
 
+from tests.ports import closed_port
 from tests.unit.vkcri.kubelet.node import Node
 from tests.unit.vkcri.speaking import ACCEPTED, KEY, SpdyServer, masked, messages
 from tests.waiting import PATIENCE, until
@@ -202,9 +203,8 @@ def test_runtime_whose_answer_is_rubbish_is_unavailable(quiet: Node, runtime: Ru
 
 
 def test_runtime_that_listens_nowhere_is_unavailable(quiet: Node, runtime: Runtime) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # nobody else gets that port, and nobody listens there
-        quiet.stream_url = f"http://127.0.0.1:{held.getsockname()[1]}/"
+    with closed_port() as port:
+        quiet.stream_url = f"http://127.0.0.1:{port}/"
         with upgrade(quiet, EXEC) as connection:
             assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
     assert runtime.heads == []

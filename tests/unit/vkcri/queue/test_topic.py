@@ -145,7 +145,7 @@ class Queue(RuleBasedStateMachine):
 
 
 TestQueue = Queue.TestCase
-TestQueue.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestQueue.settings = settings(max_examples=150, stateful_step_count=60)
 
 
 def drain(view: View, cursor: Cursor) -> list[Change]:

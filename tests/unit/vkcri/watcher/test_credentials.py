@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 import stat
 import threading
@@ -210,7 +211,7 @@ def test_a_refused_request_is_said_and_followed_by_another_key(
 def test_what_keeps_a_token_from_asking_is_said_and_it_goes_on_when_it_ends(
     joining: Joining, around: Surroundings, status: int, words: str, command: str
 ) -> None:
-    around.api.refuse("GET" if status != 404 else "POST", f"{COLLECTION}(/.*)?", status, times=10**6)
+    around.api.refuse("GET" if status != 404 else "POST", f"{COLLECTION}(/.*)?", status, times=math.inf)
     thread = joining.establish()
     until(lambda: words in str(joining.notice()))
     held = joining.notice()
@@ -225,7 +226,7 @@ def test_what_keeps_a_token_from_asking_is_said_and_it_goes_on_when_it_ends(
 def test_a_new_token_in_the_bootstrap_kubeconfig_is_read_without_a_restart(
     joining: Joining, around: Surroundings
 ) -> None:
-    around.api.refuse("GET", f"{COLLECTION}/.*", 401, times=10**6)
+    around.api.refuse("GET", f"{COLLECTION}/.*", 401, times=math.inf)
     joining.establish()
     until(lambda: "has expired" in str(joining.notice()))
     around.api.forgive()

@@ -1,5 +1,6 @@
 """Who we are, and whether that is a node."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def identified(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> Identif
 def test_another_nodes_kubeconfig_is_said_though_it_registers_no_node(
     around: Surroundings, identified: Identified
 ) -> None:
-    around.api.refuse("GET", "/api/v1/nodes/n1", 403, times=10**6)
+    around.api.refuse("GET", "/api/v1/nodes/n1", 403, times=math.inf)
     identified.start(around.process)
     until(lambda: "VKUBELET_NODE_NAME=n2" in str(around.notice("identity")))
     assert identified.answer({}, 5.0) == {"user": "system:node:n2"}
@@ -85,7 +86,7 @@ def test_an_api_server_that_is_away_is_asked_again(around: Surroundings, identif
 
 
 def test_credentials_that_are_not_known_are_said_until_they_are(around: Surroundings, identified: Identified) -> None:
-    around.api.refuse("POST", REVIEWS, 401, times=10**6)
+    around.api.refuse("POST", REVIEWS, 401, times=math.inf)
     identified.start(around.process)
     until(lambda: around.notice("credentials") is not None)
     assert identified.answer({}, 0.1) == {"user": ""}

@@ -1,6 +1,7 @@
 """The Node is registered, kept, taken over from the dead, left to the living, and its status told truthfully."""
 
 import json
+import math
 import threading
 import time
 from typing import Any
@@ -172,7 +173,7 @@ def test_not_ready_as_the_provider_says_it(around: Surroundings) -> None:
 
 
 def test_a_node_that_may_not_be_watched_is_said_until_it_may(around: Surroundings) -> None:
-    around.api.refuse("GET", "/api/v1/nodes", 403, times=10**6)
+    around.api.refuse("GET", "/api/v1/nodes", 403, times=math.inf)
     Agent(around).start()
     until(lambda: "may not watch this node's Node" in str(around.notice("node")))
     around.api.forgive()

@@ -1,5 +1,6 @@
 """Topic `pods` where the API server does not let us read them."""
 
+import math
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def pods(around: Surroundings) -> Pods:
 def test_pods_that_may_not_be_read_are_said_once_until_they_may(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    around.api.refuse("GET", "/api/v1/pods", 403, times=10**6)
+    around.api.refuse("GET", "/api/v1/pods", 403, times=math.inf)
     made = pods(around)
     until(lambda: made.reflector.failures > 1)
     assert "may not read this node's pods" in str(around.notice("pods"))
@@ -32,7 +33,7 @@ def test_pods_that_may_not_be_read_are_said_once_until_they_may(
 
 
 def test_pods_behind_credentials_that_have_ended_are_said_as_that(around: Surroundings) -> None:
-    around.api.refuse("GET", "/api/v1/pods", 401, times=10**6)
+    around.api.refuse("GET", "/api/v1/pods", 401, times=math.inf)
     pods(around)
     until(lambda: around.notice("credentials") is not None)
     assert around.notice("pods") is None

@@ -1,6 +1,7 @@
 """Each object that a pod names is known while a pod names it, soon after it changes, at a bounded price."""
 
 import json
+import math
 import threading
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_an_absent_object_is_absent_until_it_appears_and_again_when_it_goes(arou
 
 def test_a_refused_object_is_forbidden_after_some_patience_and_known_when_allowed(around: Surroundings) -> None:
     around.api.put(f"{SECRET}/s", {"data": {}})
-    around.api.refuse("GET", SECRET, 403, times=10**6)
+    around.api.refuse("GET", SECRET, 403, times=math.inf)
     refs = references(around)
     refs.pod_changed("u1", pod(secrets=("s",)))
     around.has("objects", "secrets/default/s", b"forbidden")
@@ -73,7 +74,7 @@ def test_credentials_that_are_not_known_make_no_object_forbidden(
 ) -> None:
     monkeypatch.setattr(references_module, "POLL_SECONDS", 0.05)
     around.api.put(f"{SECRET}/s", {"data": {}})
-    around.api.refuse("GET", f"{SECRET}(/s)?", 401, times=10**6)
+    around.api.refuse("GET", f"{SECRET}(/s)?", 401, times=math.inf)
     refs = references(around, most_watches=most_watches)
     refs.pod_changed("u1", pod(secrets=("s",)))
     until(lambda: len(around.api.calls("GET", f"{SECRET}(/s)?")) > PATIENCE + 2)

@@ -1,5 +1,6 @@
 """Tokens, reviews and the client CA, asked over the queue as log-server and cri-bridge ask."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,6 @@ def test_the_client_ca_is_the_published_one_else_the_kubeconfigs(around: Surroun
     assert ask("client-ca", {}) == {"pem": "PEM"}
     around.api.refuse("GET", path, 403)
     assert ask("client-ca", {}) == {"pem": ""}
-    around.api.refuse("GET", path, 401, times=10**6)
+    around.api.refuse("GET", path, 401, times=math.inf)
     with pytest.raises(Refused):
         ask("client-ca", {})  # the API server did not say what it would have

@@ -1,5 +1,6 @@
 """Services and EndpointSlices by namespace and name; what to do where a node may not read them."""
 
+import math
 from functools import partial
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_kind_without_namespaces_is_published_by_name(around: Surroundings) ->
 def test_a_refusal_is_said_once_with_its_cure_and_ends_by_itself(
     around: Surroundings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    around.api.refuse("GET", PATHS["endpointslices"], 403, times=10**6)
+    around.api.refuse("GET", PATHS["endpointslices"], 403, times=math.inf)
     topic = ResourceTopic(around.client, around.publisher, around.access, "endpointslices", "n1")
     around.process.start_thread("endpointslices", lambda: topic.reflector.run(around.process))
     until(lambda: topic.reflector.failures >= 2)
@@ -56,7 +57,7 @@ def test_credentials_that_are_not_known_are_no_missing_right(
     topics = ("services", "endpointslices")
     made = [ResourceTopic(around.client, around.publisher, around.access, topic, "n1") for topic in topics]
     for topic in made:
-        around.api.refuse("GET", topic.reflector.path, 401, times=10**6)
+        around.api.refuse("GET", topic.reflector.path, 401, times=math.inf)
         around.process.start_thread("reads", partial(topic.reflector.run, around.process))
     until(lambda: all(topic.reflector.failures > 1 for topic in made))
     said = around.notice("credentials")
@@ -72,7 +73,7 @@ def test_credentials_that_are_not_known_are_no_missing_right(
 
 
 def test_the_cure_names_the_user_that_we_turned_out_to_be(around: Surroundings) -> None:
-    around.api.refuse("GET", PATHS["services"], 403, times=10**6)
+    around.api.refuse("GET", PATHS["services"], 403, times=math.inf)
     user = [""]
     topic = ResourceTopic(around.client, around.publisher, around.access, "services", "n1", lambda: user[0])
     around.process.start_thread("services", lambda: topic.reflector.run(around.process))

@@ -22,7 +22,7 @@ class TinyApi:
         self.version = 100
         self._log: list[tuple[int, str, str, Object]] = []  # version, type, path, object
         self._changed = threading.Condition()
-        self._faults: list[tuple[str, str, Callable[[Call], None], int]] = []
+        self._faults: list[tuple[str, str, Callable[[Call], None], float]] = []
         self._faults_lock = threading.Lock()
         self.withhold = False  # watches send nothing while this is set
         self.on_review: Callable[[Object], Object] = lambda body: body
@@ -40,8 +40,8 @@ class TinyApi:
     def calls(self, method: str, pattern: str) -> list[Call]:
         return [call for call in self.server.calls if call.method == method and re.fullmatch(pattern, call.path)]
 
-    def refuse(self, method: str, pattern: str, status: int, times: int = 1, **headers: str) -> None:
-        """Answer that many such requests with the status."""
+    def refuse(self, method: str, pattern: str, status: int, times: float = 1, **headers: str) -> None:
+        """Answer that many such requests with the status; math.inf: until forgiven."""
         fault = (method, pattern, lambda call: call.fail(status, "refused by the test", **headers), times)
         with self._faults_lock:
             self._faults.append(fault)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.vkcri.apiserver.house import NODE, House, pod
@@ -64,7 +64,6 @@ def test_keys_come_when_due_once_and_the_earliest_time_wins() -> None:
     assert len(dirty) == 0
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 10)), max_size=30))
 def test_every_key_comes_exactly_once_not_before_its_earliest_time(adds: list[tuple[str, float]]) -> None:
     clock = Clock()

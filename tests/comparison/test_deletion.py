@@ -59,6 +59,10 @@ def graces(side: Side) -> Steps:
             assert more, f"{side.name}: the watch ended before DELETED: {found}"
             found += more
         yield "events", [(kind, obj["metadata"].get("deletionGracePeriodSeconds")) for kind, obj in found]
+
+
+def at_once_or_not(side: Side) -> Steps:
+    """Pods that end at once, for want of a grace, of life or of a node, and one that a finalizer keeps."""
     make(side, "d-zero", terminationGracePeriodSeconds=0)
     yield "no grace of its own", delete(side, f"{PODS}/d-zero")
     yield "and so", remaining(side, f"{PODS}/d-zero")
@@ -217,7 +221,7 @@ def dry_runs(side: Side) -> Steps:
     delete(side, f"{PODS}/d-dry", {"gracePeriodSeconds": 0, "preconditions": {"uid": made["metadata"]["uid"]}})
 
 
-SCENARIOS = [graces, preconditions, policies, collections, dry_runs]
+SCENARIOS = [graces, at_once_or_not, preconditions, policies, collections, dry_runs]
 
 
 _UNKNOWN = "an option that is not known is told, where Kubernetes drops it without a word"

@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.living import living
 from tests.waiting import PATIENCE
 from vkcri.api import times
 from vkcri.instance import Instance
 from vkcri.kube.client import Client
 from vkcri.kube.kubeconfig import Kubeconfig
-from vkcri.lifecycle import Process
 from vkcri.queue import Change, Publisher, Subscription
 
 PROGRAMS = {"apiserver": "vkcri.apiserver.main", "api-watcher": "vkcri.watcher.main"}
@@ -57,7 +58,7 @@ class Guest:
         self.instance = instance
         self._tmp_path = tmp_path
         self._programs: list[Program] = []
-        self.process = Process("provider", instance)
+        self._held = ExitStack()
         self.seen: list[tuple[str, bool]] = []  # pods topic: (UID, whether there)
         self.pods = Subscription(instance.queue_socket("watcher"), "pods", self._pod)
         self.objects = Subscription(instance.queue_socket("watcher"), "objects", lambda _: None)
@@ -69,6 +70,7 @@ class Guest:
 
     def __enter__(self) -> "Guest":
         self._remove()
+        self.process = self._held.enter_context(living("provider", self.instance))
         self.provider.start(self.process)
         for subscription in (self.pods, self.objects, self.node):
             subscription.start(self.process)
@@ -79,8 +81,10 @@ class Guest:
     def __exit__(self, *_: BaseException | type[BaseException] | TracebackType | None) -> None:
         for program in reversed(self._programs):
             program.end()
-        self.process.drain()
-        self._remove()
+        try:
+            self._held.close()
+        finally:
+            self._remove()
 
     def _repeat(self) -> None:
         """A provider that is silent for 40 s makes the node NotReady."""

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,24 +11,10 @@ from bridge.hooks import run_hook
 from bridge.wire.client import Client
 from bridge.wire.connection import PLAIN_HTTP
 from bridge.wire.exchange import Answer
-from bridge.wire.loop import Loop
 from bridge.wire.request import Get
 from tests.ports import closed_port
 from tests.unit.bridge.wire.servers import answering, read_head, response, server_context, serving
 from vkcri.errors import Invalid, Unavailable
-from vkcri.instance import Instance
-from vkcri.lifecycle import Process
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    deaths: list[int] = []
-    process = Process("test", Instance("wire-44"), end=deaths.append)
-    made = Client(Loop())
-    made.start(process)
-    yield made
-    process.drain()
-    assert deaths == []
 
 
 def run(client: Client, address: str = "127.0.0.1", **action: Any) -> str:

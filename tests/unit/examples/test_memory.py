@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.instances import own
+from tests.living import living
 from tests.waiting import PATIENCE
 from vkcri.api import loglines, times
 from vkcri.errors import Invalid, NotFound, Refused
@@ -152,17 +153,16 @@ def test_a_readiness_gate_of_others_is_waited_for_and_carried_over() -> None:
 class Guest:
     """The watcher's side of the queue, and the provider as a process of its own."""
 
-    def __init__(self) -> None:
-        self.process = Process("watcher", INSTANCE)
+    def __init__(self, process: Process) -> None:
         self.watcher = Publisher(INSTANCE.queue_socket("watcher"), ["pods", "node"], sources={"pods": ("api", "file")})
-        self.watcher.start(self.process)
+        self.watcher.start(process)
         self.watcher.replace("node", {"n1": b"{}"})
         self.provider = INSTANCE.queue_socket("provider")
         self.statuses = Subscription(self.provider, "pod-status", lambda _: None)
         self.node = Subscription(self.provider, "node-status", lambda _: None)
         self.events = Subscription(self.provider, "events", lambda _: None)
         for subscription in (self.statuses, self.node, self.events):
-            subscription.start(self.process)
+            subscription.start(process)
         self.child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -193,9 +193,9 @@ class Guest:
 
 @pytest.fixture
 def guest() -> Iterator[Guest]:
-    made = Guest()
-    yield made
-    made.process.drain()
+    with living("watcher", INSTANCE) as process:
+        made = Guest(process)
+        yield made
     made.stop()
     for folder in (INSTANCE.run_dir, INSTANCE.state_dir, INSTANCE.log_dir):
         shutil.rmtree(folder, ignore_errors=True)

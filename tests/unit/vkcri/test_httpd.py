@@ -21,12 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug import exceptions
 
+from tests.living import living
 from tests.waiting import PATIENCE, until
 from vkcri import certs, http1, httpd
 from vkcri import connection as one_client
 from vkcri.errors import Unavailable
 from vkcri.instance import Instance
-from vkcri.lifecycle import Process
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
 POURED = 100_000  # bytes: more than the client's small buffer takes, less than the server's
@@ -117,20 +117,19 @@ def authority() -> certs.CertificateAuthority:
 @pytest.fixture
 def start(app: App) -> Iterator[Callable[..., httpd.Server]]:
     servers: list[httpd.Server] = []
-    ends: list[int] = []
 
     def make(**arguments: Any) -> httpd.Server:
         server = httpd.make_server(app, "127.0.0.1", 0, name="test", **arguments)
         servers.append(server)
-        server.start(Process("test", Instance("logsrv-60"), end=ends.append))
+        server.start(process)
         return server
 
-    yield make
-    app.release.set()
-    for server in servers:
-        server.close()
-        until(lambda server=server: server.connections() == 0)
-    assert ends == []
+    with living("test", Instance("logsrv-60")) as process:
+        yield make
+        app.release.set()
+        for server in servers:
+            server.close()
+            until(lambda server=server: server.connections() == 0)
 
 
 @pytest.fixture
@@ -718,9 +717,8 @@ def test_port_in_use_is_unavailable(server: httpd.Server) -> None:
 
 
 def test_all_addresses_are_served(app: App) -> None:
-    ends: list[int] = []
     server = httpd.make_server(app, "", 0, name="everywhere")
-    server.start(Process("test", Instance("logsrv-60"), end=ends.append))
-    assert _get(server) == (200, b"hello")
-    server.close()
-    assert ends == []
+    with living("test", Instance("logsrv-60")) as process:
+        server.start(process)
+        assert _get(server) == (200, b"hello")
+        server.close()

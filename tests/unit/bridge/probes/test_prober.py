@@ -18,6 +18,7 @@ from bridge.runtime import ExecEnd, Runtime
 from bridge.wire.client import Client
 from bridge.wire.loop import Loop
 from tests.contract.fake_runtime import FakeRuntime
+from tests.living import living
 from tests.unit.bridge.building import UID, a_pod, spec
 from tests.unit.bridge.wire.servers import answering, health_server, response, serving, unreachable
 from tests.waiting import PATIENCE, wait_for
@@ -30,15 +31,13 @@ FAST = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 5}
 class House:
     """A prober that runs, what it has warned of, and whom it has woken. `ends` says how commands end; None: not yet."""
 
-    def __init__(self) -> None:
-        self.deaths: list[int] = []
-        self.process = Process("test", Instance("wire-44"), end=self.deaths.append)
+    def __init__(self, process: Process) -> None:
         self.warned: list[tuple[str, str, str]] = []
         self.woken: list[str] = []
         self.commands: list[cri.ExecSyncRequest] = []
         self.ends: ExecEnd | None = ExecEnd(0)
         self.prober = Prober(Client(Loop()), self.execute, self.warn, self.woken.append)
-        self.prober.client.start(self.process)
+        self.prober.client.start(process)
 
     def execute(self, request: cri.ExecSyncRequest, done: Any) -> None:
         self.commands.append(request)
@@ -70,10 +69,8 @@ class House:
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    made = House()
-    yield made
-    made.process.drain()
-    assert made.deaths == []
+    with living("test", Instance("wire-44")) as process:
+        yield House(process)
 
 
 def probed(**probes: Any) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import pytest
 
 from tests.conftest import remove_folders
 from tests.instances import own
+from tests.living import living
 from vkcri.cli import bringup
 from vkcri.config import ClusterSettings, KubeletSettings
 from vkcri.instance import Instance
-from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 from vkcri.queue.notices import TOPIC, Notices
 
@@ -23,13 +23,12 @@ def instance() -> Iterator[Instance]:
 
 
 def test_each_command_stands_alone_and_is_said_by_the_last_program_that_names_it(instance: Instance) -> None:
-    process = Process("test", instance)
-    said = {}
-    for role in ("watcher", "proxy"):
-        publisher = Publisher(instance.queue_socket(role), (TOPIC,))
-        said[role] = Notices(publisher)
-        publisher.start(process)
-    try:
+    with living("test", instance) as process:
+        said = {}
+        for role in ("watcher", "proxy"):
+            publisher = Publisher(instance.queue_socket(role), (TOPIC,))
+            said[role] = Notices(publisher)
+            publisher.start(process)
         said["watcher"].put("identity", "joined as an administrator")
         said["watcher"].put("endpointslices", "may not be read", "kubectl create x")
         said["proxy"].put("rules", "the rules stay as they are", "kubectl create x")
@@ -43,8 +42,6 @@ def test_each_command_stands_alone_and_is_said_by_the_last_program_that_names_it
         for role in said:
             said[role].clear("endpointslices" if role == "watcher" else "rules")
         assert bringup.notice_lines(instance, seconds=5.0) == []
-    finally:
-        process.drain()
 
 
 def test_a_bootstrapped_nodes_session_wants_an_administrators_kubeconfig(instance: Instance) -> None:
@@ -66,25 +63,21 @@ def test_a_given_node_identitys_session_wants_an_administrators_kubeconfig_too(i
 def test_who_the_node_is_is_asked_of_api_watcher(instance: Instance) -> None:
     settings = KubeletSettings(instance=instance, kubeconfig="/given.conf", node_name="n1")
     assert bringup.user(settings) == ""  # it is away
-    process = Process("test", instance)
-    publisher = Publisher(instance.queue_socket("watcher"), (TOPIC,))
-    publisher.serve("identity", lambda _body, _left: {"user": "system:node:n1"})
-    publisher.start(process)
-    try:
+    with living("test", instance) as process:
+        publisher = Publisher(instance.queue_socket("watcher"), (TOPIC,))
+        publisher.serve("identity", lambda _body, _left: {"user": "system:node:n1"})
+        publisher.start(process)
         assert bringup.user(settings) == "system:node:n1"
-    finally:
-        process.drain()
 
 
 def test_what_was_said_is_not_said_again_with_another_programs_words(instance: Instance) -> None:
-    process = Process("test", instance)
-    said = {}
-    for role in ("watcher", "kubelet", "proxy"):
-        publisher = Publisher(instance.queue_socket(role), (TOPIC,))
-        said[role] = Notices(publisher)
-        publisher.start(process)
-    told: set[str] = set()
-    try:
+    with living("test", instance) as process:
+        said = {}
+        for role in ("watcher", "kubelet", "proxy"):
+            publisher = Publisher(instance.queue_socket(role), (TOPIC,))
+            said[role] = Notices(publisher)
+            publisher.start(process)
+        told: set[str] = set()
         said["watcher"].put("endpointslices", "may not be read", "kubectl create x")
         said["watcher"].put("identity", "joined as an administrator")
         first = bringup.notice_lines(instance, roles=("watcher",), seconds=5.0, told=told)
@@ -100,8 +93,6 @@ def test_what_was_said_is_not_said_again_with_another_programs_words(instance: I
             "log-server: waits for approval",
             "    kubectl certificate approve y",
         ]
-    finally:
-        process.drain()
 
 
 def test_a_bootstrapped_node_goes_on_with_the_identity_that_it_has(instance: Instance, tmp_path: Path) -> None:

@@ -171,13 +171,19 @@ def test_rotation_loses_and_repeats_nothing(container: Container, start: Callabl
     follower.has(expected)
 
 
-def test_old_file_is_left_only_once_nobody_writes_to_it(container: Container, start: Callable[..., Follower]) -> None:
+def rotated_under(container: Container, start: Callable[..., Follower]) -> tuple[Follower, BinaryIO]:
+    """A follower of `first`, and the file that has it: `new` is in the next one, and this is still open to write."""
     container.say(b"first")
     follower = start()
     follower.has(b"first\n")
     container.rename()
     old = container.reopen_at_leisure()
     container.say(b"new")
+    return follower, old
+
+
+def test_old_file_is_left_only_once_nobody_writes_to_it(container: Container, start: Callable[..., Follower]) -> None:
+    follower, old = rotated_under(container, start)
     for number in range(5):
         old.write(record(0, b"old %d" % number))
         follower.has(b"first\n" + b"".join(b"old %d\n" % before for before in range(number + 1)))
@@ -203,12 +209,7 @@ def test_ended_containers_file_is_read_until_nobody_writes_to_it(
 def test_ended_containers_new_file_is_read_though_the_old_one_is_still_open(
     container: Container, start: Callable[..., Follower]
 ) -> None:
-    container.say(b"first")
-    follower = start()
-    follower.has(b"first\n")
-    container.rename()
-    old = container.reopen_at_leisure()
-    container.say(b"new")
+    follower, old = rotated_under(container, start)
     container.end()
     assert not follower.ended.wait(0.2)
     old.write(record(0, b"old"))
@@ -221,12 +222,7 @@ def test_old_file_that_somebody_holds_open_for_no_reason_is_left_after_a_while(
     container: Container, start: Callable[..., Follower], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow_module, "WRITER_SECONDS", 0.5)
-    container.say(b"first")
-    follower = start()
-    follower.has(b"first\n")
-    container.rename()
-    container.reopen_at_leisure()
-    container.say(b"new")
+    follower, _ = rotated_under(container, start)
     follower.has(b"first\nnew\n")
 
 
@@ -235,12 +231,7 @@ def test_where_the_kernel_does_not_tell_the_old_file_is_left_after_a_while(
 ) -> None:
     monkeypatch.setattr(follow_module.fcntl, "F_SETLEASE", -1)  # EINVAL, as a filesystem without leases says
     monkeypatch.setattr(follow_module, "UNTOLD_SECONDS", 1000.0)
-    container.say(b"first")
-    follower = start()
-    follower.has(b"first\n")
-    container.rename()
-    old = container.reopen_at_leisure()
-    container.say(b"new")
+    follower, old = rotated_under(container, start)
     old.write(record(0, b"old"))
     follower.has(b"first\nold\n")
     monkeypatch.setattr(follow_module, "UNTOLD_SECONDS", 0.0)

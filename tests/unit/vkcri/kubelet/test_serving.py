@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.living import living
 from tests.unit.vkcri.kubelet.node import Node
 from tests.unit.vkcri.signer import Signer
 from tests.waiting import until
 from vkcri.backoff import Backoff
 from vkcri.config import KubeletSettings
 from vkcri.errors import NotFound, Refused, Unavailable, VkcriError
-from vkcri.instance import Instance
 from vkcri.kubelet import serving
 from vkcri.kubelet.serving import NOTICE, ServingCertificate, pair_of
 from vkcri.kubelet.tls import ServingTls
@@ -32,10 +32,9 @@ class Cluster:
     """api-watcher as log-server sees it: the topic `node`, and answers to certificate-signing. `state`: of the request
     that is out; `requests`: all that came."""
 
-    def __init__(self, instance: Instance) -> None:
-        self.process = Process("watcher", instance)
-        self.publisher = Publisher(instance.queue_socket("watcher"), ("node",))
-        self.publisher.start(self.process)
+    def __init__(self, process: Process) -> None:
+        self.publisher = Publisher(process.instance.queue_socket("watcher"), ("node",))
+        self.publisher.start(process)
         self.signer = Signer()
         self.state = "pending"
         self.seconds = 3600.0
@@ -63,7 +62,8 @@ class Cluster:
 class Kubelet:
     """log-server's part; each `turn` is one look, as its thread has it."""
 
-    def __init__(self, instance: Instance, cluster: Cluster) -> None:
+    def __init__(self, process: Process, cluster: Cluster) -> None:
+        instance = process.instance
         self.cluster = cluster
         self.clock = 0.0
         self.settings = KubeletSettings(
@@ -72,7 +72,6 @@ class Kubelet:
         pair = pair_of(self.settings)
         assert pair is not None
         self.pair = pair
-        self.process = Process("log-server", instance)
         self.publisher = Publisher(instance.queue_socket("kubelet"), ("notices",))
         self.client_ca: str | None = cluster.signer.ca.certificate.decode()
         self.notices = Notices(self.publisher)
@@ -85,7 +84,7 @@ class Kubelet:
             now=lambda: time.time() + self.clock,
             patience=Patience(Backoff(first=100.0, factor=1.0, most=100.0)),
         )
-        self.serving._node.start(self.process)
+        self.serving._node.start(process)
         self.tls = ServingTls(self.settings, self._ca, pair, now=lambda: time.time() + self.clock)
 
     def _ca(self) -> str:
@@ -109,11 +108,8 @@ class Kubelet:
 @pytest.fixture
 def kubelet() -> Iterator[Kubelet]:
     made = Node()
-    cluster = Cluster(made.instance)
-    found = Kubelet(made.instance, cluster)
-    yield found
-    for process in (found.process, cluster.process):
-        process.drain()
+    with living("watcher", made.instance) as watcher, living("log-server", made.instance) as own:
+        yield Kubelet(own, Cluster(watcher))
     made.release()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.living import living
 from tests.unit.vkcri.kubelet.node import Node
 from tests.waiting import PATIENCE, until
 from vkcri import certs
@@ -166,17 +167,16 @@ def test_thread_brings_a_late_ca_and_a_new_pair_into_use(
             raise Unavailable("no watcher")
         return answers[0]
 
-    process = Process("log-server", instance)
-    serving = ServingTls(_settings(instance), ask)
-    serving.start(process, used.append)
-    answers.append(authority.certificate.decode())
-    until(lambda: bool(used))
-    assert used[-1].verify_mode == ssl.CERT_OPTIONAL
-    pair = certs.self_signed("n1", ["n1"], [])
-    _replace(instance, pair)
-    until(lambda: _served(used[-1]) == ssl.PEM_cert_to_DER_cert(pair[0].decode()))
-    assert used[-1].verify_mode == ssl.CERT_OPTIONAL
-    process.drain()
+    with living("log-server", instance) as process:
+        serving = ServingTls(_settings(instance), ask)
+        serving.start(process, used.append)
+        answers.append(authority.certificate.decode())
+        until(lambda: bool(used))
+        assert used[-1].verify_mode == ssl.CERT_OPTIONAL
+        pair = certs.self_signed("n1", ["n1"], [])
+        _replace(instance, pair)
+        until(lambda: _served(used[-1]) == ssl.PEM_cert_to_DER_cert(pair[0].decode()))
+        assert used[-1].verify_mode == ssl.CERT_OPTIONAL
 
 
 def _replace(instance: Instance, pair: tuple[bytes, bytes]) -> None:
@@ -221,12 +221,11 @@ def test_a_question_that_was_answered_is_not_asked_again_at_once(
         looks[0] += 1
         return False
 
-    process = Process("log-server", instance)
     serving = ServingTls(_settings(instance), ask)
     monkeypatch.setattr(serving, "look", look)
-    serving.start(process, lambda _context: None)
-    until(lambda: looks[0] >= 20)
-    process.drain()
+    with living("log-server", instance) as process:
+        serving.start(process, lambda _context: None)
+        until(lambda: looks[0] >= 20)
     assert 2 <= asked[0] <= looks[0] // 5 + 1
     assert caplog.text.count("cannot be used") == (1 if answer else 0)
 

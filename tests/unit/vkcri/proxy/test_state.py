@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.instances import own
+from tests.living import living
 from tests.waiting import until
 from vkcri.config import ProxySettings
 from vkcri.lifecycle import Process
@@ -22,12 +23,11 @@ CURE = "kubectl create clusterrolebinding vkcri-proxy-n1 --clusterrole=system:no
 class Watcher:
     """api-watcher's queue."""
 
-    def __init__(self, settings: ProxySettings) -> None:
-        self.process = Process("api-watcher", settings.instance)
+    def __init__(self, process: Process) -> None:
         topics = ("services", "endpointslices", "node", "notices")
-        self.publisher = Publisher(settings.instance.queue_socket("watcher"), topics)
+        self.publisher = Publisher(process.instance.queue_socket("watcher"), topics)
         self.notices = Notices(self.publisher)
-        self.publisher.start(self.process)
+        self.publisher.start(process)
 
 
 @pytest.fixture
@@ -37,19 +37,17 @@ def settings() -> ProxySettings:
 
 @pytest.fixture
 def watcher(settings: ProxySettings) -> Iterator[Watcher]:
-    made = Watcher(settings)
-    yield made
-    made.process.drain()
+    with living("api-watcher", settings.instance) as process:
+        yield Watcher(process)
     shutil.rmtree(settings.instance.run_dir, ignore_errors=True)
 
 
 @pytest.fixture
 def proxy(settings: ProxySettings, watcher: Watcher) -> Iterator[Proxy]:  # noqa: ARG001 - the watcher is there first
-    process = Process("kube-proxy", settings.instance)
-    made = Proxy(process, settings, Kernel(settings.instance.nft_table))
-    made.start()
-    yield made
-    process.drain()
+    with living("kube-proxy", settings.instance) as process:
+        made = Proxy(process, settings, Kernel(settings.instance.nft_table))
+        made.start()
+        yield made
 
 
 def state(proxy: Proxy) -> list[str]:

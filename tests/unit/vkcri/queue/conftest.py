@@ -8,16 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.instances import own
+from tests.living import living
 from vkcri.lifecycle import Process
 
 
 @pytest.fixture
 def process() -> Iterator[Process]:
-    ends: list[int] = []
-    process = Process("test", own("queue"), end=ends.append)
-    yield process
-    process.drain()
-    assert not ends, "a thread died"
+    with living("test", own("queue")) as process:
+        yield process
 
 
 @pytest.fixture

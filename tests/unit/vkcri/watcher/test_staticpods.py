@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.living import living
 from tests.waiting import until
 from vkcri.instance import Instance
-from vkcri.lifecycle import Process
 from vkcri.queue import Publisher
 from vkcri.queue.notices import Notices
 from vkcri.watcher import staticpods
@@ -305,17 +305,11 @@ def test_a_folder_that_is_a_link_is_watched_where_it_leads(
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     house = House(tmp_path / "link")
-    ended: list[int] = []
-    process = Process("test", claim("static"), end=ended.append)
-    try:
+    with living("test", claim("static")) as process:
         house.static.start(process)
         until(house.static.synced)
         house.write("a.yaml", manifest("a"))
         until(lambda: "default/a-n1" in house.pods())
-    finally:
-        process.stop()
-        process.drain()
-    assert ended == []
 
 
 def test_changes_are_seen_as_they_happen(
@@ -325,9 +319,7 @@ def test_changes_are_seen_as_they_happen(
     monkeypatch.setattr(staticpods, "REREAD_SECONDS", 3600.0)
     monkeypatch.setattr(staticpods, "UNWATCHED_SECONDS", 0.05)
     house.folder.rmdir()
-    ended: list[int] = []
-    process = Process("test", claim("static"), end=ended.append)
-    try:
+    with living("test", claim("static")) as process:
         house.static.start(process)
         until(house.static.synced)
         house.folder.mkdir()
@@ -345,7 +337,3 @@ def test_changes_are_seen_as_they_happen(
         house.folder.mkdir()
         house.write("b.yaml", manifest("b"))
         until(lambda: set(house.pods()) == {"default/b-n1"})
-    finally:
-        process.stop()
-        process.drain()
-    assert ended == []

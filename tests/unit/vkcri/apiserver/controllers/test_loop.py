@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.living import living
 from tests.unit.vkcri.apiserver.house import NODE, House, pod
 from tests.waiting import PATIENCE, until
 from vkcri.apiserver import bootstrap, controllers
 from vkcri.apiserver.controllers.loop import DirtyKeys, KeysOf, Loop
 from vkcri.apiserver.status import StatusError
-from vkcri.lifecycle import Process
 
 Object = dict[str, Any]
 
@@ -120,25 +120,18 @@ def test_a_controller_may_ask_to_be_called_again(house: House) -> None:
 
 def test_changes_reach_the_controller_that_watches_their_kind(house: House) -> None:
     recorder = Recorder()
-    ended: list[int] = []
-    process = Process("test", house.settings.instance, end=ended.append)
-    Loop(house.store, [recorder]).start(process)
-    try:
+    with living("test", house.settings.instance) as process:
+        Loop(house.store, [recorder]).start(process)
         until(lambda: "first" in recorder.seen)
         house.create("/configmaps", {"metadata": {"name": "new", "namespace": "default"}})
         until(lambda: "new" in recorder.seen)
-    finally:
-        process.drain()
-    assert ended == []
 
 
 def test_all_controllers_make_a_server_that_furnishes_schedules_and_cleans_up(house: House) -> None:
     bootstrap.ensure(house.settings, house.store)
     house.node()
-    ended: list[int] = []
-    process = Process("test", house.settings.instance, end=ended.append)
-    controllers.start_all(process, house.store, house.settings)
-    try:
+    with living("test", house.settings.instance) as process:
+        controllers.start_all(process, house.store, house.settings)
         house.create("/namespaces", {"metadata": {"name": "x"}})
         until(lambda: house.get("/configmaps", "x", "kube-root-ca.crt") is not None)
         until(lambda: house.get("/serviceaccounts", "x", "default") is not None)
@@ -158,9 +151,6 @@ def test_all_controllers_make_a_server_that_furnishes_schedules_and_cleans_up(ho
         house.delete("/pods", "x", "p", gracePeriodSeconds=0)
         until(lambda: house.get("/namespaces", "", "x") is None)
         assert house.store.list("discovery.k8s.io/endpointslices", "x")[0] == []
-    finally:
-        process.drain()
-    assert ended == []
 
 
 def _addresses(house: House) -> list[str]:

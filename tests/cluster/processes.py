@@ -46,26 +46,20 @@ def serve(
 ) -> None:
     """Run it unless it runs, and return once the probe holds. Where one was found that ends meanwhile, since its kill
     had not come to its end, another is started; and again where that one ends at once, since its predecessor's ports
-    are given back only after /proc shows it no more. Raises Unavailable as `until`."""
-    if program in running(folder):
-        try:
-            until(folder, program, log, probe)
-        except Unavailable:
-            if program in running(folder):
-                raise
-        else:
-            return
-    deadline = time.monotonic() + _PORTS_SECONDS
+    are given back only after /proc shows it no more. One that only seemed to have ended, since it had no environment
+    while it became the program, is waited for. Raises Unavailable as `until`."""
+    last, started = time.monotonic() + START_SECONDS, 0.0
     while True:
-        start(folder, program, command, log, **environment)
+        if program not in running(folder):
+            started = started or time.monotonic()
+            start(folder, program, command, log, **environment)
         try:
-            until(folder, program, log, probe)
+            return until(folder, program, log, probe)
         except Unavailable:
-            if program in running(folder) or time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > (last if program in running(folder) else (started or now) + _PORTS_SECONDS):
                 raise
             time.sleep(0.2)
-        else:
-            return
 
 
 def until(folder: Path, program: str, log: Path, probe: Callable[[], bool], seconds: float = START_SECONDS) -> None:

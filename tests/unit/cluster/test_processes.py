@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -128,6 +128,27 @@ def test_one_that_ends_at_once_since_its_port_is_not_free_yet_is_started_again(f
     command = ["sh", "-c", "if mkdir tried; then echo taken; exit 1; fi; echo serves; sleep 600; true"]
     processes.serve(folder, "second", command, folder / "log", lambda: "serves" in (folder / "log").read_text())
     assert "second" in processes.running(folder)
+
+
+def test_one_that_only_seemed_to_have_ended_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no environment while it becomes the program, which may last on a busy machine."""
+    probes, real = [0], processes.running
+    unseen = [True]
+
+    def serves() -> bool:
+        probes[0] += 1
+        return probes[0] > 3
+
+    def running(where: Path) -> Mapping[str, list[int]]:
+        if probes[0] and unseen[0]:
+            unseen[0] = False
+            return {}
+        return real(where)
+
+    monkeypatch.setattr(processes, "running", running)
+    processes.serve(folder, "slow", ["sleep", "600"], folder / "log", serves)
+    assert len(real(folder)["slow"]) == 1
+    assert not unseen[0]
 
 
 def test_one_that_ends_each_time_is_named_with_the_end_of_its_log(

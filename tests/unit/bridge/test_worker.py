@@ -24,6 +24,7 @@ from bridge.pb.runtime.v1 import api_pb2 as cri
 from bridge.relist import listing
 from bridge.runtime import Runtime
 from bridge.spec import names
+from bridge.volumes import mounting
 from tests.contract.bridge_node import NODE, TOPICS, container, pod
 from tests.contract.fake_runtime import FakeRuntime
 from tests.instances import own
@@ -127,6 +128,7 @@ def node(fake: FakeRuntime) -> Iterator[Node]:
     finally:
         node.end()
         node.outer.drain()
+        mounting.unmount_below(INSTANCE.volumes_dir)
         for folder in (INSTANCE.run_dir, INSTANCE.state_dir, INSTANCE.log_dir):
             shutil.rmtree(folder, ignore_errors=True)
         Cgroups(node.settings).cleanup()
@@ -565,7 +567,6 @@ def test_changed_labels_are_in_a_volume_at_once(node: Node, monkeypatch: pytest.
         spec["metadata"]["labels"] = {"key1": f"value{number}"}
         node.put(spec)
         wait_for("the new label", lambda wanted=f'key1="value{number}"': file.read_text() == wanted)
-    wait_for("rest, in which nothing makes the volume's folder anew", node.bridge.scheduler.idle)
 
 
 def test_a_terminal_phase_from_elsewhere_ends_the_pod(node: Node) -> None:
